@@ -1,0 +1,58 @@
+# `make lab` and `make test` set up all they need, on Debian or Ubuntu, as root.
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.ONESHELL:
+.DEFAULT_GOAL := help
+.PHONY: help lab test check static tests format bench conformance lock clean
+
+PYTHON ?= python3
+LAB ?= 01
+COURSE := .venv/bin/course
+UV_VERSION := 0.13.9
+PYTEST_ARGS ?=
+
+help: ## what each target does
+	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
+
+.venv/installed: requirements.lock pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || {
+	  echo "Python 3.11 or newer is needed, this is $$($(PYTHON) --version). Next: make lab PYTHON=python3.12"; exit 2; }
+	$(PYTHON) -c 'import ensurepip' 2>/dev/null || { apt-get update -qq && apt-get install -y -qq python3-venv; }
+	[ -x .venv/bin/python ] || { rm -rf .venv; $(PYTHON) -m venv .venv; }
+	echo "Installing the course's Python packages into .venv (about a minute the first time)"
+	.venv/bin/python -m pip install -q --disable-pip-version-check uv==$(UV_VERSION)
+	.venv/bin/uv pip install -q --require-hashes -r requirements.lock
+	.venv/bin/uv pip install -q --no-deps -e .
+	touch $@
+
+lab: .venv/installed ## start the embedded cluster and open lab 01 (LAB=02, HEADLESS=1)
+	@$(COURSE) up
+	$(COURSE) open $(LAB) $(if $(HEADLESS),--headless)
+
+test: static tests ## everything that CI runs: format, lint, types, notebooks, manifests, tests
+
+check: test ## the same
+
+static: .venv/installed ## format, lint, types, notebooks
+	.venv/bin/ruff format --check .
+	.venv/bin/ruff check .
+	.venv/bin/mypy
+	.venv/bin/marimo check --strict labs solutions
+
+tests: .venv/installed ## the tests alone (PYTEST_ARGS="-m 'not embedded'")
+	@command -v chromium >/dev/null || { apt-get update -qq && apt-get install -y -qq --no-install-recommends chromium fonts-dejavu-core; }
+	.venv/bin/pytest $(PYTEST_ARGS)
+
+format: .venv/installed ## rewrite the code in the project's format
+	.venv/bin/ruff check --fix .
+	.venv/bin/ruff format .
+
+bench: .venv/installed ## the benchmarks whose figures the README quotes
+	@for file in tests/benchmarks/bench_*.py; do echo "== $$file"; .venv/bin/python "$$file"; done
+
+lock: .venv/installed ## solve pyproject.toml's ranges again into requirements.lock
+	.venv/bin/uv pip compile --universal --python-version 3.11 --all-extras --generate-hashes \
+	  --no-emit-index-url --no-header -q --upgrade pyproject.toml -o requirements.lock
+
+clean: ## remove the virtual environment (clusters and caches stay: `course down --delete`, `course cache --delete`)
+	rm -rf .venv

@@ -1,0 +1,149 @@
+"""Verdicts: what a check saw, in the words of the course.
+
+A check builds its verdict from expectations joined with `and_`; the worst expectation decides.
+Nothing here knows Kubernetes: evidence is a reference that whoever observed the object provides.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from enum import StrEnum
+from typing import Any, Protocol, Self
+
+
+class Status(StrEnum):
+    """The six verdicts; the value is the word that learners read."""
+
+    PASS = "PASS"
+    PARTIAL = "PARTIAL"
+    FAIL = "FAIL"
+    NOT_ATTEMPTED = "NOT_ATTEMPTED"
+    BLOCKED = "BLOCKED"
+    ENV_ERROR = "ENV_ERROR"
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """A reference to an object that a verdict rests on, as it was when it was observed."""
+
+    kind: str
+    name: str
+    namespace: str | None = None
+    uid: str | None = None
+    resource_version: str | None = None
+    observed_at: str | None = None
+    observation: str | None = None
+
+
+class Observed(Protocol):
+    """Anything observed in the cluster: it can say what it was."""
+
+    def evidence(self) -> Evidence: ...
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What one check saw. `credit` is the share of the check's points, 0 to 1."""
+
+    status: Status
+    expected: str = ""
+    observed: str = ""
+    message: str = ""
+    why_text: str = ""
+    hint_text: str = ""
+    next_command: str = ""
+    credit: float = 0.0
+    evidence: tuple[Evidence, ...] = field(default_factory=tuple)
+
+    def why(self, text: str) -> Self:
+        """Why it matters: shown with every verdict."""
+        return replace(self, why_text=text)
+
+    def hint(self, text: str) -> Self:
+        """The first step towards the answer, never the answer."""
+        return replace(self, hint_text=text)
+
+    def next(self, command: str) -> Self:
+        """The command that shows the learner what the check saw."""
+        return replace(self, next_command=command)
+
+    def and_(self, *others: Verdict) -> Verdict:
+        """Join expectations: the first that is worst speaks; some met and some not is PARTIAL."""
+        return all_of(self, *others)
+
+
+_ORDER = [Status.ENV_ERROR, Status.BLOCKED, Status.FAIL, Status.PARTIAL, Status.NOT_ATTEMPTED, Status.PASS]
+
+
+def all_of(*parts: Verdict) -> Verdict:
+    """Join verdicts: PASS only if all pass; the first of the worst gives the words.
+
+    Credit is the mean. A mixture of PASS with FAIL or NOT_ATTEMPTED is PARTIAL with the failing part's words.
+    """
+    if not parts:
+        raise ValueError("a verdict needs at least one expectation: nothing selected is never a pass")
+    worst = min(parts, key=lambda part: _ORDER.index(part.status))
+    status = worst.status
+    some_passed = any(part.status in (Status.PASS, Status.PARTIAL) for part in parts)
+    if status in (Status.FAIL, Status.NOT_ATTEMPTED) and some_passed:
+        status = Status.PARTIAL
+    return replace(
+        worst,
+        status=status,
+        credit=sum(part.credit for part in parts) / len(parts),
+        evidence=tuple(dict.fromkeys(item for part in parts for item in part.evidence)),
+        why_text=next((part.why_text for part in parts if part.why_text), ""),
+        hint_text=next((part.hint_text for part in parts if part.hint_text), ""),
+    )
+
+
+_UNSET: Any = object()
+
+
+def expect(
+    value: Any,
+    *,
+    equals: Any = _UNSET,
+    contains: str | None = None,
+    at_least: float | None = None,
+    at_most: float | None = None,
+    one_of: tuple[Any, ...] | None = None,
+    truthy: bool = False,
+    that: str = "",
+    observed: str | None = None,
+    evidence: Observed | Evidence | None = None,
+) -> Verdict:
+    """One expectation on one observed value: exactly one condition must be given.
+
+    `that` words the expectation for the learner; `observed` words the observation where repr is unkind.
+    """
+    tests: list[tuple[bool, str]] = []
+    if equals is not _UNSET:
+        tests.append((value == equals, f"{equals}"))
+    if contains is not None:
+        tests.append((contains in str(value or ""), f"contains “{contains}”"))
+    if at_least is not None:
+        tests.append((value is not None and value >= at_least, f"at least {at_least:g}"))
+    if at_most is not None:
+        tests.append((value is not None and value <= at_most, f"at most {at_most:g}"))
+    if one_of is not None:
+        tests.append((value in one_of, " or ".join(map(str, one_of))))
+    if truthy:
+        tests.append((bool(value), "true"))
+    if len(tests) != 1:
+        raise ValueError("expect() takes exactly one condition")
+    met, wanted = tests[0]
+    reference = evidence if isinstance(evidence, Evidence) or evidence is None else evidence.evidence()
+    shown = observed if observed is not None else ("nothing" if value is None else str(value))
+    return Verdict(
+        status=Status.PASS if met else Status.FAIL,
+        expected=that or wanted,
+        observed=shown,
+        credit=1.0 if met else 0.0,
+        evidence=(reference,) if reference else (),
+    )
+
+
+def not_attempted(expected: str, observed: str = "nothing yet", **words: Any) -> Verdict:
+    """The learner has not started on this: no points, no blame."""
+    return Verdict(Status.NOT_ATTEMPTED, expected=expected, observed=observed, **words)
