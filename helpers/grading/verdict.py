@@ -94,6 +94,8 @@ def all_of(*parts: Verdict) -> Verdict:
         evidence=tuple(dict.fromkeys(item for part in parts for item in part.evidence)),
         why_text=next((part.why_text for part in parts if part.why_text), ""),
         hint_text=next((part.hint_text for part in parts if part.hint_text), ""),
+        next_command=worst.next_command
+        or next((part.next_command for part in parts if part.next_command), ""),
     )
 
 
