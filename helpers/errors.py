@@ -58,9 +58,19 @@ class InvalidManifest(LabError):
     """The text is not a Kubernetes manifest: bad YAML, no kind, or an unknown API version."""
 
 
-class WaitTimeout(LabError):
+class WaitFailed(LabError):
+    """A wait that did not get what it waited for: carries what was seen last and why, if known."""
+
+    def __init__(
+        self, message: str, *, last: str = "", diagnostics: tuple[str, ...] = (), next_command: str = ""
+    ) -> None:
+        super().__init__(message, next_command=next_command)
+        self.last, self.diagnostics = last, diagnostics
+
+
+class WaitTimeout(WaitFailed):
     """The condition did not hold before the deadline."""
 
 
-class WaitRejected(LabError):
+class WaitRejected(WaitFailed):
     """The wait met a terminal state (ImagePullBackOff, quota FailedCreate) and ended early."""

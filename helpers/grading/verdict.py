@@ -10,6 +10,8 @@ from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import Any, Protocol, Self
 
+from helpers.evidence import Evidence
+
 
 class Status(StrEnum):
     """The six verdicts; the value is the word that learners read."""
@@ -20,19 +22,6 @@ class Status(StrEnum):
     NOT_ATTEMPTED = "NOT_ATTEMPTED"
     BLOCKED = "BLOCKED"
     ENV_ERROR = "ENV_ERROR"
-
-
-@dataclass(frozen=True)
-class Evidence:
-    """A reference to an object that a verdict rests on, as it was when it was observed."""
-
-    kind: str
-    name: str
-    namespace: str | None = None
-    uid: str | None = None
-    resource_version: str | None = None
-    observed_at: str | None = None
-    observation: str | None = None
 
 
 class Observed(Protocol):

@@ -1,0 +1,71 @@
+"""Scope: which real namespaces stand behind the course's namespace names.
+
+On a cluster of one's own they are the same. In a shared classroom each learner has a suffix, and
+labs, checks and manifests keep speaking of `llm-system` while the cluster holds `llm-system-ada`.
+"""
+
+from __future__ import annotations
+
+from copy import deepcopy
+from dataclasses import dataclass
+from typing import Any
+
+COURSE_NAMESPACES = ("llm-system", "llm-apps")
+COURSE_PREFIX = "llm-"
+NAME_LABEL = "kubernetes.io/metadata.name"
+
+
+def is_course_namespace(name: str) -> bool:
+    """Whether the course owns the namespace, so that a scope maps it."""
+    return name.startswith(COURSE_PREFIX)
+
+
+@dataclass(frozen=True)
+class Scope:
+    """Maps the course's namespaces to those of one learner; an empty suffix changes nothing."""
+
+    suffix: str = ""
+
+    def namespace(self, name: str) -> str:
+        """The real namespace for a course name; other names, and real ones, pass unchanged."""
+        if not self.suffix or not is_course_namespace(name) or name.endswith(f"-{self.suffix}"):
+            return name
+        return f"{name}-{self.suffix}"
+
+    def course_name(self, real: str) -> str:
+        """The name that the course uses for a real namespace."""
+        if self.suffix and is_course_namespace(real):
+            return real.removesuffix(f"-{self.suffix}")
+        return real
+
+    def manifest(self, manifest: dict[str, Any]) -> dict[str, Any]:
+        """A copy of the manifest in which every reference to a course namespace is mapped."""
+        mapped = deepcopy(manifest)
+        if not self.suffix:
+            return mapped
+        metadata = mapped.get("metadata") or {}
+        if mapped.get("kind") == "Namespace":
+            self._rename(metadata, "name")
+            self._rename(metadata.get("labels") or {}, NAME_LABEL)
+        self._rename(metadata, "namespace")
+        for subject in mapped.get("subjects") or ():
+            self._rename(subject, "namespace")
+        self._selectors(mapped.get("spec"))
+        return mapped
+
+    def _rename(self, holder: dict[str, Any], key: str) -> None:
+        if isinstance(holder.get(key), str):
+            holder[key] = self.namespace(holder[key])
+
+    def _selectors(self, node: Any) -> None:
+        """Namespace selectors, wherever they stand: in policies, in affinity terms, in webhooks."""
+        if isinstance(node, list):
+            for item in node:
+                self._selectors(item)
+        elif isinstance(node, dict):
+            if isinstance(node.get("matchLabels"), dict):
+                self._rename(node["matchLabels"], NAME_LABEL)
+            if node.get("key") == NAME_LABEL and isinstance(node.get("values"), list):
+                node["values"] = [self.namespace(value) for value in node["values"]]
+            for item in node.values():
+                self._selectors(item)
