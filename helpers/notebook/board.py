@@ -1,0 +1,128 @@
+"""The live board: the verdicts of `course grade`, drawn; the engine is the same, so is the result."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import marimo as mo
+
+from helpers.errors import LabError
+from helpers.notebook.html import course, esc, inline, problem_card, word
+from helpers.notebook.session import LabSession, waiting_card
+
+if TYPE_CHECKING:
+    from helpers.grading import CheckResult, Report
+
+_SPOKEN = ("FAIL", "PARTIAL", "ENV_ERROR")
+
+
+@dataclass(frozen=True)
+class LiveReport:
+    """One grading run for a page: a Report, or the reason why there is none."""
+
+    report: Report | None = None
+    problem: LabError | None = None
+    connected: bool = True
+
+    def task(self, task: str) -> list[CheckResult]:
+        """The verdicts of one task, in the lab's order."""
+        return [result for result in self.report.verdicts if result.task == task] if self.report else []
+
+    @property
+    def all_passed(self) -> bool:
+        """Whether there are verdicts and all of them pass."""
+        return self.report is not None and self.report.exit_code == 0
+
+
+def refresh(default: str = "3s") -> Any:
+    """How often the boards look again; define it in the hidden cell at the end of the notebook."""
+    return mo.ui.refresh(options=["2s", "3s", "10s"], default_interval=default, label="look again every")
+
+
+def grade_now(lab: LabSession, *_triggers: object) -> LiveReport:
+    """Grade the lab as `course grade` does; the triggers (refresh, buttons) only make marimo run it again."""
+    if lab.cluster is None:
+        return LiveReport(connected=False)
+    from helpers.grading import grade
+
+    try:
+        return LiveReport(grade([lab.id], lab.cluster))
+    except LabError as problem:
+        return LiveReport(problem=problem)
+
+
+def board(live: LiveReport, task: str) -> mo.Html:
+    """The verdicts of one task in words: expected, observed, why, a folded hint, the next command."""
+    trouble = _trouble(live)
+    if trouble is not None:
+        return trouble
+    return course("".join(_verdict(result) for result in live.task(task)), live=True)
+
+
+def scoreboard(live: LiveReport, titles: dict[str, str] | None = None) -> mo.Html:
+    """The whole lab at a glance: points, a tile for each check, and what is next."""
+    trouble = _trouble(live)
+    if trouble is not None or live.report is None:
+        return trouble or waiting_card()
+    report = live.report
+    share = 100 * report.earned / report.possible if report.possible else 0
+    counts = ", ".join(f"{number} {status.replace('_', ' ')}" for status, number in report.counts.items())
+    tiles = "".join(_tile(result) for result in report.verdicts)
+    return course(
+        f'<div class="card"><div class="row"><b>{report.earned:g} of {report.possible:g} points</b>'
+        f'<small>{esc(counts)}</small><small class="points">graded in {report.duration_s:.1f} s</small></div>'
+        f'<div class="meter"><i style="width:{share:.0f}%"></i></div><div class="tiles">{tiles}</div>'
+        f"{_next_step(report.verdicts, titles or {})}</div>",
+        live=True,
+    )
+
+
+def _trouble(live: LiveReport) -> mo.Html | None:
+    if not live.connected:
+        return waiting_card()
+    if live.problem is not None:
+        return problem_card(str(live.problem), live.problem.next_command, title="Nothing can be graded now.")
+    return None
+
+
+def _tile(result: CheckResult) -> str:
+    status = result.status.value
+    return f'<span class="tile is-{status}"><b>{esc(result.check)}</b> {esc(status.replace("_", " ").lower())}</span>'
+
+
+def _next_step(results: Iterable[CheckResult], titles: dict[str, str]) -> str:
+    waiting = next((item for item in results if item.status.value not in ("PASS", "BLOCKED")), None)
+    if waiting is None:
+        return "<div>Everything this lab asks for holds in the cluster.</div>"
+    place = titles.get(waiting.task, waiting.task)
+    return f"<div><small>Next:</small> <b>{esc(place)}</b>: {inline(waiting.criterion)}</div>"
+
+
+def _verdict(result: CheckResult) -> str:
+    status = result.status.value
+    head = (
+        f'<div class="row">{word(status)}<span>{inline(result.criterion)}</span>'
+        f'<span class="points">{result.earned:g} / {result.points:g}</span></div>'
+    )
+    return f'<section class="verdict is-{status}">{head}{_detail(result)}</section>'
+
+
+def _detail(result: CheckResult) -> str:
+    status = result.status.value
+    rows = [("observed", result.observed)]
+    if status != "PASS":
+        rows.insert(0, ("expected", result.expected))
+    if status in _SPOKEN:
+        rows.append(("why", result.why))
+    if status not in ("PASS", "BLOCKED"):
+        rows.append(("next", f"`{result.next}`" if result.next else ""))
+    listed = "".join(f"<dt>{name}</dt><dd>{inline(text)}</dd>" for name, text in rows if text)
+    return f"<dl>{listed}</dl>{_hint(result)}"
+
+
+def _hint(result: CheckResult) -> str:
+    if not result.hint or result.status.value in ("PASS", "BLOCKED", "ENV_ERROR"):
+        return ""
+    return f"<details><summary>Hint</summary><div>{inline(result.hint)}</div></details>"

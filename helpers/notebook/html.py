@@ -1,0 +1,52 @@
+"""Small pieces of HTML in the course's look; every text that comes from outside is escaped here."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+from html import escape
+
+import marimo as mo
+
+_CODE = re.compile(r"`([^`]+)`")
+_BOLD = re.compile(r"\*\*([^*]+)\*\*")
+
+
+def esc(text: object) -> str:
+    """Text as HTML shows it, never as HTML reads it."""
+    return escape(str(text), quote=True)
+
+
+def inline(text: object) -> str:
+    """Escaped text in which `code` and **bold** keep their meaning."""
+    return _BOLD.sub(r"<b>\1</b>", _CODE.sub(r"<code>\1</code>", esc(text)))
+
+
+def word(status: str, shown: str | None = None) -> str:
+    """A status as a word in a pill; the colour only repeats what the word says."""
+    return f'<span class="word is-{esc(status)}">{esc(shown or status.replace("_", " "))}</span>'
+
+
+def course(body: str, *, live: bool = False) -> mo.Html:
+    """A block in the course's look; `live` blocks announce their changes to screen readers."""
+    role = ' role="status" aria-live="polite"' if live else ""
+    return mo.Html(f'<div class="course"{role}>{body}</div>')
+
+
+def card(body: str) -> mo.Html:
+    """A framed block."""
+    return course(f'<div class="card">{body}</div>')
+
+
+def table(head: Sequence[str], rows: Iterable[Sequence[str]], *, kind: str = "") -> str:
+    """A table; cells are HTML already."""
+    top = "".join(f"<th>{esc(name)}</th>" for name in head)
+    body = "".join(f"<tr>{''.join(f'<td>{cell}</td>' for cell in row)}</tr>" for row in rows)
+    return f'<table class="facts {esc(kind)}"><thead><tr>{top}</tr></thead><tbody>{body}</tbody></table>'
+
+
+def problem_card(message: str, next_command: str = "", *, title: str = "") -> mo.Html:
+    """Something is missing or wrong that is not the learner's answer: what, and the next command."""
+    first = f"<b>{inline(title)}</b><br>" if title else ""
+    then = f"<div>Next: <code>{esc(next_command)}</code></div>" if next_command else ""
+    return course(f'<div class="card" role="status">{first}<div>{inline(message)}</div>{then}</div>')

@@ -1,0 +1,55 @@
+"""Predictions: an answer is committed before the truth is shown.
+
+guess = predict("What happens to the second workload?", {"both": "Both run", "second": "…"})
+reveal(guess.value, truth="second", because="…", instead={"both": "…"})      # in the next cell
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import marimo as mo
+
+from helpers.notebook.html import course, inline, word
+
+
+def predict(question: str, options: Mapping[str, str]) -> Any:
+    """A form with one choice; its value is the chosen key, and None until it is committed.
+
+    Args:
+        question: asked in markdown.
+        options: key to the text of each answer.
+    """
+    radio = mo.ui.radio(options={text: key for key, text in options.items()})
+    return radio.form(
+        label=f"**Predict.** {question}",
+        submit_button_label="Commit my prediction",
+        validate=lambda value: "Choose one answer first." if value is None else None,
+    )
+
+
+def reveal(
+    committed: str | None,
+    *,
+    truth: str,
+    because: str,
+    instead: Mapping[str, str] | None = None,
+) -> mo.Html:
+    """What happens really, once a prediction stands; until then only where to commit it.
+
+    Args:
+        committed: the form's value.
+        truth: the key that holds.
+        because: the reason, shown to everybody.
+        instead: for a wrong key, what speaks against it.
+    """
+    if committed is None:
+        return course("<small>The answer appears here once your prediction is committed.</small>")
+    if committed == truth:
+        return course(f'<div class="card">{word("PASS", "as you predicted")} {inline(because)}</div>')
+    doubt = (instead or {}).get(committed, "")
+    first = f"<div>{inline(doubt)}</div>" if doubt else ""
+    return course(
+        f'<div class="card">{word("open", "not as predicted")}{first}<div>{inline(because)}</div></div>'
+    )

@@ -1,0 +1,122 @@
+"""One notebook's connection to the cluster: it never raises at the learner, it explains.
+
+A lab opens with `lab = open_lab("01")`. Where no cluster answers, every part of the page that
+needs one says so in a sentence with the next command, and the story stays readable.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from functools import wraps
+from string import Template
+from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec
+
+import marimo as mo
+
+from helpers.errors import LabError, NoClusterChosen
+from helpers.notebook.html import course, esc, inline, problem_card, word
+
+if TYPE_CHECKING:
+    from helpers.cluster import Cluster, Identity, Profile
+
+P = ParamSpec("P")
+
+
+@dataclass(frozen=True)
+class LabSession:
+    """The cluster behind a lab's page, or the reason why there is none.
+
+    `images` maps the course's image names to this cluster's references; empty without a cluster.
+    """
+
+    id: str
+    cluster: Cluster | None = None
+    identity: Identity | None = None
+    profile: Profile | None = None
+    problem: LabError | None = None
+    images: Mapping[str, str] = field(default_factory=dict)
+
+    def card(self) -> mo.Html:
+        """Which cluster this page speaks to, or what to do where there is none."""
+        if self.cluster is None or self.identity is None:
+            return no_cluster_card(self.problem)
+        gpu = {"simulated": "GPU simulated", "real": "GPU real", "none": "no GPU offered"}
+        facts = [
+            f"profile <b>{esc(self.identity.profile)}</b>",
+            f"Kubernetes <b>{esc(self.identity.server_version)}</b>",
+            f"<b>{esc(gpu.get(self.identity.gpu, self.identity.gpu))}</b>",
+        ]
+        return course(
+            f'<div class="card row">{word("PASS", "connected")}<span>{" · ".join(facts)}</span>'
+            "<small>Opening or running this page changes nothing in it; only an Apply button does.</small></div>",
+            live=True,
+        )
+
+    def render(self, manifest: str) -> str:
+        """The manifest with `$TOOLBOX`, `$PAUSE`, `$VLLM` … replaced by this cluster's images."""
+        names = {name.upper(): reference for name, reference in self.images.items()}
+        return Template(manifest).safe_substitute(names)
+
+
+def open_lab(lab: str, *_again: object) -> LabSession:
+    """Connect a lab's page to the cluster in use; further arguments only make marimo run it again.
+
+    Args:
+        lab: the lab's number, such as "01".
+    """
+    try:
+        from helpers.cluster import Cluster
+
+        cluster = Cluster.connect()
+        profile = cluster.profile()
+        return LabSession(lab, cluster, cluster.identity(), profile, None, dict(profile.images))
+    except LabError as problem:
+        return LabSession(lab, problem=problem)
+
+
+def no_cluster_card(problem: LabError | None = None) -> mo.Html:
+    """No cluster answers: what was tried, and the next command; the page stays readable."""
+    said = str(problem) if problem else "no cluster is running or chosen"
+    command = (problem.next_command if problem else "") or "course up"
+    missing = problem is None or isinstance(problem, NoClusterChosen)
+    title = "No cluster yet." if missing else "The cluster does not answer."
+    return course(
+        f'<div class="card" role="status">{word("none", "not connected")} <b>{title}</b> {inline(said)}'
+        f"<div>In a terminal: <code>{esc(command)}</code>, then press <b>Connect again</b>.</div>"
+        "<small>You can read on: the story, the pictures and the predictions need no cluster.</small></div>"
+    )
+
+
+def needs_cluster(
+    draw: Callable[Concatenate[LabSession, P], Any],
+) -> Callable[Concatenate[LabSession, P], Any]:
+    """A part of the page that speaks to the cluster: without one, or when it stops answering, it says so."""
+
+    @wraps(draw)
+    def drawn(lab: LabSession, *args: P.args, **kwargs: P.kwargs) -> Any:
+        if lab.cluster is None:
+            return waiting_card()
+        try:
+            return draw(lab, *args, **kwargs)
+        except LabError as problem:
+            return problem_card(str(problem), problem.next_command or "course status", title=_title(problem))
+
+    return drawn
+
+
+def waiting_card() -> mo.Html:
+    """A part of the page that has nothing to show until a cluster is connected."""
+    return course(
+        "<small>This part comes alive with a cluster: <code>course up</code>, then Connect again.</small>"
+    )
+
+
+def _title(problem: LabError) -> str:
+    from helpers.errors import ClusterUnreachable, EnvironmentFault, InvalidManifest
+
+    if isinstance(problem, InvalidManifest):
+        return "The API server was not asked."
+    if isinstance(problem, ClusterUnreachable):
+        return "The cluster does not answer."
+    return "The environment failed, not you." if isinstance(problem, EnvironmentFault) else "Not done."
