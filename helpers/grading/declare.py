@@ -55,7 +55,7 @@ class Check:
     hidden: bool = False
 
 
-@dataclass
+@dataclass(eq=False)
 class Lab:
     """A lab's checks, in the order in which the lab declares them.
 
