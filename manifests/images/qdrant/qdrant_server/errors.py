@@ -1,0 +1,89 @@
+"""Errors by cause, with the status codes and the message prefixes that Qdrant uses for them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+
+class ApiError(Exception):
+    """An answer that is not a success: `status` is the HTTP code, the text is `status.error`."""
+
+    status = 500
+    prefix = "Service internal error: "
+
+    def __init__(self, message: str) -> None:
+        super().__init__(f"{self.prefix}{message}")
+
+
+class BadInput(ApiError):
+    """The request is well-formed but cannot be carried out as it stands."""
+
+    status = 400
+    prefix = "Wrong input: "
+
+
+class BadFormat(ApiError):
+    """The body is not what this path expects."""
+
+    status = 400
+    prefix = "Format error in JSON body: "
+
+
+class Invalid(ApiError):
+    """A value is outside what Qdrant allows."""
+
+    status = 422
+    prefix = "Validation error in path parameters: "
+
+
+class NotFound(ApiError):
+    status = 404
+    prefix = "Not found: "
+
+
+class Conflict(ApiError):
+    status = 409
+    prefix = "Wrong input: "
+
+
+class Forbidden(ApiError):
+    status = 403
+    prefix = "Forbidden: "
+
+
+class NotImplementedByEngine(ApiError):
+    """The real server can do this, this one cannot: said openly rather than approximated."""
+
+    status = 501
+    prefix = "Not implemented by Qdrant's engine, embedded server: "
+
+
+class Loading(ApiError):
+    status = 503
+    prefix = "Service unavailable: "
+
+
+class StorageFull(ApiError):
+    status = 500
+
+
+@contextmanager
+def engine_errors() -> Iterator[None]:
+    """Map what the engine raises to the status code that the real server gives it.
+
+    The engine's binding raises plain `Exception` with the core's own message, so the text decides.
+    """
+    try:
+        yield
+    except ApiError:
+        raise
+    except (KeyError, TypeError, OverflowError) as error:
+        raise BadFormat(f"{type(error).__name__}: {error}") from error
+    except Exception as error:
+        text = str(error)
+        if text.startswith("No point with id"):
+            raise NotFound(f"{text} found") from error
+        if "No space left on device" in text:
+            raise StorageFull(text) from error
+        raise BadInput(text) from error
