@@ -1,0 +1,686 @@
+"""FakeCluster: a small API server in memory, for checks and their authors.
+
+It keeps objects, answers selectors, applies, patches and deletes, and runs the admission that labs
+teach (namespaces, quotas, limit ranges), on the same paths and with the same answers as a real one.
+It has no controllers: pods, events, statuses, exec answers and logs are put in by the test. The
+contract tests run the same cases here and on a live cluster, so that the two cannot drift apart.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import threading
+import uuid
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from copy import deepcopy
+from datetime import UTC, datetime
+from typing import Any
+from urllib.parse import unquote
+
+from helpers.cluster import admission
+from helpers.cluster.backend import APPLY, JSON, JSON_PATCH, ExecResult, Forward
+from helpers.cluster.cluster import Cluster
+from helpers.cluster.deadline import SYSTEM_CLOCK, Clock, Deadline
+from helpers.cluster.faults import Response
+from helpers.cluster.kinds import BUILTIN, ResourceType
+from helpers.cluster.manifests import Manifests, load
+from helpers.cluster.profile import PROFILE_NAME, PROFILE_NAMESPACE, Profile
+from helpers.cluster.quantity import is_binary, quantity, quantity_text
+from helpers.cluster.resource import Resource, dig
+from helpers.cluster.scope import Scope
+from helpers.errors import ClusterUnreachable, ProbeInconclusive
+
+Key = tuple[str, str, str, str]
+ExecAnswer = ExecResult | Callable[[list[str], str | None], ExecResult]
+_PATH = re.compile(
+    r"/(?:api/(?P<core>v1)|apis/(?P<group>[^/]+)/(?P<version>[^/]+))"
+    r"(?:/namespaces/(?P<ns>[^/]+)(?=/[^/]))?/(?P<plural>[^/]+)(?:/(?P<name>[^/]+))?(?:/(?P<sub>.+))?"
+)
+# Lists of objects that server-side apply merges by a key instead of replacing.
+_MERGE_KEYS = ("name", "containerPort", "key", "type", "ip")
+
+
+class ApiProblem(Exception):
+    """An unsuccessful answer on its way out."""
+
+    def __init__(self, code: int, reason: str, message: str, details: dict[str, Any] | None = None) -> None:
+        super().__init__(message)
+        self.code, self.reason, self.details = code, reason, details or {}
+
+    def response(self) -> Response:
+        """As the API server writes it: a Status."""
+        status = {
+            "kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Failure",
+            "message": str(self), "reason": self.reason, "details": self.details, "code": self.code,
+        }  # fmt: skip
+        return Response(self.code, json.dumps(status).encode())
+
+
+def default_profile() -> Profile:
+    """The profile of the embedded cluster, as far as checks care."""
+    return Profile(
+        name="embedded", gpu="simulated", storage_class="fast-nvme", overlay="embedded", allows_faults=True
+    )
+
+
+class FakeBackend:
+    """The API server in memory. Every request is answered under one lock."""
+
+    address = "fake://cluster"
+
+    def __init__(self, clock: Clock = SYSTEM_CLOCK) -> None:
+        self.clock = clock
+        self.objects: dict[Key, dict[str, Any]] = {}
+        self.types: list[ResourceType] = list(BUILTIN)
+        self.exec_answers: list[tuple[str, str, str, ExecAnswer]] = []
+        self.log_texts: dict[tuple[str, str, str, bool], str] = {}
+        self.forwards: dict[tuple[str, str], tuple[str, int]] = {}
+        self.fault: Callable[[str, str], Response | None] | None = None
+        self.requests: list[tuple[str, str]] = []
+        self._version = 1000
+        self._lock = threading.RLock()
+
+    # The wire
+
+    def request(
+        self,
+        method: str,
+        path: str,
+        *,
+        query: Mapping[str, str] | None = None,
+        body: Any = None,
+        content_type: str = JSON,
+        accept: str = JSON,
+        deadline: Deadline | None = None,
+    ) -> Response:
+        """Answer one request as an API server does."""
+        if deadline:
+            deadline.grant(10, f"{method} {path}")
+        with self._lock:
+            self.requests.append((method, path))
+            broken = self.fault(method, path) if self.fault else None
+            if broken:
+                return broken
+            try:
+                return self._route(method, path, dict(query or {}), deepcopy(body), content_type)
+            except ApiProblem as problem:
+                return problem.response()
+
+    def exec(
+        self,
+        namespace: str,
+        pod: str,
+        command: list[str],
+        container: str | None,
+        stdin: str | None,
+        deadline: Deadline,
+    ) -> ExecResult:
+        """Give the first prepared answer that fits."""
+        line = " ".join(command)
+        for where, name, pattern, answer in self.exec_answers:
+            if where == namespace and re.fullmatch(name, pod) and re.search(pattern, line):
+                return answer(command, stdin) if callable(answer) else answer
+        raise ProbeInconclusive(f"pod {namespace}/{pod} has no answer to {line!r}")
+
+    @contextmanager
+    def forward(self, target: Callable[[], tuple[str, str, int]]) -> Iterator[Forward]:
+        """Lead to a server that the test runs itself."""
+        from helpers.cluster.forwarding import Address
+
+        namespace, pod, _ = target()
+        if (namespace, pod) not in self.forwards:
+            raise ProbeInconclusive(f"pod {namespace}/{pod} has no server behind it")
+        yield Address(*self.forwards[namespace, pod])
+
+    # Routes
+
+    def _route(self, method: str, path: str, query: dict[str, str], body: Any, content_type: str) -> Response:
+        if path in ("/version", "/readyz", "/livez", "/api", "/apis"):
+            return self._root(path)
+        match = _PATH.fullmatch(path)
+        type_ = self._type(match) if match else None
+        if match is None or type_ is None:
+            return Response(404, b"404 page not found\n")
+        namespace, name, sub = (unquote(match[key] or "") for key in ("ns", "name", "sub"))
+        if sub == "log":
+            return self._log(namespace, name, query)
+        if sub == "eviction":
+            method, sub = "DELETE", ""
+        if method == "GET":
+            return self._get(type_, namespace, name, query)
+        with self._dry(query.get("dryRun") == "All"):
+            if method == "POST":
+                return self._create(type_, namespace, body)
+            if method == "PATCH":
+                return self._patch(type_, namespace, name, sub, body, content_type)
+            if method == "PUT":
+                return self._put(type_, namespace, name, sub, body)
+            return self._delete(type_, namespace, name)
+
+    def _type(self, match: re.Match[str]) -> ResourceType | None:
+        group, version = match["group"] or "", match["version"] or match["core"]
+        for type_ in self.types:
+            if (type_.group, type_.version, type_.plural) == (group, version, match["plural"]):
+                return type_
+        return None
+
+    @contextmanager
+    def _dry(self, dry: bool) -> Iterator[None]:
+        """Run a change, and forget it afterwards when it was a dry run."""
+        kept = (deepcopy(self.objects), self._version) if dry else None
+        try:
+            yield
+        finally:
+            if kept:
+                self.objects, self._version = kept
+
+    def _root(self, path: str) -> Response:
+        if path == "/version":
+            return _json({"major": "1", "minor": "36", "gitVersion": "v1.36.3"})
+        if path in ("/readyz", "/livez"):
+            return Response(200, b"ok")
+        groups: dict[str, dict[str, list[ResourceType]]] = {}
+        for type_ in self.types:
+            if bool(type_.group) == (path == "/apis"):
+                groups.setdefault(type_.group, {}).setdefault(type_.version, []).append(type_)
+        return _json({"kind": "APIGroupDiscoveryList", "items": [_group(*item) for item in groups.items()]})
+
+    def _get(self, type_: ResourceType, namespace: str, name: str, query: dict[str, str]) -> Response:
+        if name:
+            return _json(self._one(type_, namespace, name))
+        items = [
+            item
+            for key, item in sorted(self.objects.items())
+            if key[:2] == (type_.group, type_.plural)
+            and (not namespace or key[2] == namespace)
+            and matches_labels(item["metadata"].get("labels") or {}, query.get("labelSelector", ""))
+            and _matches_fields(item, query.get("fieldSelector", ""))
+        ]
+        # As a real API server does: the items of a list carry no kind of their own.
+        bare = [{k: v for k, v in item.items() if k not in ("kind", "apiVersion")} for item in items]
+        listed = {"kind": f"{type_.kind}List", "apiVersion": type_.api_version, "items": bare}
+        return _json({**listed, "metadata": {"resourceVersion": str(self._version)}})
+
+    def _log(self, namespace: str, name: str, query: dict[str, str]) -> Response:
+        self._one(self._kind("Pod"), namespace, name)
+        key = (namespace, name, query.get("container", ""), query.get("previous") == "true")
+        text = self.log_texts.get(key, self.log_texts.get((namespace, name, "", key[3]), ""))
+        lines = text.splitlines(keepends=True)[-int(query.get("tailLines", "1000000")) :]
+        return Response(200, "".join(lines).encode())
+
+    # Changes
+
+    def _create(self, type_: ResourceType, namespace: str, body: dict[str, Any]) -> Response:
+        metadata = body.setdefault("metadata", {})
+        if not metadata.get("name"):
+            metadata["name"] = f"{metadata.get('generateName', '')}{uuid.uuid4().hex[:5]}"
+        namespace = namespace if type_.namespaced else ""
+        key = self._key(type_, namespace, metadata["name"])
+        self._check_namespace(type_, namespace)
+        if key in self.objects:
+            message = f'{type_.resource} "{key[3]}" already exists'
+            raise ApiProblem(409, "AlreadyExists", message, {"name": key[3], "kind": type_.plural})
+        return _json(self._store(type_, key, body, None), 201)
+
+    def _patch(
+        self, type_: ResourceType, namespace: str, name: str, sub: str, body: Any, content_type: str
+    ) -> Response:
+        key = self._key(type_, namespace, name)
+        before = self.objects.get(key)
+        if before is None:
+            if content_type != APPLY:
+                raise _not_found(type_, name)
+            body.setdefault("metadata", {})["name"] = name
+            return self._create(type_, namespace, body)
+        if content_type == JSON_PATCH:
+            after = _json_patch(deepcopy(before), body)
+        else:
+            keyed = content_type != "application/merge-patch+json"
+            after = merge(deepcopy(before), _only(body, sub), keyed=keyed)
+        return _json(self._store(type_, key, after, before))
+
+    def _put(self, type_: ResourceType, namespace: str, name: str, sub: str, body: Any) -> Response:
+        key = self._key(type_, namespace, name)
+        before = self._one(type_, namespace, name)
+        sent = (body.get("metadata") or {}).get("resourceVersion")
+        if sent and sent != before["metadata"]["resourceVersion"]:
+            message = (
+                f'Operation cannot be fulfilled on {type_.resource} "{name}": the object has been modified; '
+                "please apply your changes to the latest version and try again"
+            )
+            raise ApiProblem(409, "Conflict", message)
+        after = {**before, "status": body.get("status")} if sub == "status" else {**body}
+        after["metadata"] = {**before["metadata"], **(body.get("metadata") or {})}
+        return _json(self._store(type_, key, after, before))
+
+    def _delete(self, type_: ResourceType, namespace: str, name: str) -> Response:
+        found = self._one(type_, namespace, name)
+        del self.objects[self._key(type_, namespace, name)]
+        if type_.kind == "Namespace":
+            for key in [key for key in self.objects if key[2] == name]:
+                del self.objects[key]
+        uid = found["metadata"].get("uid")
+        for key, item in list(self.objects.items()):
+            if any(owner.get("uid") == uid for owner in item["metadata"].get("ownerReferences") or []):
+                del self.objects[key]
+        self._count_quotas(namespace)
+        details = {"name": name, "kind": type_.plural, "uid": uid}
+        return _json({"kind": "Status", "apiVersion": "v1", "status": "Success", "details": details})
+
+    def _store(
+        self, type_: ResourceType, key: Key, item: dict[str, Any], before: dict[str, Any] | None
+    ) -> dict[str, Any]:
+        item["apiVersion"], item["kind"] = type_.api_version, type_.kind
+        self._admit(type_, key, item, before)
+        metadata = item["metadata"]
+        kept = before["metadata"] if before else {}
+        metadata["uid"] = kept.get("uid") or str(uuid.uuid4())
+        metadata["creationTimestamp"] = kept.get("creationTimestamp") or _now()
+        metadata["resourceVersion"] = kept.get("resourceVersion")
+        if "spec" in item:
+            same = before is not None and before.get("spec") == item["spec"]
+            metadata["generation"] = kept.get("generation", 0) + (0 if same else 1)
+        if before is None or item != before:
+            self._version += 1
+            metadata["resourceVersion"] = str(self._version)
+        self.objects[key] = deepcopy(item)
+        self._count_quotas(key[2])
+        return deepcopy(self.objects[key])
+
+    def _admit(
+        self, type_: ResourceType, key: Key, item: dict[str, Any], before: dict[str, Any] | None
+    ) -> None:
+        try:
+            _complete(type_, item, key[2])
+            ranges = self._in(key[2], "LimitRange")
+            admission.apply_limit_ranges(type_, item, ranges, creating=before is None)
+            _requests_from_limits(type_, item)
+            used = admission.usage_of(type_, before) if before else None
+            admission.admit_quota(type_, item, self._in(key[2], "ResourceQuota"), used)
+        except admission.Denied as denied:
+            message = f'{type_.resource} "{key[3]}" is forbidden: {denied}'
+            raise ApiProblem(403, "Forbidden", message, {"name": key[3], "kind": type_.plural}) from None
+        except ValueError as error:
+            raise ApiProblem(
+                400, "BadRequest",
+                f'{type_.kind} in version "{type_.version}" cannot be handled as a {type_.kind}: {error}',
+            ) from None  # fmt: skip
+
+    # Store
+
+    def _kind(self, kind: str) -> ResourceType:
+        return next(type_ for type_ in self.types if type_.kind == kind)
+
+    def _key(self, type_: ResourceType, namespace: str, name: str) -> Key:
+        return type_.group, type_.plural, namespace if type_.namespaced else "", name
+
+    def _one(self, type_: ResourceType, namespace: str, name: str) -> dict[str, Any]:
+        found = self.objects.get(self._key(type_, namespace, name))
+        if found is None:
+            raise _not_found(type_, name)
+        return deepcopy(found)
+
+    def _in(self, namespace: str, kind: str) -> list[dict[str, Any]]:
+        plural = self._kind(kind).plural
+        return [item for key, item in self.objects.items() if key[1:3] == (plural, namespace) and namespace]
+
+    def _check_namespace(self, type_: ResourceType, namespace: str) -> None:
+        if type_.namespaced and ("", "namespaces", "", namespace) not in self.objects:
+            raise _not_found(self._kind("Namespace"), namespace)
+
+    def _count_quotas(self, namespace: str) -> None:
+        """What the quota controller does, at once."""
+        quotas = self._in(namespace, "ResourceQuota")
+        if not quotas:
+            return
+        types = {(type_.group, type_.plural): type_ for type_ in self.types}
+        usages = [
+            admission.usage_of(types[key[:2]], item)
+            for key, item in self.objects.items()
+            if key[2] == namespace
+        ]
+        for quota in quotas:
+            status = admission.quota_status(quota, usages)
+            if quota.get("status") != status:
+                quota["status"] = status
+                self._version += 1
+                quota["metadata"]["resourceVersion"] = str(self._version)
+
+
+class FakeCluster(Cluster):
+    """A Cluster on a FakeBackend, with hands to put it in any state.
+
+    It starts with kube-system, kube-public and default, one node `substrate` with one simulated GPU,
+    the default storage class `fast-nvme`, and the embedded profile.
+    """
+
+    backend: FakeBackend
+
+    def __init__(
+        self,
+        *manifests: Manifests,
+        profile: Profile | None = None,
+        scope: Scope | None = None,
+        clock: Clock = SYSTEM_CLOCK,
+    ) -> None:
+        super().__init__(FakeBackend(clock), scope=scope, clock=clock)
+        for name in ("kube-system", "kube-public", "default"):
+            self.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}})
+        self.apply([_NODE, _STORAGE_CLASS, _profile_map(profile or default_profile())])
+        for item in manifests:
+            self.apply(item)
+
+    def put(self, manifests: Manifests) -> list[Resource]:
+        """Store objects as they are, with their status and without admission (what controllers do)."""
+        return [self._put(self.scope.manifest(item)) for item in load(manifests)]
+
+    def _put(self, item: dict[str, Any]) -> Resource:
+        type_ = self.api.type_of(item["kind"], item["apiVersion"])
+        namespace = item["metadata"].get("namespace", "default") if type_.namespaced else ""
+        with self.backend._lock:
+            key = self.backend._key(type_, namespace, item["metadata"]["name"])
+            self.backend._version += 1
+            before = self.backend.objects.get(key, {"metadata": {}})["metadata"]
+            item["metadata"] = {
+                "uid": before.get("uid") or str(uuid.uuid4()),
+                "creationTimestamp": before.get("creationTimestamp") or _now(),
+                "generation": before.get("generation", 1),
+                **item["metadata"],
+                "resourceVersion": str(self.backend._version),
+            }
+            _complete(type_, item, namespace)
+            self.backend.objects[key] = item
+            self.backend._count_quotas(namespace)
+            return Resource(deepcopy(item))
+
+    def set_status(
+        self, kind: str, name: str, status: dict[str, Any], namespace: str | None = None
+    ) -> Resource:
+        """Replace one object's status, as its controller or kubelet would."""
+        found = self.view().get(kind, name, namespace)
+        return self._put({**deepcopy(found.raw), "status": status})
+
+    def add_pod(
+        self,
+        name: str,
+        namespace: str,
+        *,
+        labels: dict[str, str] | None = None,
+        phase: str = "Running",
+        ready: bool = True,
+        spec: dict[str, Any] | None = None,
+        status: dict[str, Any] | None = None,
+    ) -> Resource:
+        """A pod as the kubelet would report it; `status` is laid over the usual one."""
+        spec = spec or {"containers": [{"name": "main", "image": "registry.k8s.io/pause:3.10.2"}]}
+        running = phase == "Running"
+        conditions = [
+            {"type": "PodScheduled", "status": "True"},
+            {"type": "Ready", "status": str(ready and running)},
+        ]
+        usual = {"phase": phase, "conditions": conditions, "podIP": "10.244.0.10" if running else None}
+        return self.put(
+            {
+                "apiVersion": "v1",
+                "kind": "Pod",
+                "metadata": {"name": name, "namespace": namespace, "labels": labels or {}},
+                "spec": {"nodeName": "substrate" if running else None, **spec},
+                "status": {**usual, **(status or {})},
+            }
+        )[0]
+
+    def add_event(
+        self,
+        namespace: str,
+        involved: tuple[str, str],
+        reason: str,
+        message: str,
+        *,
+        type: str = "Warning",
+        count: int = 1,
+    ) -> Resource:
+        """An event about an object (kind, name)."""
+        kind, name = involved
+        return self.put(
+            {
+                "apiVersion": "v1",
+                "kind": "Event",
+                "type": type,
+                "reason": reason,
+                "message": message,
+                "metadata": {"name": f"{name}.{uuid.uuid4().hex[:12]}", "namespace": namespace},
+                "involvedObject": {"kind": kind, "name": name, "namespace": self.scope.namespace(namespace)},
+                "count": count,
+                "firstTimestamp": _now(),
+                "lastTimestamp": _now(),
+            }
+        )[0]
+
+    def answer_exec(self, namespace: str, pod: str, command: str, answer: ExecAnswer) -> None:
+        """Answer commands in a pod (patterns over the name and the command line); the newest wins."""
+        real = self.scope.namespace(namespace)
+        self.backend.exec_answers.insert(0, (real, pod, command, answer))
+
+    def set_log(
+        self, namespace: str, pod: str, text: str, *, container: str = "", previous: bool = False
+    ) -> None:
+        """What the log of a pod says."""
+        self.backend.log_texts[self.scope.namespace(namespace), pod, container, previous] = text
+
+    def forward_to(self, namespace: str, pod: str, host: str, port: int) -> None:
+        """Where a port-forward to this pod leads: a server that the test runs."""
+        self.backend.forwards[self.scope.namespace(namespace), pod] = (host, port)
+
+    def serve(self, kind: str, group: str, version: str, plural: str, *, namespaced: bool = True) -> None:
+        """Serve one more kind, as a CustomResourceDefinition would."""
+        self.backend.types.append(ResourceType(kind, group, version, plural, namespaced))
+
+    def fail_with(self, fault: Callable[[str, str], Response | None] | None) -> None:
+        """Answer requests (method, path) with a fault where it returns one; None mends the server."""
+        self.backend.fault = fault
+
+    def go_down(self) -> None:
+        """Answer nothing from now on, like an API server that is not there."""
+
+        def refuse(method: str, path: str) -> Response | None:
+            raise ClusterUnreachable("the fake cluster is down", next_command="course up")
+
+        self.backend.fault = refuse
+
+
+_NODE = {
+    "apiVersion": "v1",
+    "kind": "Node",
+    "metadata": {
+        "name": "substrate",
+        "labels": {"kubernetes.io/hostname": "substrate", "course.dev/gpu": "simulated"},
+    },
+    "status": {
+        "allocatable": {"cpu": "2", "memory": "24Gi", "pods": "110", "nvidia.com/gpu": "1"},
+        "capacity": {"cpu": "2", "memory": "24Gi", "pods": "110", "nvidia.com/gpu": "1"},
+        "conditions": [{"type": "Ready", "status": "True", "reason": "KubeletReady"}],
+    },
+}
+_STORAGE_CLASS = {
+    "apiVersion": "storage.k8s.io/v1",
+    "kind": "StorageClass",
+    "metadata": {
+        "name": "fast-nvme",
+        "annotations": {"storageclass.kubernetes.io/is-default-class": "true"},
+    },
+    "provisioner": "rancher.io/local-path",
+}
+
+
+def _profile_map(profile: Profile) -> dict[str, Any]:
+    return {
+        "apiVersion": "v1",
+        "kind": "ConfigMap",
+        "metadata": {"name": PROFILE_NAME, "namespace": PROFILE_NAMESPACE},
+        "data": {"profile": profile.to_json()},
+    }
+
+
+def _now() -> str:
+    return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def _json(tree: dict[str, Any], code: int = 200) -> Response:
+    return Response(code, json.dumps(tree).encode())
+
+
+def _not_found(type_: ResourceType, name: str) -> ApiProblem:
+    details = {"name": name, "kind": type_.plural, **({"group": type_.group} if type_.group else {})}
+    return ApiProblem(404, "NotFound", f'{type_.resource} "{name}" not found', details)
+
+
+def _group(name: str, versions: dict[str, list[ResourceType]]) -> dict[str, Any]:
+    return {
+        "metadata": {"name": name},
+        "versions": [
+            {
+                "version": version,
+                "resources": [
+                    {
+                        "resource": type_.plural,
+                        "responseKind": {"kind": type_.kind},
+                        "scope": "Namespaced" if type_.namespaced else "Cluster",
+                    }
+                    for type_ in types
+                ],
+            }
+            for version, types in versions.items()
+        ],
+    }
+
+
+def _complete(type_: ResourceType, item: dict[str, Any], namespace: str) -> None:
+    """The defaults that checks may meet."""
+    if namespace:
+        item["metadata"]["namespace"] = namespace
+    if type_.kind == "Namespace":
+        labels = item["metadata"].setdefault("labels", {})
+        labels["kubernetes.io/metadata.name"] = item["metadata"]["name"]
+        item.setdefault("status", {"phase": "Active"})
+    if type_.kind == "Secret" and item.get("stringData"):
+        from base64 import b64encode
+
+        encoded = {key: b64encode(value.encode()).decode() for key, value in item.pop("stringData").items()}
+        item["data"] = {**(item.get("data") or {}), **encoded}
+    if type_.kind in ("Deployment", "StatefulSet", "ReplicaSet"):
+        item.setdefault("spec", {}).setdefault("replicas", 1)
+    if type_.kind in ("Pod", "PersistentVolumeClaim"):
+        item.setdefault("status", {"phase": "Pending"})
+    _canonical(item.get("spec") or {})
+
+
+def _canonical(spec: dict[str, Any]) -> None:
+    """Quantities in the API server's own spelling: `1` becomes "1" and 10000m becomes "10"."""
+    containers = [*(spec.get("containers") or []), *(spec.get("initContainers") or [])]
+    holders = [(holder.get("resources") or {}) for holder in (spec, *containers)]
+    for holder, key in [
+        (spec, "hard"),
+        *((found, side) for found in holders for side in ("requests", "limits")),
+    ]:
+        if isinstance(holder.get(key), dict):
+            holder[key] = {
+                name: quantity_text(quantity(value), binary=is_binary(value))
+                for name, value in holder[key].items()
+            }
+
+
+def _requests_from_limits(type_: ResourceType, item: dict[str, Any]) -> None:
+    """Kubernetes' own default: a container that writes only a limit requests as much."""
+    if type_.kind != "Pod":
+        return
+    spec = item.get("spec") or {}
+    for container in [*(spec.get("containers") or []), *(spec.get("initContainers") or [])]:
+        resources = container.get("resources") or {}
+        limits = resources.get("limits") or {}
+        if limits:
+            resources["requests"] = {**limits, **(resources.get("requests") or {})}
+
+
+def merge(before: Any, patch: Any, *, keyed: bool) -> Any:
+    """Lay a patch over a tree: None removes; lists of named objects merge by name where `keyed`."""
+    if isinstance(before, dict) and isinstance(patch, dict):
+        for key, value in patch.items():
+            if value is None:
+                before.pop(key, None)
+            else:
+                before[key] = merge(before.get(key), value, keyed=keyed)
+        return before
+    if keyed and isinstance(before, list) and isinstance(patch, list):
+        name = _merge_key(before, patch)
+        if name:
+            old = {item[name]: item for item in before}
+            return [merge(old.get(item[name], {}), item, keyed=keyed) for item in patch]
+    if isinstance(patch, dict):
+        return merge({}, patch, keyed=keyed)
+    return patch
+
+
+def _merge_key(*lists: list[Any]) -> str | None:
+    items = [item for found in lists for item in found]
+    for key in _MERGE_KEYS:
+        if items and all(isinstance(item, dict) and key in item for item in items):
+            return key
+    return None
+
+
+def _only(body: Any, sub: str) -> Any:
+    return {"status": body.get("status")} if sub == "status" else body
+
+
+def _json_patch(tree: dict[str, Any], operations: list[dict[str, Any]]) -> dict[str, Any]:
+    for operation in operations:
+        steps = [step.replace("~1", "/").replace("~0", "~") for step in operation["path"].split("/")[1:]]
+        holder: Any = tree
+        for step in steps[:-1]:
+            holder = holder[int(step)] if isinstance(holder, list) else holder.setdefault(step, {})
+        last: Any = steps[-1]
+        if isinstance(holder, list):
+            last = len(holder) if last == "-" else int(last)
+            if operation["op"] == "add":
+                holder.insert(last, operation["value"])
+                continue
+        if operation["op"] == "remove":
+            del holder[last]
+        else:
+            holder[last] = operation["value"]
+    return tree
+
+
+_REQUIREMENT = re.compile(r"\s*(!?)\s*([\w./-]+)\s*(?:(==|=|!=)\s*([\w.-]*)|\s(in|notin)\s*\(([^)]*)\))?\s*")
+
+
+def matches_labels(labels: Mapping[str, str], selector: str) -> bool:
+    """Whether labels satisfy a selector: equality, sets and existence, as kubectl writes them."""
+    for part in re.split(r",(?![^(]*\))", selector) if selector else []:
+        match = _REQUIREMENT.fullmatch(part)
+        if not match:
+            raise ApiProblem(400, "BadRequest", f"unable to parse requirement: {part}")
+        absent, key, operator, value, among, values = match.groups()
+        have = labels.get(key)
+        if among:
+            listed = {item.strip() for item in values.split(",")}
+            met = have in listed if among == "in" else have not in listed
+        elif operator == "!=":
+            met = have != value
+        elif operator:
+            met = have == value
+        else:
+            met = (have is None) == bool(absent)
+        if not met:
+            return False
+    return True
+
+
+def _matches_fields(item: dict[str, Any], selector: str) -> bool:
+    for part in selector.split(",") if selector else []:
+        key, operator, value = re.split(r"(!=|==?)", part, maxsplit=1)
+        if (str(dig(item, key) or "") == value) != (operator != "!="):
+            return False
+    return True
