@@ -1,0 +1,104 @@
+"""The grader's own pods: put in place once, kept warm, taken away with `course reset`.
+
+A probe that starts a pod for each question measures the scheduler. These wait in the namespaces of
+the callers that they stand for, and answer an exec in about a tenth of a second.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from string import Template
+from typing import TYPE_CHECKING, Any
+
+import yaml
+
+from helpers.errors import LabError, ObjectMissing, Refused
+from helpers.settings import REPOSITORY
+from helpers.stack.network import CALLERS, PROBE_LABEL
+
+if TYPE_CHECKING:
+    from helpers.cluster import Cluster
+
+FOLDER = REPOSITORY / "manifests" / "probes"
+PROBE_NAMESPACES = ("llm-outside", "llm-impostor", "llm-monitoring", "llm-probes")
+EXTRA_LABELS = {
+    "app": {"app": "llm-client"},
+    "outsider": {"app": "llm-client"},
+    "impostor": {"app": "llm-client"},
+    "prometheus": {"app.kubernetes.io/name": "prometheus"},
+}
+# Without a Service or a probe of its own, a hostNetwork pod must not listen on its node's address.
+SLEEP = ["sh", "-c", "exec sleep 2147483647"]
+
+
+@dataclass(frozen=True)
+class Placed:
+    """Which probe pods are Ready, and why others are not there."""
+
+    ready: tuple[str, ...]
+    missing: dict[str, str]
+
+
+def probe_pods(image: str) -> list[dict[str, Any]]:
+    """The manifests of all probe pods for a cluster's toolbox image."""
+    template = Template((FOLDER / "pod.yaml").read_text())
+    roles = [(caller.pod, caller.namespace, caller.name) for caller in CALLERS]
+    pods = []
+    for name, namespace, role in [*roles, ("probe-sealed", "llm-probes", "sealed")]:
+        text = template.substitute(NAME=name, NAMESPACE=namespace, ROLE=role, TOOLBOX=image)
+        pod = yaml.safe_load(text)
+        pod["metadata"]["labels"] |= EXTRA_LABELS.get(role, {})
+        if role == "node":
+            pod["spec"] |= {"hostNetwork": True, "dnsPolicy": "ClusterFirstWithHostNet"}
+            pod["spec"]["containers"][0]["command"] = SLEEP
+        pods.append(pod)
+    return pods
+
+
+def place_probes(
+    cluster: Cluster, *, timeout_s: float = 90, on_progress: Callable[[str], None] | None = None
+) -> Placed:
+    """Put the probe pods in place and wait until they are Ready; a second call changes nothing.
+
+    A pod that a quota refuses, or whose namespace is not there yet, is reported and left out.
+    """
+    cluster.apply((FOLDER / "namespaces.yaml").read_text())
+    wanted, missing = [], {}
+    for pod in probe_pods(cluster.profile().images["toolbox"]):
+        name, namespace = pod["metadata"]["name"], pod["metadata"]["namespace"]
+        try:
+            _replace_if_over(cluster, name, namespace)
+            cluster.apply([pod])
+            wanted.append((name, namespace))
+        except (Refused, ObjectMissing) as error:
+            missing[name] = str(error)
+    ready = []
+    for name, namespace in wanted:
+        if on_progress:
+            on_progress(f"probe pod {name}")
+        try:
+            cluster.wait_ready("Pod", name, namespace, timeout_s=timeout_s)
+            ready.append(name)
+        except LabError as error:
+            missing[name] = str(error)
+    return Placed(tuple(ready), missing)
+
+
+def remove_probes(cluster: Cluster) -> None:
+    """Take every probe pod and the grader's namespaces away."""
+    for caller in CALLERS:
+        if caller.namespace not in PROBE_NAMESPACES:
+            cluster.delete("Pod", caller.pod, caller.namespace)
+    for namespace in PROBE_NAMESPACES:
+        cluster.delete_namespace(namespace, wait_s=60)
+
+
+def _replace_if_over(cluster: Cluster, name: str, namespace: str) -> None:
+    """A finished or half-deleted probe pod cannot be mended by applying it again."""
+    found = cluster.view().find("Pod", name, namespace)
+    if found is None:
+        return
+    over = found.path("status.phase") in ("Failed", "Succeeded") or found.is_terminating
+    if over or PROBE_LABEL not in found.labels:
+        cluster.delete("Pod", name, namespace, wait_s=20)

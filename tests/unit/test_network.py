@@ -1,0 +1,162 @@
+"""Reachability: what an attempt means, and what it does not prove."""
+
+from __future__ import annotations
+
+import threading
+import time
+
+import pytest
+
+from helpers.cluster.backend import ExecResult
+from helpers.errors import ProbeInconclusive
+from helpers.stack import network
+from helpers.stack.network import (
+    Caller,
+    Outcome,
+    Reachability,
+    Seen,
+    Target,
+    observe,
+    parse_probe,
+    probe_command,
+)
+
+VLLM = Target("vllm", "vllm.llm-system", 8000, "/health")
+QDRANT = Target("qdrant", "qdrant.llm-system", 6333, "/readyz")
+DNS = Target("dns", "kube-dns.kube-system", 53)
+APP, NODE = Caller("app", "llm-apps", "probe-app"), Caller("node", "llm-probes", "probe-node", control=True)
+
+
+def line(number: int, code: int, status: str, connected: float, said: str = "") -> str:
+    return f"PROBE {number} {code} {status} {connected:.6f} 0.010000 {said}"
+
+
+@pytest.mark.parametrize(
+    ("printed", "target", "outcome", "status"),
+    [
+        (line(0, 0, "200", 0.001), VLLM, Outcome.CONNECTED, 200),
+        (line(0, 0, "403", 0.001), VLLM, Outcome.CONNECTED, 403),
+        (line(0, 0, "503", 0.001), VLLM, Outcome.CONNECTED, 503),
+        (line(0, 28, "000", 0.001, "Operation timed out"), VLLM, Outcome.CONNECTED, None),
+        (line(0, 1, "000", 0.001, "Received HTTP/0.9 when not allowed"), QDRANT, Outcome.CONNECTED, None),
+        (line(0, 52, "000", 0.001, "Empty reply from server"), QDRANT, Outcome.CONNECTED, None),
+        (
+            line(0, 28, "000", 0.0, "Connection timed out after 1001 milliseconds"),
+            VLLM,
+            Outcome.TIMEOUT,
+            None,
+        ),
+        (line(0, 7, "000", 0.0, "Failed to connect"), VLLM, Outcome.REFUSED, None),
+        (line(0, 6, "000", 0.0, "Could not resolve host: vllm"), VLLM, Outcome.DNS, None),
+        (line(0, 28, "000", 0.0, "Resolving timed out after 1000 milliseconds"), VLLM, Outcome.DNS, None),
+        (line(0, 28, "000", 0.0, "Resolving timed out after 1000 milliseconds"), DNS, Outcome.TIMEOUT, None),
+        (line(0, 6, "000", 0.0, "Could not resolve host"), DNS, Outcome.TIMEOUT, None),
+        (line(0, 27, "000", 0.0, "Out of memory"), VLLM, Outcome.INCONCLUSIVE, None),
+        ("", VLLM, Outcome.INCONCLUSIVE, None),
+    ],
+)
+def test_an_attempt_is_read_from_what_the_probe_printed(
+    printed: str, target: Target, outcome: Outcome, status: int | None
+) -> None:
+    seen = parse_probe(printed, [target])[target.name]
+    assert (seen.outcome, seen.status) == (outcome, status)
+
+
+def test_only_timeouts_and_refusals_count_as_stopped() -> None:
+    stopped = {outcome for outcome in Outcome if Seen(outcome).stopped}
+    assert stopped == {Outcome.TIMEOUT, Outcome.REFUSED}
+
+
+def table(**rows: Outcome) -> Reachability:
+    seen = {(name, "vllm"): Seen(outcome) for name, outcome in rows.items()}
+    return Reachability((APP, NODE), (VLLM,), seen)
+
+
+def test_a_stopped_connection_is_a_denial_only_when_the_control_connects() -> None:
+    assert table(app=Outcome.TIMEOUT, node=Outcome.CONNECTED).answer("app", "vllm") is False
+    dead = table(app=Outcome.REFUSED, node=Outcome.REFUSED)
+    assert dead.answer("app", "vllm") is None
+    assert dead.words("app", "vllm") == "refused, but vllm is down"
+
+
+def test_without_a_control_connection_the_endpoints_decide() -> None:
+    ready, gone = VLLM, Target("vllm", "vllm", 8000, down="Service vllm has no ready endpoint")
+    seen = {("app", "vllm"): Seen(Outcome.REFUSED)}
+    assert Reachability((APP,), (ready,), seen).answer("app", "vllm") is False
+    assert Reachability((APP,), (gone,), seen).answer("app", "vllm") is None
+
+
+@pytest.mark.parametrize("outcome", [Outcome.DNS, Outcome.INCONCLUSIVE])
+def test_a_name_that_does_not_resolve_and_a_probe_that_did_not_run_prove_nothing(outcome: Outcome) -> None:
+    assert table(app=outcome, node=Outcome.CONNECTED).answer("app", "vllm") is None
+
+
+def test_a_403_is_reachable() -> None:
+    seen = {("app", "vllm"): Seen(Outcome.CONNECTED, 403)}
+    assert Reachability((APP,), (VLLM,), seen).answer("app", "vllm") is True
+
+
+def test_each_caller_is_asked_once_about_all_targets_and_all_at_the_same_time() -> None:
+    asked, lock, together = [], threading.Lock(), threading.Barrier(2, timeout=5)
+
+    def execute(namespace: str, pod: str, command: list[str], timeout_s: float) -> ExecResult:
+        together.wait()
+        with lock:
+            asked.append((pod, sum(part.startswith("http") for part in command)))
+        return ExecResult(0, line(0, 0, "200", 0.1) + "\n" + line(1, 7, "000", 0.0), "")
+
+    seen = observe(execute, [APP, NODE], [VLLM, QDRANT])
+    assert sorted(asked) == [("probe-app", 2), ("probe-node", 2)]
+    assert seen.answer("app", "vllm") is True
+
+
+def test_an_exec_that_fails_is_inconclusive_for_its_own_row_only() -> None:
+    def execute(namespace: str, pod: str, command: list[str], timeout_s: float) -> ExecResult:
+        if pod == "probe-app":
+            raise ProbeInconclusive("the container is gone")
+        return ExecResult(0, line(0, 0, "200", 0.1), "")
+
+    seen = observe(execute, [APP, NODE], [VLLM])
+    assert seen.seen[("app", "vllm")].outcome is Outcome.INCONCLUSIVE
+    assert seen.answer("node", "vllm") is True
+
+
+def test_an_image_without_curl_is_said_in_the_shells_words() -> None:
+    def execute(namespace: str, pod: str, command: list[str], timeout_s: float) -> ExecResult:
+        return ExecResult(127, "", "sh: curl: not found")
+
+    assert observe(execute, [APP], [VLLM]).seen[("app", "vllm")].detail == "sh: curl: not found"
+
+
+def test_nothing_to_observe_is_inconclusive_and_not_an_empty_success() -> None:
+    with pytest.raises(ProbeInconclusive):
+        observe(lambda *_: ExecResult(0, "", ""), [], [VLLM])
+
+
+def sealed(**rows: Outcome) -> network.Enforcement:
+    target = Target("sealed", "10.0.0.9", 9376)
+    seen = {(name, "sealed"): Seen(outcome) for name, outcome in rows.items()}
+    return network.enforcement(Reachability((APP, NODE), (target,), seen))
+
+
+def test_enforcement_is_read_from_the_sealed_pod() -> None:
+    assert sealed(app=Outcome.TIMEOUT, node=Outcome.CONNECTED).enforced is True
+    assert sealed(app=Outcome.CONNECTED, node=Outcome.CONNECTED).enforced is False
+    assert sealed(app=Outcome.TIMEOUT, node=Outcome.TIMEOUT).enforced is None
+    assert network.enforcement(Reachability((APP,), (VLLM,), {})).enforced is None
+
+
+def test_the_probe_command_runs_and_tells_refused_from_answered() -> None:
+    """The real curl against loopback: nothing listens on port 1."""
+    import shutil
+    import subprocess
+
+    if not shutil.which("curl"):
+        pytest.skip("no curl on this machine")
+    targets = [Target("closed", "127.0.0.1", 1), Target("nowhere", "nowhere.invalid", 80)]
+    started = time.monotonic()
+    done = subprocess.run(probe_command(targets), capture_output=True, text=True, timeout=20, check=False)
+    seen = parse_probe(done.stdout, targets)
+    assert seen["closed"].outcome is Outcome.REFUSED
+    assert seen["nowhere"].outcome is Outcome.DNS
+    assert time.monotonic() - started < 10
