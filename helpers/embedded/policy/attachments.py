@@ -1,0 +1,88 @@
+"""Which pod has which address, from the CNI itself, before the API knows.
+
+The kubelet reports a pod's address only after its containers were started; a pod known by then
+alone would start without a network. libcni writes the result of each ADD to a cache before the
+containers start, with the pod's UID in it; that cache is read here.
+https://github.com/containernetworking/cni/blob/v1.3.0/libcni/api.go (cachedInfo)
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+log = logging.getLogger(__name__)
+
+POLL_S = 0.03
+# A folder's time stamp is coarse: it may look unchanged although a file was added just after a look.
+_SETTLE_S = 0.5
+
+
+class Attachments:
+    """The cache folder's content as a map from pod UID to address."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._read: dict[str, tuple[str, str]] = {}
+        self._stamp = -1
+
+    def poll(self) -> dict[str, str] | None:
+        """The map, if the folder may have changed since the last call; otherwise None."""
+        try:
+            stamp = self._folder.stat().st_mtime_ns
+        except FileNotFoundError:
+            return None
+        if stamp == self._stamp and time.time() - stamp / 1e9 > _SETTLE_S:
+            return None
+        self._stamp = stamp
+        with os.scandir(self._folder) as entries:
+            found = sorted((entry for entry in entries if entry.is_file()), key=_modified)
+        self._read = {entry.name: pair for entry in found if (pair := self._pair(Path(entry.path)))}
+        return dict(self._read.values())
+
+    def _pair(self, path: Path) -> tuple[str, str] | None:
+        """UID and address of one cached result; None while it is being written or when it has none."""
+        if path.name in self._read:
+            return self._read[path.name]
+        try:
+            return attachment_of(json.loads(path.read_text()))
+        except (OSError, ValueError):
+            return None
+
+
+def _modified(entry: os.DirEntry[str]) -> int:
+    try:
+        return entry.stat().st_mtime_ns
+    except FileNotFoundError:
+        return 0
+
+
+def attachment_of(cached: dict[str, Any]) -> tuple[str, str] | None:
+    """Pod UID and IPv4 address in one entry of libcni's cache."""
+    arguments = {pair[0]: pair[1] for pair in cached.get("cniArgs") or [] if len(pair) == 2}
+    uid = arguments.get("K8S_POD_UID")
+    for entry in (cached.get("result") or {}).get("ips") or []:
+        address = str(entry.get("address", "")).partition("/")[0]
+        if uid and address and ":" not in address:
+            return uid, address
+    return None
+
+
+def follow_attachments(
+    folder: Path, tell: Callable[[dict[str, str]], None], stop: threading.Event, *, poll_s: float = POLL_S
+) -> None:
+    """Tell of every change of the folder until `stop` is set."""
+    attachments = Attachments(folder)
+    while not stop.is_set():
+        try:
+            if (current := attachments.poll()) is not None:
+                tell(current)
+        except OSError as fault:
+            log.warning("cannot read %s: %s", folder, fault)
+        stop.wait(poll_s)
