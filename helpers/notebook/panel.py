@@ -66,7 +66,7 @@ def _change(change: Change) -> str:
         f"<span>{esc(change.kind)} <code>{esc(change.name)}</code>{where}</span></div>"
     )
     if change.action == "refused":
-        return head + f"<div>{inline(change.refusal)}</div>"
+        return head + f"<div>{inline(change.reason)}</div>"
     if change.action != "change":
         return head
     rows = [
