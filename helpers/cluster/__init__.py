@@ -9,7 +9,7 @@ of that. The official client is loaded only for kubeconfigs whose credentials ne
 (exec plugins, OIDC).
 """
 
-from helpers.cluster.backend import ExecResult, Forward
+from helpers.cluster.backend import ExecResult, Forward, HttpAnswer
 from helpers.cluster.cluster import Applied, Cluster
 from helpers.cluster.deadline import Clock, Deadline
 from helpers.cluster.diffs import Change, FieldChange
@@ -32,6 +32,7 @@ __all__ = [
     "ExecResult",
     "FieldChange",
     "Forward",
+    "HttpAnswer",
     "Identity",
     "NotYet",
     "Pod",

@@ -38,11 +38,35 @@ class ExecResult:
         return self.exit_code == 0
 
 
+@dataclass(frozen=True)
+class HttpAnswer:
+    """What a service answered through the API server's proxy.
+
+    `from_service` is False when the API server answered in its place, as it does when there is
+    nobody behind the service.
+    """
+
+    status: int
+    body: str
+    from_service: bool = True
+
+    @property
+    def ok(self) -> bool:
+        return self.from_service and 200 <= self.status < 300
+
+    def json(self) -> Any:
+        """The body as JSON; ValueError when it is none."""
+        return json.loads(self.body)
+
+
 class Forward(Protocol):
     """A local address that leads to a port of a pod."""
 
-    host: str
-    port: int
+    @property
+    def host(self) -> str: ...
+
+    @property
+    def port(self) -> int: ...
 
     @property
     def url(self) -> str: ...

@@ -30,10 +30,13 @@ from helpers.cluster.profile import PROFILE_NAME, PROFILE_NAMESPACE, Profile
 from helpers.cluster.quantity import is_binary, quantity, quantity_text
 from helpers.cluster.resource import Resource, dig
 from helpers.cluster.scope import Scope
-from helpers.errors import ClusterUnreachable, ProbeInconclusive
+from helpers.errors import ClusterUnreachable, ObjectMissing, ProbeInconclusive
 
 Key = tuple[str, str, str, str]
 ExecAnswer = ExecResult | Callable[[list[str], str | None], ExecResult]
+ExecHandler = Callable[[str, str, list[str], str | None], ExecResult]
+HttpHandler = Callable[[str, str, Any], tuple[int, str]]
+_PROXY = re.compile(r"/api/v1/namespaces/([^/]+)/services/http:([^:/]+):(\d+)/proxy(/.*)")
 _PATH = re.compile(
     r"/(?:api/(?P<core>v1)|apis/(?P<group>[^/]+)/(?P<version>[^/]+))"
     r"(?:/namespaces/(?P<ns>[^/]+)(?=/[^/]))?/(?P<plural>[^/]+)(?:/(?P<name>[^/]+))?(?:/(?P<sub>.+))?"
@@ -75,6 +78,8 @@ class FakeBackend:
         self.objects: dict[Key, dict[str, Any]] = {}
         self.types: list[ResourceType] = list(BUILTIN)
         self.exec_answers: list[tuple[str, str, str, ExecAnswer]] = []
+        self.exec_handler: ExecHandler | None = None
+        self.http_handlers: dict[tuple[str, str, int], HttpHandler] = {}
         self.log_texts: dict[tuple[str, str, str, bool], str] = {}
         self.forwards: dict[tuple[str, str], tuple[str, int]] = {}
         self.fault: Callable[[str, str], Response | None] | None = None
@@ -117,11 +122,15 @@ class FakeBackend:
         stdin: str | None,
         deadline: Deadline,
     ) -> ExecResult:
-        """Give the first prepared answer that fits."""
+        """Give the first prepared answer that fits, else ask the handler."""
+        if ("", "pods", namespace, pod) not in self.objects:
+            raise ObjectMissing("Pod", pod, namespace)
         line = " ".join(command)
         for where, name, pattern, answer in self.exec_answers:
             if where == namespace and re.fullmatch(name, pod) and re.search(pattern, line):
                 return answer(command, stdin) if callable(answer) else answer
+        if self.exec_handler:
+            return self.exec_handler(namespace, pod, command, stdin)
         raise ProbeInconclusive(f"pod {namespace}/{pod} has no answer to {line!r}")
 
     @contextmanager
@@ -139,6 +148,9 @@ class FakeBackend:
     def _route(self, method: str, path: str, query: dict[str, str], body: Any, content_type: str) -> Response:
         if path in ("/version", "/readyz", "/livez", "/api", "/apis"):
             return self._root(path)
+        proxied = _PROXY.fullmatch(path)
+        if proxied:
+            return self._proxy(method, proxied, body)
         match = _PATH.fullmatch(path)
         type_ = self._type(match) if match else None
         if match is None or type_ is None:
@@ -209,6 +221,16 @@ class FakeBackend:
         text = self.log_texts.get(key, self.log_texts.get((namespace, name, "", key[3]), ""))
         lines = text.splitlines(keepends=True)[-int(query.get("tailLines", "1000000")) :]
         return Response(200, "".join(lines).encode())
+
+    def _proxy(self, method: str, match: re.Match[str], body: Any) -> Response:
+        namespace, service, port, path = match.groups()
+        self._one(self._kind("Service"), namespace, service)
+        handler = self.http_handlers.get((namespace, service, int(port)))
+        if handler is None:
+            message = f'no endpoints available for service "http:{service}:{port}"'
+            raise ApiProblem(503, "ServiceUnavailable", message)
+        status, text = handler(method, path, body)
+        return Response(status, text.encode())
 
     # Changes
 
@@ -473,9 +495,24 @@ class FakeCluster(Cluster):
         """Where a port-forward to this pod leads: a server that the test runs."""
         self.backend.forwards[self.scope.namespace(namespace), pod] = (host, port)
 
-    def serve(self, kind: str, group: str, version: str, plural: str, *, namespaced: bool = True) -> None:
+    def serve(self, namespace: str, service: str, port: int, handler: HttpHandler) -> None:
+        """Answer HTTP requests to a service: `handler(method, path, json)` gives status and body."""
+        self.backend.http_handlers[self.scope.namespace(namespace), service, port] = handler
+
+    def serve_kind(
+        self, kind: str, group: str, version: str, plural: str, *, namespaced: bool = True
+    ) -> None:
         """Serve one more kind, as a CustomResourceDefinition would."""
         self.backend.types.append(ResourceType(kind, group, version, plural, namespaced))
+
+    @property
+    def exec_handler(self) -> ExecHandler | None:
+        """Answers every command that `answer_exec` does not: (namespace, pod, command, stdin)."""
+        return self.backend.exec_handler
+
+    @exec_handler.setter
+    def exec_handler(self, handler: ExecHandler | None) -> None:
+        self.backend.exec_handler = handler
 
     def fail_with(self, fault: Callable[[str, str], Response | None] | None) -> None:
         """Answer requests (method, path) with a fault where it returns one; None mends the server."""

@@ -20,6 +20,11 @@ class Response:
     def ok(self) -> bool:
         return 200 <= self.status < 300
 
+    @property
+    def is_status(self) -> bool:
+        """Whether the API server itself speaks, in a Status."""
+        return _status(self) is not None
+
     def json(self, doing: str) -> dict[str, Any]:
         """The body as a JSON object; ServerFault when it is something else."""
         try:

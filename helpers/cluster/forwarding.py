@@ -1,8 +1,37 @@
-"""Port-forward with a real listener on loopback, for httpx, openai and qdrant-client."""
+"""Port-forward with a real listener on loopback, for httpx, openai and qdrant-client.
+
+The official client's port-forward is one socket pair; clients of HTTP services open many
+connections and need an address. Each connection accepted here gets a WebSocket of its own to a pod
+that is asked for at that moment, so a service outlives its pods. When there is no way through, a
+client that speaks HTTP is answered 502 with the reason, and `error` keeps it.
+"""
 
 from __future__ import annotations
 
+import select
+import socket
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+
+import websocket
+
+from helpers.cluster.channels import has_more, open_socket
+from helpers.cluster.connection import Connection
+from helpers.cluster.faults import Asked
+from helpers.errors import LabError, ProbeInconclusive
+
+Target = Callable[[], tuple[str, str, int]]
+LOOPBACK = "127.0.0.1"
+DATA, ERROR = 0, 1
+PROTOCOLS = ["v4.channel.k8s.io"]
+CONNECT_S = 10.0
+# How long a client that closed its side may still wait for the rest of the answer.
+LINGER_S = 5.0
+_TICK_S = 0.5
+_CHUNK = 1 << 16
+_HTTP = (b"GET ", b"POST ", b"PUT ", b"HEAD ", b"DELETE ", b"PATCH ", b"OPTIONS ")
 
 
 @dataclass(frozen=True)
@@ -16,3 +45,145 @@ class Address:
     def url(self) -> str:
         """For HTTP clients."""
         return f"http://{self.host}:{self.port}"
+
+
+class Listener:
+    """A listening socket, and one thread for each connection through it."""
+
+    def __init__(self, connection: Connection, target: Target) -> None:
+        self._connection, self._target = connection, target
+        self._server = socket.create_server((LOOPBACK, 0), backlog=64)
+        self._closing = threading.Event()
+        self._threads: list[threading.Thread] = []
+        self.host, self.port = LOOPBACK, int(self._server.getsockname()[1])
+        self.error: LabError | None = None
+
+    @property
+    def url(self) -> str:
+        """For HTTP clients."""
+        return f"http://{self.host}:{self.port}"
+
+    def start(self) -> None:
+        """Accept connections until `close`."""
+        self._run(self._accept)
+
+    def close(self) -> None:
+        """Stop listening, end all connections and wait for their threads."""
+        self._closing.set()
+        with suppress(OSError):
+            self._server.shutdown(socket.SHUT_RDWR)
+        self._server.close()
+        for thread in list(self._threads):
+            thread.join(CONNECT_S + 1)
+
+    def _run(self, work: Callable[[], None]) -> None:
+        self._threads = [thread for thread in self._threads if thread.is_alive()]
+        thread = threading.Thread(target=work, name=f"forward-{self.port}", daemon=True)
+        self._threads.append(thread)
+        thread.start()
+
+    def _accept(self) -> None:
+        while not self._closing.is_set():
+            try:
+                client, _ = self._server.accept()
+            except OSError:
+                return
+            self._run(lambda client=client: self._serve(client))  # type: ignore[misc]
+
+    def _serve(self, client: socket.socket) -> None:
+        with client:
+            try:
+                with suppress(OSError):
+                    client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+                remote = self._open()
+            except LabError as error:
+                self.error = error
+                _refuse(client, str(error))
+                return
+            try:
+                _Pipe(client, remote, self._closing).run()
+            except LabError as error:
+                self.error = error
+                _refuse(client, str(error))
+            except (websocket.WebSocketException, OSError) as error:
+                self.error = ProbeInconclusive(f"the forwarded connection broke: {error}")
+                self.error.__cause__ = error
+            finally:
+                remote.shutdown()
+
+    def _open(self) -> websocket.WebSocket:
+        namespace, pod, port = self._target()
+        path = f"/api/v1/namespaces/{namespace}/pods/{pod}/portforward"
+        asked = Asked(f"port-forward to pod {pod}", "Pod", pod, namespace)
+        return open_socket(self._connection, path, [("ports", str(port))], PROTOCOLS, CONNECT_S, asked)
+
+
+@contextmanager
+def listen(connection: Connection, target: Target) -> Iterator[Listener]:
+    """A listener while the context lasts; fails at once when there is nothing to forward to."""
+    target()
+    listener = Listener(connection, target)
+    listener.start()
+    try:
+        yield listener
+    finally:
+        listener.close()
+
+
+class _Pipe:
+    """Bytes between a local client and one port of a pod."""
+
+    def __init__(self, client: socket.socket, remote: websocket.WebSocket, closing: threading.Event) -> None:
+        assert remote.sock is not None
+        self.client, self.remote, self.inner, self.closing = client, remote, remote.sock, closing
+        # Each channel starts with a frame that repeats the port number.
+        self.greeted: set[int] = set()
+        self.client_done = False
+        self.idle_s = 0.0
+
+    def run(self) -> None:
+        """Carry bytes until either side ends, or the listener closes."""
+        while not self.closing.is_set():
+            watched = [self.inner] if self.client_done else [self.inner, self.client]
+            ready = [self.inner] if has_more(self.remote) else select.select(watched, [], [], _TICK_S)[0]
+            self.idle_s = 0.0 if ready else self.idle_s + _TICK_S
+            if self.client_done and self.idle_s >= LINGER_S:
+                return
+            if self.client in ready:
+                self._send()
+            if self.inner in ready and not self._receive():
+                return
+
+    def _send(self) -> None:
+        data = self.client.recv(_CHUNK)
+        if data:
+            self.remote.send_binary(bytes([DATA]) + data)
+        else:
+            self.client_done = True
+
+    def _receive(self) -> bool:
+        opcode, frame = self.remote.recv_data(control_frame=True)
+        if opcode == websocket.ABNF.OPCODE_CLOSE:
+            return False
+        if opcode != websocket.ABNF.OPCODE_BINARY or not frame:
+            return True
+        channel, data = frame[0], frame[1:]
+        if channel not in self.greeted:
+            self.greeted.add(channel)
+        elif channel == ERROR:
+            raise ProbeInconclusive(
+                f"the pod does not take the connection: {data.decode('utf-8', 'replace').strip()}"
+            )
+        elif data:
+            self.client.sendall(data)
+        return True
+
+
+def _refuse(client: socket.socket, reason: str) -> None:
+    """Tell a client that speaks HTTP why there is no way through; others just see the end."""
+    with suppress(OSError):
+        client.settimeout(1.0)
+        if client.recv(_CHUNK).startswith(_HTTP):
+            body = f"port-forward: {reason}\n".encode()
+            head = f"HTTP/1.1 502 Bad Gateway\r\nContent-Type: text/plain; charset=utf-8\r\nContent-Length: {len(body)}\r\n"
+            client.sendall(f"{head}Connection: close\r\n\r\n".encode() + body)

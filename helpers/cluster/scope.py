@@ -10,8 +10,17 @@ from copy import deepcopy
 from dataclasses import dataclass
 from typing import Any
 
-COURSE_NAMESPACES = ("llm-system", "llm-apps")
+# Every namespace that starts so is the course's; these are the ones that labs speak of.
 COURSE_PREFIX = "llm-"
+COURSE_NAMESPACES = (
+    "llm-system",
+    "llm-apps",
+    "llm-workshop",
+    "llm-outside",
+    "llm-monitoring",
+    "llm-impostor",
+    "llm-probes",
+)
 NAME_LABEL = "kubernetes.io/metadata.name"
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
 from helpers.cluster import profile as profiles
-from helpers.cluster.backend import APPLY, Api
+from helpers.cluster.backend import APPLY, Api, ExecResult, HttpAnswer
 from helpers.cluster.deadline import Deadline
 from helpers.cluster.faults import Asked, Response, error_of
 from helpers.cluster.kinds import ResourceType
@@ -31,11 +31,13 @@ from helpers.cluster.resource import (
     now_text,
 )
 from helpers.cluster.scope import Scope
-from helpers.errors import InvalidManifest, ObjectMissing, Refused
+from helpers.errors import Forbidden, InvalidManifest, ObjectMissing, Refused
 from helpers.evidence import Evidence
 
 Kind = TypeVar("Kind", bound=Resource)
 MANAGER = "course"
+# The label of pods that the grader brought itself; their images and commands are its own.
+PROBE_LABEL = "course.llm-stack/probe"
 
 
 @dataclass(frozen=True)
@@ -231,6 +233,58 @@ class ClusterView:
         path = f"/api/v1/namespaces/{real}/pods/{pod}/log"
         asked = Asked(f"the log of pod {pod}", "Pod", pod, real)
         return self._api.text(path, asked, query=query, deadline=self._deadline)
+
+    def http(
+        self,
+        namespace: str,
+        service: str,
+        port: int,
+        path: str = "/",
+        *,
+        method: str = "GET",
+        json: Any = None,
+        timeout_s: float = 5,
+    ) -> HttpAnswer:
+        """Ask a service over HTTP, through the API server's proxy.
+
+        The proxy is not one of the cluster's pods, so network policies do not see this as their
+        traffic: it tells whether the service works, never who may reach it.
+        """
+        real = self.scope.namespace(namespace)
+        proxy = f"/api/v1/namespaces/{real}/services/http:{service}:{port}/proxy/{path.lstrip('/')}"
+        response = self._api.backend.request(
+            method, proxy, body=json, accept="*/*", deadline=self._sooner(timeout_s)
+        )
+        text = response.body.decode("utf-8", "replace")
+        if response.ok or not response.is_status:
+            return HttpAnswer(response.status, text)
+        error = error_of(response, Asked(f"{method} {path} of service {service}", "Service", service, real))
+        if isinstance(error, Forbidden | ObjectMissing):
+            raise error
+        return HttpAnswer(response.status, str(error), from_service=False)
+
+    def exec(
+        self,
+        namespace: str,
+        pod: str,
+        command: builtins.list[str],
+        *,
+        container: str | None = None,
+        stdin: str | None = None,
+        timeout_s: float = 10,
+    ) -> ExecResult:
+        """Run a command in one of the grader's own probe pods; ValueError for any other pod."""
+        found = self.pod(pod, namespace)
+        if PROBE_LABEL not in found.labels:
+            raise ValueError(f"a check may run commands only in pods labelled {PROBE_LABEL}, not in {pod}")
+        real, deadline = self.scope.namespace(namespace), self._sooner(timeout_s)
+        return self._api.backend.exec(real, pod, command, container, stdin, deadline)
+
+    def _sooner(self, timeout_s: float) -> Deadline:
+        """The nearer of this view's deadline and a time limit."""
+        if self._deadline is None:
+            return Deadline(timeout_s)
+        return Deadline(min(timeout_s, self._deadline.remaining_s), self._deadline.clock)
 
     # Questions
 

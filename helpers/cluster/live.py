@@ -1,0 +1,191 @@
+"""A real API server over HTTP: one pool of kept connections, true deadlines, errors by cause."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
+from http.client import BadStatusLine, RemoteDisconnected
+from typing import Any
+
+import urllib3
+from urllib3 import exceptions as wire
+
+from helpers.cluster.backend import APPLY, JSON, ExecResult, Forward, encode, with_query
+from helpers.cluster.connection import Connection
+from helpers.cluster.deadline import Deadline
+from helpers.cluster.faults import Response
+from helpers.errors import ClusterUnreachable, EnvironmentFault, LabError, NoClusterChosen, ServerFault
+
+# Checks run in parallel threads, each with a connection of its own.
+POOL_SIZE = 32
+CONNECT_S = 5.0
+CALL_S = 20.0
+_RETRY_PAUSES_S = (0.1, 0.4)
+_CHUNK = 1 << 16
+
+
+class LiveBackend:
+    """A cluster reached over the network; safe to share between threads."""
+
+    def __init__(self, connection: Connection) -> None:
+        self.connection = connection
+        if not connection.server.startswith(("http://", "https://")):
+            raise NoClusterChosen(f"{connection.source} names no API server")
+        options: dict[str, Any] = {"maxsize": POOL_SIZE, "retries": False}
+        if connection.tls:
+            options["ssl_context"] = connection.tls
+        if connection.tls_server_name:
+            options["server_hostname"] = connection.tls_server_name
+            options["assert_hostname"] = connection.tls_server_name
+        self._pool = (
+            urllib3.ProxyManager(connection.proxy, **options)
+            if connection.proxy
+            else urllib3.PoolManager(**options)
+        )
+
+    @property
+    def address(self) -> str:
+        """The API server's address."""
+        return self.connection.server
+
+    def close(self) -> None:
+        """Close the kept connections."""
+        self._pool.clear()
+
+    def request(
+        self,
+        method: str,
+        path: str,
+        *,
+        query: Mapping[str, str] | None = None,
+        body: Any = None,
+        content_type: str = JSON,
+        accept: str = JSON,
+        deadline: Deadline | None = None,
+    ) -> Response:
+        """One exchange within the deadline (20 s without one).
+
+        What may be repeated is, after a lost connection, 429 or 5xx; never after another refusal.
+        """
+        deadline = deadline or Deadline(CALL_S)
+        query = query or {}
+        repeatable = method == "GET" or content_type == APPLY or query.get("dryRun") == "All"
+        pauses_s = list(_RETRY_PAUSES_S) if repeatable else []
+        headers = {"Accept": accept, "User-Agent": "llm-stack-labs"}
+        if body is not None:
+            headers["Content-Type"] = content_type
+        target = with_query(path, query)
+        while True:
+            try:
+                response = self._once(method, target, encode(body), headers, deadline)
+            except _Lost as lost:
+                if not pauses_s or deadline.remaining_s <= pauses_s[0]:
+                    raise self._unreachable(f"lost the connection: {lost}") from lost.__cause__
+            else:
+                again = response.status == 429 or response.status >= 500
+                if not again or not pauses_s or deadline.remaining_s <= pauses_s[0]:
+                    return response
+            deadline.clock.sleep(pauses_s.pop(0))
+
+    def _once(
+        self, method: str, target: str, body: bytes | None, headers: dict[str, str], deadline: Deadline
+    ) -> Response:
+        doing = f"{method} {target}"
+        left_s = deadline.grant(CALL_S, doing)
+        timeout = urllib3.Timeout(connect=min(CONNECT_S, left_s), read=left_s)
+        try:
+            answer = self._pool.urlopen(
+                method,
+                f"{self.connection.server}{target}",
+                body=body,
+                headers=headers | self._login(),
+                timeout=timeout,
+                preload_content=False,
+                redirect=False,
+            )
+            return Response(answer.status, self._read(answer, deadline, left_s))
+        except (wire.HTTPError, OSError) as error:
+            raise self._fault(error, doing, left_s) from error
+
+    def _login(self) -> dict[str, str]:
+        try:
+            header = self.connection.authorization()
+        except OSError as error:
+            raise EnvironmentFault(f"the credentials cannot be read: {error}") from error
+        return {"Authorization": header} if header else {}
+
+    def _read(self, answer: urllib3.BaseHTTPResponse, deadline: Deadline, left_s: float) -> bytes:
+        """The whole body; a server that sends a byte now and then does not get more time for it."""
+        parts: list[bytes] = []
+        while True:
+            part = answer.read1(_CHUNK)
+            if not part:
+                answer.release_conn()
+                return b"".join(parts)
+            parts.append(part)
+            if deadline.is_over:
+                answer.close()
+                raise self._unreachable(f"did not finish its answer within {left_s:.3g} s")
+
+    def _fault(self, error: Exception, doing: str, left_s: float) -> Exception:
+        cause: BaseException = error
+        while isinstance(cause, wire.MaxRetryError | wire.ProtocolError) and len(cause.args) > 1:
+            inner = cause.args[1]
+            if not isinstance(inner, BaseException):
+                break
+            cause = inner
+        if isinstance(cause, BadStatusLine) and not isinstance(cause, RemoteDisconnected):
+            return ServerFault(f"what answers at {self.address} does not speak HTTP: {cause}")
+        if isinstance(cause, wire.ConnectTimeoutError):
+            return self._unreachable("does not answer")
+        if isinstance(cause, wire.ReadTimeoutError | TimeoutError):
+            return self._unreachable(f"did not answer {doing} within {left_s:.3g} s")
+        if isinstance(cause, wire.SSLError):
+            return self._unreachable(f"cannot be trusted or trusts nobody: {cause}")
+        if isinstance(cause, wire.NewConnectionError | wire.NameResolutionError):
+            return self._unreachable(_reason(cause))
+        if isinstance(cause, wire.LocationValueError | wire.ProxyError):
+            return self._unreachable(str(cause))
+        lost = _Lost(str(cause))
+        lost.__cause__ = cause
+        return lost
+
+    def _unreachable(self, what: str) -> ClusterUnreachable:
+        return ClusterUnreachable(f"the API server at {self.address} {what}", next_command="course doctor")
+
+    def exec(
+        self,
+        namespace: str,
+        pod: str,
+        command: list[str],
+        container: str | None,
+        stdin: str | None,
+        deadline: Deadline,
+    ) -> ExecResult:
+        """Run a command over a connection of its own."""
+        from helpers.cluster.channels import run
+
+        return run(self.connection, namespace, pod, command, container, stdin, deadline)
+
+    def forward(self, target: Callable[[], tuple[str, str, int]]) -> AbstractContextManager[Forward]:
+        """Listen on loopback and lead each connection to the pod that `target` names."""
+        from helpers.cluster.forwarding import listen
+
+        return listen(self.connection, target)
+
+
+class _Lost(LabError):
+    """The connection ended before the answer did."""
+
+
+def _reason(error: BaseException) -> str:
+    text = str(error)
+    for sign, words in (
+        ("refused", "refuses connections: it is not running"),
+        ("resolve", "has a name that cannot be resolved"),
+        ("unreachable", "is not reachable over the network"),
+        ("No route", "is not reachable over the network"),
+    ):
+        if sign in text:
+            return words
+    return f"cannot be reached: {text}"
