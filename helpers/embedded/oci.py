@@ -35,13 +35,15 @@ ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64"}
 class Entry:
     """One file of a layer: its path in the image and where its content comes from.
 
-    `source` is a path on this machine (a symbolic link stays one), `content` is literal bytes, and
-    neither makes a directory. `mode` overrides the source's permissions.
+    `source` is a path on this machine (a symbolic link stays one), `content` is literal bytes, `link`
+    the target of a symbolic link, and none of them makes a directory. `mode` overrides the source's
+    permissions.
     """
 
     path: str
     source: Path | None = None
     content: bytes | None = None
+    link: str | None = None
     mode: int | None = None
     uid: int = 0
     gid: int = 0
@@ -167,6 +169,10 @@ def _add(tar: tarfile.TarFile, entry: Entry) -> None:
     if entry.content is not None:
         info.size, info.mode = len(entry.content), entry.mode or 0o644
         tar.addfile(info, io.BytesIO(entry.content))
+        return
+    if entry.link is not None:
+        info.type, info.linkname, info.mode = tarfile.SYMTYPE, entry.link, 0o777
+        tar.addfile(info)
         return
     if entry.source is None:
         info.type, info.mode = tarfile.DIRTYPE, entry.mode or 0o755

@@ -1,0 +1,89 @@
+"""Each node's two addresses on this machine: 198.18.N.1 here, 198.18.N.2 in the node.
+
+198.18.0.0/15 is set aside for tests inside one network (RFC 2544), so no real host has them.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import zlib
+from dataclasses import dataclass
+from ipaddress import ip_network
+from pathlib import Path
+
+from helpers.errors import EnvironmentFault
+
+SLOTS = 256
+FILE = "subnet"
+
+
+class NoSubnetFree(EnvironmentFault):
+    """Every subnet that a node could use is taken on this machine."""
+
+
+@dataclass(frozen=True)
+class Addresses:
+    """One node's place in 198.18.0.0/16."""
+
+    slot: int
+
+    @property
+    def host(self) -> str:
+        return f"198.18.{self.slot}.1"
+
+    @property
+    def node(self) -> str:
+        return f"198.18.{self.slot}.2"
+
+    @property
+    def interface(self) -> str:
+        return f"course{self.slot}"
+
+    def in_use(self) -> bool:
+        """Whether this machine has the node's interface now."""
+        return Path("/sys/class/net", self.interface).exists()
+
+    def release(self) -> None:
+        """Remove the interface that a killed node left: its network may outlive it for a minute."""
+        subprocess.run(["ip", "link", "delete", self.interface], capture_output=True, check=False)
+
+
+def stored(folder: Path) -> Addresses | None:
+    """The addresses a cluster was made with: its certificates carry them."""
+    try:
+        return Addresses(int((folder / FILE).read_text()))
+    except (OSError, ValueError):
+        return None
+
+
+def choose(folder: Path) -> Addresses:
+    """The cluster's addresses: the ones it has, or free ones, which are then remembered."""
+    known = stored(folder)
+    if known is not None:
+        return known
+    taken = _taken_by_clusters(folder.parent) | _taken_by_routes()
+    # A name's first choice is always the same, so that a cluster usually keeps its address when made anew.
+    first = 0 if folder.name == "lab" else 1 + zlib.crc32(folder.name.encode()) % (SLOTS - 1)
+    for offset in range(SLOTS):
+        slot = (first + offset) % SLOTS
+        if slot not in taken and not Addresses(slot).in_use():
+            folder.mkdir(parents=True, exist_ok=True)
+            (folder / FILE).write_text(f"{slot}\n")
+            return Addresses(slot)
+    raise NoSubnetFree("no 198.18.N.0/30 is free on this machine", next_command="ip route")
+
+
+def _taken_by_clusters(clusters: Path) -> set[int]:
+    return {found.slot for folder in clusters.glob("*") if (found := stored(folder)) is not None}
+
+
+def _taken_by_routes() -> set[int]:
+    output = subprocess.run(["ip", "-json", "route"], capture_output=True, text=True, check=True).stdout
+    taken = set()
+    for route in json.loads(output or "[]"):
+        if route["dst"] == "default":
+            continue
+        network = ip_network(route["dst"], strict=False)
+        taken |= {slot for slot in range(SLOTS) if network.overlaps(ip_network(f"198.18.{slot}.0/30"))}
+    return taken

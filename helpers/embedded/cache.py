@@ -1,0 +1,107 @@
+"""Things that take long to make, kept under the hash of what they are made from.
+
+An entry is made in a folder beside its final place and renamed when whole, so that an interrupted
+build leaves nothing that could be mistaken for a result. Each entry carries a manifest of its files;
+one whose files no longer match (a full disk, a power cut, a stray rm) is made again.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import json
+import os
+import shutil
+import stat
+import tempfile
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from helpers.settings import cache_dir
+
+MANIFEST = "manifest.json"
+CONTENT = "content"
+
+
+def key_of(parts: Iterable[str | bytes | Path]) -> str:
+    """A short hash of everything an entry is made from: texts, and files by their content."""
+    digest = hashlib.sha256()
+    for part in parts:
+        content = part.read_bytes() if isinstance(part, Path) else part
+        raw = content.encode() if isinstance(content, str) else content
+        digest.update(len(raw).to_bytes(8, "big") + raw)
+    return digest.hexdigest()[:16]
+
+
+def lookup(kind: str, key: str) -> Path | None:
+    """The content folder of an entry, or None when it is absent or was damaged."""
+    entry = cache_dir() / kind / key
+    return entry / CONTENT if _is_whole(entry) else None
+
+
+def ensure(kind: str, key: str, make: Callable[[Path], None]) -> Path:
+    """The content folder of an entry, made now if it is absent or damaged.
+
+    `make` gets an empty folder to fill. Two processes that need the same entry wait for one another.
+    """
+    found = lookup(kind, key)
+    if found is not None:
+        return found
+    with _exclusive(cache_dir() / kind, key):
+        found = lookup(kind, key)
+        if found is not None:
+            return found
+        return _make(cache_dir() / kind / key, make)
+
+
+def _make(entry: Path, make: Callable[[Path], None]) -> Path:
+    _remove_leftovers(entry)
+    work = Path(tempfile.mkdtemp(dir=entry.parent, prefix=f".{entry.name}."))
+    try:
+        work.chmod(0o755)
+        (work / CONTENT).mkdir()
+        make(work / CONTENT)
+        (work / MANIFEST).write_text(json.dumps(dict(_listing(work / CONTENT))))
+        if entry.exists():
+            shutil.rmtree(entry)
+        work.rename(entry)
+    finally:
+        if work.exists():
+            shutil.rmtree(work, ignore_errors=True)
+    return entry / CONTENT
+
+
+def _remove_leftovers(entry: Path) -> None:
+    """Folders of builds that were killed: nobody else can hold them, since the lock is ours."""
+    for stale in entry.parent.glob(f".{entry.name}.*"):
+        if stale.is_dir():
+            shutil.rmtree(stale, ignore_errors=True)
+
+
+def _is_whole(entry: Path) -> bool:
+    """Compare sizes and times with the manifest: hashing hundreds of MB at each `up` would take longer
+    than starting the cluster, and damage that keeps both is not what crashes and full disks do."""
+    try:
+        expected = json.loads((entry / MANIFEST).read_text())
+    except (OSError, ValueError):
+        return False
+    return isinstance(expected, dict) and expected == dict(_listing(entry / CONTENT))
+
+
+def _listing(root: Path) -> Iterator[tuple[str, list[int]]]:
+    for folder, folders, files in os.walk(root):
+        folders.sort()
+        for name in sorted(files):
+            path = Path(folder) / name
+            status = path.lstat()
+            if stat.S_ISREG(status.st_mode):
+                yield str(path.relative_to(root)), [status.st_size, status.st_mtime_ns]
+
+
+@contextmanager
+def _exclusive(folder: Path, key: str) -> Iterator[None]:
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / f".{key}.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield

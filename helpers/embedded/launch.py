@@ -1,0 +1,292 @@
+"""`course up` and `course down`: from whatever state the machine is in to the one asked for."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import re
+import shutil
+import string
+import subprocess
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import yaml
+
+from helpers.embedded import addresses, gpu, observe
+from helpers.embedded.binaries import KUBERNETES, Binaries, ensure_binaries
+from helpers.embedded.images.system import ETCD_TAG
+from helpers.embedded.layers import ensure_course_layer, ensure_site_packages
+from helpers.embedded.root import ensure_root
+from helpers.embedded.sandbox import SCRIPTS, Sandbox
+from helpers.embedded.seed import copy_seed, ensure_seed
+from helpers.embedded.steps import Step, StepFailed, Steps, run
+from helpers.errors import LabError, NoClusterChosen
+from helpers.settings import cluster_dir, kubeconfig_path
+
+READY_S = 120.0
+INITIALISED = "etc/course/initialised"
+
+
+class BadName(LabError):
+    """A cluster's name is part of file and interface names."""
+
+
+@dataclass(frozen=True)
+class Parts:
+    """What a node is made of, from the cache."""
+
+    binaries: Binaries
+    root: Path
+    site_packages: Path
+    course: Path
+    seed: Path
+
+    def layers(self) -> list[Path]:
+        return [self.course, self.site_packages, *self.binaries.node_layers, self.root]
+
+
+def up(name: str, steps: Steps) -> Sandbox:
+    """Bring the cluster up, new or as it was left; returns when everything it needs was observed."""
+    folder = _checked(name)
+    parts = ensure_parts(steps)
+    with _locked(folder):
+        sandbox = Sandbox(folder, addresses.choose(folder))
+        pid = sandbox.pid()
+        if pid is None or not _initialised(sandbox):
+            pid = _start(sandbox, parts, steps)
+        if not _initialised(sandbox):
+            _initialise(sandbox, pid, steps)
+        _write_kubeconfig(sandbox, pid, name)
+        _wait(sandbox, pid, steps)
+    return sandbox
+
+
+def down(name: str, *, delete: bool = False) -> bool:
+    """Stop the cluster without a trace; returns whether it ran. `delete` forgets its state too."""
+    folder = _checked(name)
+    if not folder.exists():
+        return False
+    with _locked(folder):
+        sandbox = existing(name)
+        ran = sandbox is not None and sandbox.pid() is not None
+        if sandbox is not None:
+            sandbox.stop()
+        if delete:
+            shutil.rmtree(folder)
+    return ran
+
+
+def change_gpus(
+    name: str,
+    steps: Steps,
+    *,
+    shape: str = "",
+    replicas: int = 4,
+    unhealthy: Sequence[str] = (),
+    healthy: Sequence[str] = (),
+) -> str:
+    """Change the node's GPUs and wait until the API server shows it; returns what is advertised."""
+    sandbox = existing(name)
+    pid = sandbox.pid() if sandbox else None
+    if sandbox is None or pid is None:
+        raise NoClusterChosen(f"the cluster {name} does not run", next_command="course up")
+    folder = sandbox.data("etc/course")
+    marked = set(gpu.read_unhealthy(folder)) | set(unhealthy)
+    marked = set() if "all" in healthy else marked - set(healthy)
+    with steps.step("Waiting for the node to advertise it") as step:
+        if shape:
+            gpu.write_shape(folder, gpu.shape_named(shape), replicas=replicas)
+        gpu.write_unhealthy(folder, marked)
+        _wait_for(observe.gpus(sandbox, pid), sandbox, pid, time.monotonic() + READY_S, step)
+        return step.detail
+
+
+def existing(name: str) -> Sandbox | None:
+    """The cluster of that name, running or kept; None when there is none."""
+    folder = _checked(name)
+    known = addresses.stored(folder)
+    return Sandbox(folder, known) if known is not None else None
+
+
+def ensure_parts(steps: Steps) -> Parts:
+    """Build or find everything a node is made of."""
+    binaries = ensure_binaries(steps)
+    root = ensure_root(steps)
+    return Parts(
+        binaries=binaries,
+        root=root,
+        site_packages=ensure_site_packages(root, steps),
+        course=ensure_course_layer(),
+        seed=ensure_seed(binaries, root, steps),
+    )
+
+
+def _checked(name: str) -> Path:
+    if not re.fullmatch(r"[a-z0-9]([a-z0-9-]{0,30}[a-z0-9])?", name):
+        raise BadName(
+            f"{name!r} cannot name a cluster: lower-case letters, digits and hyphens",
+            next_command="course up",
+        )
+    return cluster_dir(name)
+
+
+@contextmanager
+def _locked(folder: Path) -> Iterator[None]:
+    """One `up` or `down` of a cluster at a time; the lock lies beside the folder, which may be deleted."""
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with (folder.parent / f".{folder.name}.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
+def _initialised(sandbox: Sandbox) -> bool:
+    return sandbox.data(INITIALISED).exists()
+
+
+def _start(sandbox: Sandbox, parts: Parts, steps: Steps) -> int:
+    with steps.step("Starting the node") as step:
+        sandbox.stop()
+        if not _initialised(sandbox):
+            # A first boot that was interrupted: nothing of it is worth keeping.
+            for leftover in ("upper", "work", "data"):
+                shutil.rmtree(sandbox.folder / leftover, ignore_errors=True)
+            step.detail = "copying the images"
+            copy_seed(parts.seed, sandbox.data("var/lib/containerd"))
+            gpu.write_shape(sandbox.data("etc/course"), gpu.Shape.FULL)
+        return sandbox.start(parts.layers())
+
+
+def _initialise(sandbox: Sandbox, pid: int, steps: Steps) -> None:
+    with steps.step("Initialising the cluster with kubeadm") as step:
+        _render_kubeadm(sandbox)
+        _wait_for_containerd(sandbox, pid)
+        skipped = "--skip-phases=preflight,show-join-command,addon/coredns,addon/kube-proxy"
+        log = sandbox.folder / "upper/var/log/kubeadm.log"
+        run(
+            sandbox.run(["kubeadm", "init", "--config", "/etc/course/kubeadm.yaml", skipped], pid=pid),
+            step=step,
+            log=sandbox.folder / "kubeadm.log",
+            next_command=f"less {log}",
+        )
+    with steps.step("Adding DNS and storage"):
+        _apply(sandbox, pid, _dns_manifest(sandbox, pid) + "\n---\n" + (SCRIPTS / "storage.yaml").read_text())
+        _apply(sandbox, pid, yaml.safe_dump(_profile(sandbox.folder.name)))
+    sandbox.data(INITIALISED).write_text(f"{time.time():.0f}\n")
+
+
+def _render_kubeadm(sandbox: Sandbox) -> None:
+    template = string.Template((SCRIPTS / "kubeadm.yaml").read_text())
+    text = template.substitute(
+        ADDRESS=sandbox.addresses.node, NAME=sandbox.folder.name, KUBERNETES=KUBERNETES, ETCD=ETCD_TAG
+    )
+    sandbox.data("etc/course/kubeadm.yaml").write_text(text)
+
+
+def _wait_for_containerd(sandbox: Sandbox, pid: int) -> None:
+    deadline = time.monotonic() + 20
+    socket = sandbox.path("run/containerd/containerd.sock", pid=pid)
+    while not socket.exists():
+        if time.monotonic() > deadline:
+            raise StepFailed(f"containerd did not start\n{sandbox.log_tail('containerd')}")
+        time.sleep(0.05)
+
+
+def _dns_manifest(sandbox: Sandbox, pid: int) -> str:
+    """kubeadm's own CoreDNS add-on, for one node: one replica, soon ready, and no outside to forward to."""
+    phase = [
+        "kubeadm",
+        "init",
+        "phase",
+        "addon",
+        "coredns",
+        "--config",
+        "/etc/course/kubeadm.yaml",
+        "--print-manifest",
+    ]
+    printed = subprocess.run(sandbox.run(phase, pid=pid), capture_output=True, text=True, check=True).stdout
+    documents = [document for document in yaml.safe_load_all(printed) if document]
+    for document in documents:
+        if document["kind"] == "Deployment":
+            document["spec"]["replicas"] = 1
+            (container,) = document["spec"]["template"]["spec"]["containers"]
+            container["readinessProbe"] |= {"periodSeconds": 1, "initialDelaySeconds": 0}
+            container["livenessProbe"] |= {"initialDelaySeconds": 5}
+        if document["kind"] == "ConfigMap":
+            corefile = document["data"]["Corefile"]
+            document["data"]["Corefile"] = re.sub(r" +forward [^{]*\{[^}]*\}\n| +loop\n", "", corefile)
+    return yaml.safe_dump_all(documents)
+
+
+def _apply(sandbox: Sandbox, pid: int, manifests: str) -> None:
+    command = ["kubectl", "--kubeconfig=/etc/kubernetes/admin.conf", "apply", "--server-side", "-f", "-"]
+    done = subprocess.run(sandbox.run(command, pid=pid), input=manifests, capture_output=True, text=True)
+    if done.returncode != 0:
+        raise StepFailed(f"kubectl apply failed\n{done.stderr}", next_command="course up")
+
+
+def _profile(name: str) -> dict:
+    profile = {
+        "name": "embedded",
+        "gpu": "simulated",
+        "gpu_resource": "nvidia.com/gpu",
+        "gpu_shape": "full",
+        "storage_class": observe.STORAGE_CLASS,
+        "images": {},
+        "overlay": "embedded",
+        "allows_faults": True,
+        "labels": {"gpu": "no GPU: the node advertises simulated devices"},
+    }
+    return {
+        "apiVersion": "v1",
+        "kind": "ConfigMap",
+        "metadata": {
+            "name": "course-profile",
+            "namespace": "kube-public",
+            "labels": {"course/cluster": name},
+        },
+        "data": {"profile": json.dumps(profile)},
+    }
+
+
+def _write_kubeconfig(sandbox: Sandbox, pid: int, name: str) -> None:
+    """kubeadm's administrator, under the cluster's name, for this machine's user only."""
+    document = yaml.safe_load(sandbox.path("etc/kubernetes/admin.conf", pid=pid).read_text())
+    context = f"course-{name}"
+    document["clusters"][0]["name"] = document["users"][0]["name"] = context
+    document["contexts"] = [{"name": context, "context": {"cluster": context, "user": context}}]
+    document["current-context"] = context
+    target = kubeconfig_path(name)
+    text = yaml.safe_dump(document)
+    if target.exists() and target.read_text() == text:
+        return
+    work = target.with_suffix(".new")
+    with os.fdopen(os.open(work, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as stream:
+        stream.write(text)
+    work.replace(target)
+
+
+def _wait(sandbox: Sandbox, pid: int, steps: Steps) -> None:
+    deadline = time.monotonic() + READY_S
+    for observation in observe.observations(sandbox, pid, observe.started_at(pid)):
+        with steps.step(f"Waiting for: {observation.title}") as step:
+            _wait_for(observation, sandbox, pid, deadline, step)
+
+
+def _wait_for(
+    observation: observe.Observation, sandbox: Sandbox, pid: int, deadline: float, step: Step
+) -> None:
+    while not (seen := observation.answer()):
+        if not Path(f"/proc/{pid}").exists():
+            raise StepFailed(f"the node ended\n{sandbox.log_tail('boot')}", next_command="course up")
+        if time.monotonic() > deadline:
+            raise StepFailed(
+                f"no answer from: {observation.title}\n{sandbox.log_tail(observation.log)}",
+                next_command="course doctor",
+            )
+        time.sleep(0.05)
+    step.detail = seen

@@ -1,0 +1,74 @@
+"""The node's lower layers: the course's own files over the commands over the Debian root."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+from helpers.embedded import cache
+from helpers.embedded.root import python_version
+from helpers.embedded.steps import Steps, run
+from helpers.settings import REPOSITORY, cache_dir
+
+HERE = Path(__file__).parent
+# grpcio needs typing-extensions; the rest is what the node's daemons import themselves.
+DAEMON_PACKAGES = ("grpcio", "protobuf", "pyyaml", "typing-extensions")
+COURSE = Path("opt/course")
+
+
+def ensure_course_layer() -> Path:
+    """`/opt/course`: the node's scripts and its daemons' code, as they are in this checkout."""
+    files = dict(_course_files())
+    key = cache.key_of([part for path, source in sorted(files.items()) for part in (path, source)])
+
+    def make(content: Path) -> None:
+        for path, source in files.items():
+            target = content / COURSE / path
+            target.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(source, target)
+        (content / COURSE / "helpers/cluster/__init__.py").touch()
+
+    return cache.ensure("layers", key, make)
+
+
+def ensure_site_packages(root: Path, steps: Steps) -> Path:
+    """`/opt/course/site-packages`: what the daemons import, for the node's own Python."""
+    version = python_version(root)
+    pins = "".join(_pins(REPOSITORY / "requirements.lock"))
+    key = cache.key_of([version, pins])
+
+    def make(content: Path) -> None:
+        with steps.step("Installing the node daemons' packages"):
+            _install(content / COURSE / "site-packages", version, pins)
+
+    return cache.ensure("site-packages", key, make)
+
+
+def _course_files() -> Iterator[tuple[str, Path]]:
+    yield "helpers/__init__.py", HERE.parent / "__init__.py"
+    yield "helpers/cluster/selectors.py", HERE.parent / "cluster" / "selectors.py"
+    for name in ("__init__.py", "kubeapi.py"):
+        yield f"helpers/embedded/{name}", HERE / name
+    for folder, prefix in (("devices", "helpers/embedded"), ("policy", "helpers/embedded"), ("node", ".")):
+        for source in sorted((HERE / folder).rglob("*")):
+            if source.is_file() and source.suffix != ".pyc":
+                yield f"{prefix}/{source.relative_to(HERE)}", source
+
+
+def _pins(lock: Path) -> Iterator[str]:
+    """The lock file's entries of the daemons' packages, hashes included."""
+    for entry in re.findall(r"^\S+==[^\n]*(?:\n +[^\n]*)*\n", lock.read_text(), flags=re.MULTILINE):
+        if entry.split("==")[0] in DAEMON_PACKAGES:
+            yield entry
+
+
+def _install(target: Path, version: str, pins: str) -> None:
+    target.mkdir(parents=True)
+    requirements = target.parent / "requirements.txt"
+    requirements.write_text(pins)
+    command = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--require-hashes"]
+    only = ["--only-binary=:all:", "--python-version", version, "--no-compile", "--target", str(target)]
+    run([*command, *only, "-r", requirements], log=cache_dir() / "logs" / "site-packages.log")

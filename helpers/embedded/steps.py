@@ -1,0 +1,154 @@
+"""Progress for people who wait: what is being done, for how long already, and what went wrong.
+
+On a terminal the running step is a live line with its elapsed time; elsewhere (CI, a pipe) a step
+that takes over a second leaves one line when it ends, and a long one a sign of life in between.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import threading
+import time
+from collections import deque
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from rich.console import Console
+from rich.markup import escape
+from rich.status import Status
+
+from helpers.errors import LabError
+
+QUIET_S = 1.0
+HEARTBEAT_S = 15.0
+TAIL_LINES = 15
+
+
+class StepFailed(LabError):
+    """A command of a step failed: its last lines of output say why."""
+
+
+@dataclass
+class Step:
+    """One thing being done; `detail` says what it is at."""
+
+    title: str
+    started: float
+    detail: str = ""
+
+    @property
+    def elapsed_s(self) -> float:
+        return time.monotonic() - self.started
+
+    def line(self) -> str:
+        detail = f" [dim]{escape(self.detail)}[/dim]" if self.detail else ""
+        return f"{escape(self.title)} [cyan]{self.elapsed_s:.0f} s[/cyan]{detail}"
+
+
+@dataclass
+class Steps:
+    """The steps of one command, in order, with the time each took."""
+
+    console: Console = field(default_factory=lambda: Console(stderr=True, highlight=False))
+    durations: dict[str, float] = field(default_factory=dict)
+
+    @contextmanager
+    def step(self, title: str) -> Iterator[Step]:
+        """Show `title` as running until the block ends, and remember how long it took."""
+        step = Step(title, time.monotonic())
+        finished = threading.Event()
+        shower = threading.Thread(target=self._show, args=(step, finished), daemon=True)
+        shower.start()
+        try:
+            yield step
+        except BaseException:
+            self._end(step, finished, shower, "[red]✗[/red]")
+            raise
+        self._end(step, finished, shower, "[green]✓[/green]")
+
+    @contextmanager
+    def total(self) -> Iterator[None]:
+        """Say at the end how long everything took."""
+        started = time.monotonic()
+        yield
+        self.say(f"[green]ready[/green] in [cyan]{time.monotonic() - started:.1f} s[/cyan]")
+
+    def say(self, text: str) -> None:
+        """A line of its own, with rich's markup."""
+        self.console.print(text)
+
+    def _end(self, step: Step, finished: threading.Event, shower: threading.Thread, mark: str) -> None:
+        finished.set()
+        shower.join()
+        self.durations[step.title] = step.elapsed_s
+        if step.elapsed_s >= QUIET_S or "✗" in mark:
+            self.console.print(f"{mark} {escape(step.title)} [cyan]{step.elapsed_s:.1f} s[/cyan]")
+
+    def _show(self, step: Step, finished: threading.Event) -> None:
+        if finished.wait(QUIET_S):
+            return
+        if self.console.is_terminal:
+            with Status(step.line(), console=self.console) as status:
+                while not finished.wait(0.2):
+                    status.update(step.line())
+            return
+        while not finished.wait(HEARTBEAT_S):
+            self.console.print(f"… {step.line()}")
+
+
+def run(
+    command: Sequence[str | Path],
+    *,
+    step: Step | None = None,
+    env: Mapping[str, str] | None = None,
+    cwd: Path | None = None,
+    log: Path | None = None,
+    next_command: str = "",
+) -> str:
+    """Run a command of a step, its latest line of output as the step's detail.
+
+    Returns its output. Raises StepFailed with the last lines when it fails; the whole goes to `log`.
+    """
+    words = [str(word) for word in command]
+    output: list[str] = []
+    process = subprocess.Popen(
+        words,
+        env=env,
+        cwd=cwd,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        errors="replace",
+    )
+    assert process.stdout is not None
+    try:
+        for line in process.stdout:
+            output.append(line)
+            if step is not None and line.strip():
+                step.detail = line.strip()[:100]
+    finally:
+        if process.poll() is None and output is not None:
+            _settle(process)
+        if log is not None:
+            log.parent.mkdir(parents=True, exist_ok=True)
+            log.write_text("".join(output))
+    if process.returncode != 0:
+        where = f" (all of it: {log})" if log else ""
+        last = "".join(deque(output, TAIL_LINES)).rstrip()
+        raise StepFailed(
+            f"`{' '.join(words[:3])}` ended with {process.returncode}{where}\n{last}",
+            next_command=next_command,
+        )
+    return "".join(output)
+
+
+def _settle(process: subprocess.Popen[str]) -> None:
+    """Wait for a command that closed its output; end it when we are being interrupted."""
+    try:
+        process.wait(timeout=10)
+    except (subprocess.TimeoutExpired, KeyboardInterrupt):
+        process.kill()
+        process.wait()
