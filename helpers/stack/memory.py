@@ -1,0 +1,488 @@
+"""The vector memory of the stack: Qdrant, its corpus, and what can be asked of it.
+
+    with connect(cluster) as memory:                  # a port-forward for as long as the block lasts
+        memory.create_collection()
+        memory.ingest(corpus(), Embedder(), on_progress=print)
+        memory.search("why is my pod Pending?", layer="substrate")
+
+Everything has a deadline and a typed result; what goes wrong is one of the errors below, by cause.
+Official images and the embedded server are asked the same way, through `qdrant-client`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import time
+import uuid
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from helpers.errors import EnvironmentFault, LabError
+from helpers.stack.embeddings import DIMENSIONS, Embedder, Vector
+
+if TYPE_CHECKING:
+    import httpx
+    from qdrant_client import QdrantClient
+
+    from helpers.cluster import Cluster
+
+NAMESPACE = "llm-system"
+SERVICE = "qdrant"
+HEADLESS = "qdrant-headless"
+STATEFUL_SET = "qdrant"
+PORT = 6333
+COLLECTION = "course_docs"
+DISTANCE = "Cosine"
+FILTER_FIELD = "layer"
+LABELS = "app.kubernetes.io/name=qdrant"
+TIMEOUT_S = 10
+BATCH = 16
+CORPUS_FILE = Path(__file__).with_name("corpus.yaml")
+# Ids derived from this namespace are the same on every machine, so ingesting twice changes nothing.
+_ID_SPACE = uuid.UUID("6f3c2f0e-6c2b-5d6a-9a55-3f0f3a1b6c55")
+
+
+class MemoryUnavailable(EnvironmentFault):
+    """Qdrant did not answer: no ready pod, a connection cut, or a time-out."""
+
+
+class MemoryNotReady(LabError):
+    """Qdrant answers but is still loading: its readiness probe says so."""
+
+
+class MemoryRefused(LabError):
+    """Qdrant refused the request: it would refuse it again, so it is not retried."""
+
+    def __init__(self, message: str, status: int) -> None:
+        super().__init__(message, next_command="kubectl logs -n llm-system qdrant-0 --tail=20")
+        self.status = status
+
+
+@dataclass(frozen=True)
+class Passage:
+    """One passage of the corpus: its text and the layer of the stack it is about."""
+
+    key: str
+    layer: str
+    title: str
+    text: str
+
+    @property
+    def id(self) -> str:
+        return point_id(self.key)
+
+    @property
+    def embedded_text(self) -> str:
+        """What the vector is made from: the title carries half of the meaning."""
+        return f"{self.title}. {self.text}"
+
+    def payload(self) -> dict[str, str]:
+        return {
+            "key": self.key,
+            "kind": "passage",
+            "layer": self.layer,
+            "title": self.title,
+            "text": self.text,
+        }
+
+
+@dataclass(frozen=True)
+class Hit:
+    """One answer to a query, best first."""
+
+    key: str
+    layer: str
+    title: str
+    text: str
+    score: float
+
+
+@dataclass(frozen=True)
+class CollectionState:
+    """A collection as the server describes it."""
+
+    name: str
+    points: int
+    dimensions: int | None
+    distance: str | None
+    indexes: Mapping[str, str]
+    status: str
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """A snapshot as the server lists it; `checksum` is a sha256."""
+
+    name: str
+    size: int
+    checksum: str | None
+    created_at: str
+
+
+@dataclass(frozen=True)
+class Ingested:
+    """How far an ingestion has come."""
+
+    done: int
+    total: int
+    elapsed_s: float
+
+
+def point_id(key: str) -> str:
+    """The id of a passage: derived from its key, so that ingesting again overwrites."""
+    return str(uuid.uuid5(_ID_SPACE, key))
+
+
+@cache
+def corpus() -> tuple[Passage, ...]:
+    """The course's own small corpus: what an operator of this stack looks up."""
+    import yaml
+
+    return tuple(Passage(**entry) for entry in yaml.safe_load(CORPUS_FILE.read_text()))
+
+
+def note_payload(text: str) -> dict[str, str]:
+    """The payload of the learner's own note: in no corpus, so only a restore can bring it back."""
+    return {"key": "note", "kind": "note", "layer": "memory", "title": "A note of my own", "text": text}
+
+
+@contextmanager
+def connect(
+    cluster: Cluster, *, api_key: str | None = None, timeout_s: float = TIMEOUT_S
+) -> Iterator[Memory]:
+    """Qdrant through a port-forward to its Service, from wherever the notebook runs.
+
+    Raises:
+        ObjectMissing: no Service, or no ready pod behind it.
+        MemoryUnavailable: it does not answer.
+    """
+    with cluster.port_forward(NAMESPACE, f"service/{SERVICE}", PORT) as forward:
+        memory = Memory(forward.url, api_key=api_key, timeout_s=timeout_s)
+        try:
+            yield memory
+        finally:
+            memory.close()
+
+
+class Memory:
+    """One Qdrant server and the collection of the course in it."""
+
+    def __init__(
+        self,
+        url: str,
+        *,
+        collection: str = COLLECTION,
+        api_key: str | None = None,
+        timeout_s: float = TIMEOUT_S,
+    ) -> None:
+        self.url, self.collection = url.rstrip("/"), collection
+        self._api_key, self._timeout_s = api_key, timeout_s
+        self._opened: QdrantClient | None = None
+        self._http: httpx.Client | None = None
+
+    # -- connections --------------------------------------------------------------------------
+
+    @property
+    def client(self) -> QdrantClient:
+        """qdrant-client on this server, for everything this class has no word for."""
+        if self._opened is None:
+            from qdrant_client import QdrantClient
+
+            self._opened = QdrantClient(
+                url=self.url,
+                api_key=self._api_key,
+                timeout=int(self._timeout_s),
+                check_compatibility=False,
+                trust_env=False,
+            )
+        return self._opened
+
+    def close(self) -> None:
+        """Close the connections; the next call opens them again."""
+        for opened in (self._opened, self._http):
+            if opened is not None:
+                opened.close()
+        self._opened = self._http = None
+
+    def _request(self, method: str, path: str, **options: Any) -> httpx.Response:
+        import httpx
+
+        if self._http is None:
+            headers = {"api-key": self._api_key} if self._api_key else {}
+            # Proxies of the environment are for the outside, not for a port-forward.
+            self._http = httpx.Client(
+                base_url=self.url, headers=headers, timeout=self._timeout_s, trust_env=False
+            )
+        try:
+            return self._http.request(method, path, **options)
+        except httpx.TimeoutException as error:
+            raise MemoryUnavailable(
+                f"Qdrant did not answer {method} {path} within {self._timeout_s:g} s",
+                next_command=f"kubectl get pods -n {NAMESPACE} -l {LABELS}",
+            ) from error
+        except httpx.HTTPError as error:
+            raise MemoryUnavailable(
+                f"the connection to Qdrant broke at {method} {path}: {error}",
+                next_command=f"kubectl get pods -n {NAMESPACE} -l {LABELS}",
+            ) from error
+
+    # -- health -------------------------------------------------------------------------------
+
+    def version(self) -> str:
+        """What the root path says: title and version; the embedded server names itself there."""
+        answer = _json(self._request("GET", "/"))
+        return f"{answer.get('title', '?')} {answer.get('version', '?')}"
+
+    def probes(self) -> dict[str, int]:
+        """The status codes of the three health paths, as the kubelet sees them."""
+        return {path: self._request("GET", path).status_code for path in ("/healthz", "/livez", "/readyz")}
+
+    def require_ready(self) -> None:
+        """Raise MemoryNotReady while collections load."""
+        answer = self._request("GET", "/readyz")
+        if answer.status_code != 200:
+            raise MemoryNotReady(
+                f"Qdrant is up but not ready ({answer.status_code}): {answer.text.strip()}",
+                next_command=f"kubectl get pods -n {NAMESPACE} -l {LABELS} -w",
+            )
+
+    def metrics(self) -> dict[str, float]:
+        """`/metrics`, parsed: one value for each series, named as Prometheus writes it."""
+        return parse_metrics(_text(self._request("GET", "/metrics")))
+
+    # -- the collection -----------------------------------------------------------------------
+
+    def create_collection(self, *, dimensions: int = DIMENSIONS, distance: str = DISTANCE) -> None:
+        """Create the collection with its payload index; one that is there already is left alone."""
+        from qdrant_client import models
+
+        with _refusals():
+            if not self.client.collection_exists(self.collection):
+                params = models.VectorParams(size=dimensions, distance=models.Distance(distance))
+                self.client.create_collection(self.collection, vectors_config=params)
+            self.client.create_payload_index(
+                self.collection, FILTER_FIELD, models.PayloadSchemaType.KEYWORD, wait=True
+            )
+
+    def state(self, collection: str | None = None) -> CollectionState | None:
+        """The collection as it is, or None when there is none."""
+        name = collection or self.collection
+        answer = self._request("GET", f"/collections/{name}")
+        return None if answer.status_code == 404 else state_of(name, _json(answer)["result"])
+
+    def delete_collection(self) -> bool:
+        """Delete the collection with all its points; False when there was none."""
+        with _refusals():
+            return bool(self.client.delete_collection(self.collection))
+
+    def ingest(
+        self,
+        passages: Sequence[Passage],
+        embedder: Embedder,
+        *,
+        on_progress: Callable[[Ingested], None] | None = None,
+        should_stop: Callable[[], bool] | None = None,
+    ) -> int:
+        """Embed and upsert passages in batches; the same passages again change nothing.
+
+        Returns how many are in; fewer than given only when `should_stop` said so.
+        """
+        from qdrant_client import models
+
+        started, done = time.monotonic(), 0
+        for batch in _batches(passages, BATCH):
+            if should_stop and should_stop():
+                break
+            vectors = embedder.embed([passage.embedded_text for passage in batch])
+            points = [
+                models.PointStruct(id=passage.id, vector=vector, payload=passage.payload())
+                for passage, vector in zip(batch, vectors, strict=True)
+            ]
+            with _refusals():
+                self.client.upsert(self.collection, points=points, wait=True)
+            done += len(batch)
+            if on_progress:
+                on_progress(Ingested(done, len(passages), time.monotonic() - started))
+        return done
+
+    def write_note(self, text: str, embedder: Embedder) -> str:
+        """Keep a note of the learner's own among the passages; returns its id."""
+        from qdrant_client import models
+
+        (vector,) = embedder.embed([text])
+        identifier = point_id("note")
+        point = models.PointStruct(id=identifier, vector=vector, payload=note_payload(text))
+        with _refusals():
+            self.client.upsert(self.collection, points=[point], wait=True)
+        return identifier
+
+    def search(
+        self, question: str, embedder: Embedder, *, layer: str | None = None, limit: int = 3
+    ) -> list[Hit]:
+        """The passages nearest to a question, of one layer only if one is given."""
+        (vector,) = embedder.embed([question])
+        return self.search_vector(vector, layer=layer, limit=limit)
+
+    def search_vector(self, vector: Vector, *, layer: str | None = None, limit: int = 3) -> list[Hit]:
+        """The same for a vector that is there already."""
+        answer = self._request(
+            "POST", f"/collections/{self.collection}/points/query", json=query_body(vector, layer, limit)
+        )
+        return hits_of(_json(answer)["result"])
+
+    # -- snapshots ----------------------------------------------------------------------------
+
+    def take_snapshot(self) -> Snapshot:
+        """Snapshot the collection on the server."""
+        answer = self._request("POST", f"/collections/{self.collection}/snapshots", timeout=120)
+        return _snapshot(_json(answer)["result"])
+
+    def snapshots(self) -> list[Snapshot]:
+        """The snapshots that lie on the server."""
+        answer = self._request("GET", f"/collections/{self.collection}/snapshots")
+        return [_snapshot(entry) for entry in _json(answer)["result"]]
+
+    def download(self, snapshot: Snapshot, folder: Path) -> Path:
+        """Copy a snapshot off the cluster and compare its checksum.
+
+        Raises:
+            MemoryRefused: what arrived is not what the server has.
+        """
+        folder.mkdir(parents=True, exist_ok=True)
+        target = folder / snapshot.name
+        partial = target.with_suffix(".partial")
+        partial.write_bytes(
+            _content(
+                self._request("GET", f"/collections/{self.collection}/snapshots/{snapshot.name}", timeout=300)
+            )
+        )
+        if snapshot.checksum and _sha256(partial) != snapshot.checksum:
+            partial.unlink()
+            raise MemoryRefused(f"the copy of {snapshot.name} does not match its checksum", 422)
+        partial.replace(target)
+        return target
+
+    def restore(self, archive: Path) -> None:
+        """Put the collection back from a snapshot on this machine; what is there now is replaced."""
+        with archive.open("rb") as file:
+            answer = self._request(
+                "POST",
+                f"/collections/{self.collection}/snapshots/upload",
+                params={"priority": "snapshot", "checksum": _sha256(archive)},
+                files={"snapshot": (archive.name, file)},
+                timeout=300,
+            )
+        _json(answer)
+
+
+# -- the wire, shared with the checks ---------------------------------------------------------------
+
+
+def query_body(vector: Vector, layer: str | None, limit: int) -> dict[str, Any]:
+    """The body of a (filtered) nearest-neighbour query."""
+    body: dict[str, Any] = {"query": vector, "limit": limit, "with_payload": True}
+    if layer:
+        body["filter"] = {"must": [{"key": FILTER_FIELD, "match": {"value": layer}}]}
+    return body
+
+
+def hits_of(result: Mapping[str, Any]) -> list[Hit]:
+    """A query's result as hits; fields that a payload lacks are empty."""
+    found = []
+    for point in result.get("points") or []:
+        payload = point.get("payload") or {}
+        texts = {name: str(payload.get(name, "")) for name in ("key", "layer", "title", "text")}
+        found.append(Hit(**texts, score=float(point["score"])))
+    return found
+
+
+def state_of(name: str, result: Mapping[str, Any]) -> CollectionState:
+    """`GET /collections/{name}` as a state; named vectors have no single dimension."""
+    vectors = result["config"]["params"].get("vectors") or {}
+    indexes = {key: value["data_type"] for key, value in (result.get("payload_schema") or {}).items()}
+    return CollectionState(
+        name=name,
+        points=result.get("points_count") or 0,
+        dimensions=vectors.get("size"),
+        distance=vectors.get("distance"),
+        indexes=indexes,
+        status=result.get("status", ""),
+    )
+
+
+def parse_metrics(text: str) -> dict[str, float]:
+    """A Prometheus exposition as a dictionary: `name{label="value"}` to value."""
+    from prometheus_client.parser import text_string_to_metric_families
+
+    found: dict[str, float] = {}
+    for family in text_string_to_metric_families(text):
+        for sample in family.samples:
+            labels = ",".join(f'{key}="{value}"' for key, value in sorted(sample.labels.items()))
+            found[f"{sample.name}{{{labels}}}" if labels else sample.name] = sample.value
+    return found
+
+
+@contextmanager
+def _refusals() -> Iterator[None]:
+    """Map qdrant-client's errors to ours, by cause."""
+    from qdrant_client.http.exceptions import ResponseHandlingException, UnexpectedResponse
+
+    try:
+        yield
+    except UnexpectedResponse as error:
+        content = (error.content or b"").decode(errors="replace")
+        raise _refused(error.status_code or 0, content) from error
+    except ResponseHandlingException as error:
+        raise MemoryUnavailable(
+            f"the connection to Qdrant broke: {error}",
+            next_command=f"kubectl get pods -n {NAMESPACE} -l {LABELS}",
+        ) from error
+
+
+def _refused(status: int, content: str) -> LabError:
+    import json
+
+    try:
+        message = json.loads(content)["status"]["error"]
+    except (ValueError, KeyError, TypeError):
+        message = content.strip()[:300]
+    if status == 502:
+        # A port-forward with no way through answers this itself, with the reason.
+        return MemoryUnavailable(message, next_command=f"kubectl get pods -n {NAMESPACE} -l {LABELS}")
+    if status == 503:
+        return MemoryNotReady(message, next_command=f"kubectl get pods -n {NAMESPACE} -l {LABELS} -w")
+    return MemoryRefused(f"Qdrant answered {status}: {message}", status)
+
+
+def _json(answer: httpx.Response) -> Any:
+    return answer.json() if answer.is_success else _raise(answer)
+
+
+def _text(answer: httpx.Response) -> str:
+    return answer.text if answer.is_success else _raise(answer)
+
+
+def _content(answer: httpx.Response) -> bytes:
+    return answer.content if answer.is_success else _raise(answer)
+
+
+def _raise(answer: httpx.Response) -> Any:
+    raise _refused(answer.status_code, answer.text)
+
+
+def _snapshot(entry: Mapping[str, Any]) -> Snapshot:
+    return Snapshot(entry["name"], entry["size"], entry.get("checksum"), entry.get("creation_time") or "")
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _batches(items: Sequence[Passage], size: int) -> Iterable[Sequence[Passage]]:
+    for start in range(0, len(items), size):
+        yield items[start : start + size]

@@ -1,0 +1,88 @@
+"""How much memory and disk a vector collection needs, by Qdrant's own rule of thumb.
+
+Memory for vectors: number x dimensions x 4 bytes x 1.5, where the half on top is for the index,
+metadata and the segments that optimization rewrites
+(https://qdrant.tech/documentation/guides/capacity-planning/). The HNSW graph's own share is m links
+each way of 4 bytes. Disk holds the same vectors and graph once more, the payload, the write-ahead
+log, and every snapshot that is kept.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+BYTES_PER_DIMENSION = {"float32": 4.0, "float16": 2.0, "uint8": 1.0}
+OVERHEAD = 1.5
+HNSW_M = 16
+WAL_BYTES = 2 * 32 * 1024**2
+GIB = 1024**3
+
+
+@dataclass(frozen=True)
+class Collection:
+    """What is to be stored. `payload_bytes` is the mean size of one point's payload."""
+
+    vectors: int
+    dimensions: int
+    payload_bytes: int = 0
+    snapshots: int = 1
+    datatype: str = "float32"
+    on_disk: bool = False
+
+
+@dataclass(frozen=True)
+class Sizing:
+    """Bytes by what takes them."""
+
+    vectors: float
+    graph: float
+    payload: float
+    log: float
+    snapshots: float
+    rewriting: float
+    memory: float
+
+    @property
+    def disk(self) -> float:
+        """What the volume must hold at its fullest: while segments are rewritten and snapshots lie beside."""
+        return self.vectors + self.graph + self.payload + self.log + self.snapshots + self.rewriting
+
+    @property
+    def disk_parts(self) -> dict[str, float]:
+        """The same by part, in GiB, for a picture."""
+        parts = {
+            "vectors": self.vectors,
+            "HNSW graph": self.graph,
+            "payload": self.payload,
+            "write-ahead log": self.log,
+            "segments being rewritten": self.rewriting,
+            "snapshots": self.snapshots,
+        }
+        return {name: size / GIB for name, size in parts.items()}
+
+
+def size(collection: Collection) -> Sizing:
+    """What a collection needs.
+
+    Raises:
+        ValueError: a number is negative, or the datatype is unknown.
+    """
+    if min(collection.vectors, collection.dimensions, collection.payload_bytes, collection.snapshots) < 0:
+        raise ValueError("vectors, dimensions, payload_bytes and snapshots may not be negative")
+    if collection.datatype not in BYTES_PER_DIMENSION:
+        known = ", ".join(BYTES_PER_DIMENSION)
+        raise ValueError(f"unknown datatype {collection.datatype!r}: one of {known}")
+    vectors = collection.vectors * collection.dimensions * BYTES_PER_DIMENSION[collection.datatype]
+    graph = collection.vectors * HNSW_M * 2 * 4.0
+    payload = float(collection.vectors * collection.payload_bytes)
+    stored = vectors + graph + payload
+    return Sizing(
+        vectors=vectors,
+        graph=graph,
+        payload=payload,
+        log=float(WAL_BYTES),
+        snapshots=collection.snapshots * stored,
+        rewriting=(OVERHEAD - 1) * stored,
+        # Vectors on disk leave the graph and the pages in use to memory.
+        memory=(graph if collection.on_disk else vectors) * OVERHEAD,
+    )
