@@ -2,28 +2,44 @@
 
 Beside `helpers/checks/labNN_name.py` lies `labNN_name_mutants.py` with one `PROOFS`: how to bring a
 cluster into the lab's start state, into its solved state, and into the wrong states that learners
-really produce. `course check-author NN` runs all checks on all of them and prints the table.
+really produce. `course check-author NN` runs all checks on all of them and prints the table: on
+FakeCluster, where `put` and `set_status` play the controllers, or with `--live` on a real cluster.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+import tempfile
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Literal
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
 
+from helpers.grading.declare import Lab
+from helpers.grading.engine import grade
+from helpers.grading.report import CheckResult
+from helpers.grading.runtime import Runtime
+from helpers.grading.testing import VirtualRuntime
 from helpers.grading.verdict import Status
 
 if TYPE_CHECKING:
     from helpers.cluster import Cluster
 
-Change = Callable[["Cluster"], None]
-FALLS_SHORT = (Status.FAIL, Status.PARTIAL)
+Judge = Callable[[Sequence[CheckResult]], Iterable["Finding"]]
+Change = Callable[[Any], None]  # gets a FakeCluster, or with --live a Cluster
+START, SOLUTION = "start", "solution"
 WRONG_CLUSTERS_PER_CHECK = 3
+_FALLS_SHORT = (Status.FAIL, Status.PARTIAL)
+_UNTOUCHED = (Status.NOT_ATTEMPTED, Status.BLOCKED)
+
+
+def _nothing(cluster: Any) -> None:
+    """An empty cluster is the start state."""
 
 
 @dataclass(frozen=True)
 class Mutant:
-    """A plausible wrong cluster: what is changed, and which checks must notice, by which word.
+    """A plausible wrong cluster: what is changed, and which checks must notice, by which words.
 
     Args:
         name: what the learner did wrong, in a few words.
@@ -31,6 +47,7 @@ class Mutant:
         fails: for each check that must fall short, a text that its `observed` must contain.
         status: the status they must have; FAIL or PARTIAL unless given.
         base: "solution" or "start".
+        live: whether it can be made on a real cluster too, where nobody can write statuses.
     """
 
     name: str
@@ -38,6 +55,7 @@ class Mutant:
     fails: Mapping[str, str]
     status: Status | None = None
     base: Literal["solution", "start"] = "solution"
+    live: bool = True
 
 
 @dataclass(frozen=True)
@@ -46,12 +64,128 @@ class Proofs:
 
     Args:
         start: brings an empty cluster to the lab's start state.
-        solution: brings the start state to the solved state.
+        solution: brings the start state to the solved state; with --live the notebook does it.
         mutants: the wrong clusters; at least three for every check.
         start_statuses: checks that are not NOT_ATTEMPTED (or BLOCKED) in the start state, and what they are.
     """
 
     solution: Change
     mutants: Sequence[Mutant]
-    start: Change = lambda cluster: None
+    start: Change = _nothing
     start_statuses: Mapping[str, Status] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What one check said in one state, and what is wrong with that (empty: nothing)."""
+
+    state: str
+    check: str
+    status: Status
+    observed: str
+    problem: str = ""
+
+
+def prove_on_fakes(lab: Lab, proofs: Proofs) -> list[Finding]:
+    """Every state on a FakeCluster of its own, in virtual time."""
+    return prove(lab, proofs, fake_clusters(proofs), runtime=VirtualRuntime())
+
+
+def prove(
+    lab: Lab,
+    proofs: Proofs,
+    clusters: Callable[[str], Cluster],
+    *,
+    runtime: Runtime,
+    patience_s: float = 0,
+    progress: Callable[[str], None] = lambda text: None,
+) -> list[Finding]:
+    """Grade every state and compare.
+
+    Args:
+        clusters: gives a cluster that is already in the named base state.
+        runtime: threads and clock.
+        patience_s: how long a state may take to show: controllers need a moment on a real cluster.
+        progress: told which state comes next.
+    """
+
+    def settle(state: str, cluster: Cluster, judge: Judge) -> list[Finding]:
+        progress(state)
+        until = runtime.monotonic() + patience_s
+        while True:
+            findings = list(judge(_grade(lab, cluster, runtime)))
+            if runtime.monotonic() >= until or not any(finding.problem for finding in findings):
+                return findings
+            runtime.sleep(1)
+
+    findings = settle(START, clusters(START), lambda results: _prove_start(proofs, results))
+    findings += settle(SOLUTION, clusters(SOLUTION), _prove_solution)
+    for mutant in proofs.mutants:
+        cluster = clusters(mutant.base)
+        mutant.apply(cluster)
+        findings += settle(mutant.name, cluster, partial(_prove_mutant, mutant))
+    return findings
+
+
+def fake_clusters(proofs: Proofs) -> Callable[[str], Cluster]:
+    """A new FakeCluster for every state."""
+    from helpers.cluster.fake import FakeCluster
+
+    def make(base: str) -> Cluster:
+        cluster = FakeCluster()
+        proofs.start(cluster)
+        if base == SOLUTION:
+            proofs.solution(cluster)
+        return cluster
+
+    return make
+
+
+def missing_proofs(lab: Lab, proofs: Proofs) -> list[str]:
+    """What the author still owes: checks with too few wrong clusters, and names that do not exist."""
+    known = {check.id for check in lab.checks}
+    named = {name for mutant in proofs.mutants for name in mutant.fails} | set(proofs.start_statuses)
+    owed = [f"{name}: there is no such check" for name in sorted(named - known)]
+    for check in lab.checks:
+        proven = sum(check.id in mutant.fails for mutant in proofs.mutants)
+        if proven < WRONG_CLUSTERS_PER_CHECK:
+            owed.append(f"{check.id}: {proven} of {WRONG_CLUSTERS_PER_CHECK} wrong clusters")
+    names = [mutant.name for mutant in proofs.mutants]
+    return owed + [
+        f"two mutants are called “{name}”" for name in dict.fromkeys(names) if names.count(name) > 1
+    ]
+
+
+def _grade(lab: Lab, cluster: Cluster, runtime: Runtime) -> Sequence[CheckResult]:
+    # A journal of its own each time: what one state left must not speak in the next.
+    with tempfile.TemporaryDirectory() as home:
+        return grade([lab], cluster, journals=Path(home), runtime=runtime).verdicts
+
+
+def _prove_start(proofs: Proofs, results: Sequence[CheckResult]) -> Iterator[Finding]:
+    for result in results:
+        documented = proofs.start_statuses.get(result.check)
+        expected = (documented,) if documented else _UNTOUCHED
+        yield _finding(START, result, "" if result.status in expected else f"not {' or '.join(expected)}")
+
+
+def _prove_solution(results: Sequence[CheckResult]) -> Iterator[Finding]:
+    for result in results:
+        yield _finding(SOLUTION, result, "" if result.status is Status.PASS else "not PASS")
+
+
+def _prove_mutant(mutant: Mutant, results: Sequence[CheckResult]) -> Iterator[Finding]:
+    expected = (mutant.status,) if mutant.status else _FALLS_SHORT
+    for result in results:
+        if result.check in mutant.fails:
+            word = mutant.fails[result.check]
+            problem = "" if result.status in expected else f"not {' or '.join(expected)}"
+            if not problem and word not in result.observed:
+                problem = f"“{word}” is not in what it observed"
+            yield _finding(mutant.name, result, problem)
+        elif result.status is Status.ENV_ERROR:
+            yield _finding(mutant.name, result, "a wrong cluster is not a broken one")
+
+
+def _finding(state: str, result: CheckResult, problem: str) -> Finding:
+    return Finding(state, result.check, result.status, result.observed, problem)

@@ -297,6 +297,7 @@ class _Run:
         """A check lost the cluster: ask once whether it is there before starting any more checks."""
         if self._probe_until is not None:
             return
+
         def probe() -> _Answer:
             try:
                 self._cluster.view(Deadline(PROBE_TIMEOUT_S, self._runtime)).find("Namespace", "kube-system")

@@ -1,0 +1,277 @@
+"""`course`: the one command under `make lab` and `make test`.
+
+Every command imports what it needs when it runs: grading a lab takes two seconds in all, and most
+of what the other commands need is slower to import than that.
+
+Exit codes: 0 done, 1 something fell short, 2 the environment failed, nothing ran or the command was
+wrong, 130 interrupted. A learner never sees a traceback: it goes to a log that the message names.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from importlib import import_module
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from helpers.errors import LabError
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from helpers.grading import Report
+
+FELL_SHORT, ENVIRONMENT_FAILED, INTERRUPTED = 1, 2, 130
+PARTS = ("helpers.embedded.commands", "helpers.chaos.commands", "helpers.classroom.commands")
+
+app = typer.Typer(
+    name="course",
+    help="Interactive labs: run an LLM stack on Kubernetes, graded from the live cluster's state.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+
+LabArgument = Annotated[str, typer.Argument(metavar="LAB", help="the lab's number, such as 01")]
+
+
+def main() -> None:
+    """The `course` command."""
+    sys.exit(run(sys.argv[1:]))
+
+
+def run(arguments: list[str]) -> int:
+    """Run one command; its exit code. Errors become a sentence on stderr and the next command."""
+    try:
+        _register_parts(arguments)
+        app(arguments, prog_name="course")
+    except SystemExit as exit_:
+        return exit_.code if isinstance(exit_.code, int) else FELL_SHORT
+    except KeyboardInterrupt:
+        _say("Interrupted.")
+        return INTERRUPTED
+    except LabError as error:
+        return _explain(error)
+    except Exception as bug:  # noqa: BLE001 - the last place where a learner can be spared a traceback
+        from helpers.grading.faultlog import log_fault
+
+        _say(f"The course itself failed: {type(bug).__name__}: {bug}".splitlines()[0])
+        _say(f"The traceback is in {log_fault(bug)}")
+        return ENVIRONMENT_FAILED
+    return 0
+
+
+def _explain(error: LabError) -> int:
+    from helpers.grading.lifecycle import SolutionFailed
+
+    _say(f"{error}")
+    if error.next_command:
+        _say(f"Next: {error.next_command}")
+    return FELL_SHORT if isinstance(error, SolutionFailed) else ENVIRONMENT_FAILED
+
+
+def _say(text: str) -> None:
+    print(text, file=sys.stderr)
+
+
+def _register_parts(arguments: list[str]) -> None:
+    """Add the commands of the other packages, unless one of ours was asked for."""
+    own = {_name(command) for command in app.registered_commands}
+    if arguments and arguments[0] in own:
+        return
+    for part in PARTS:
+        try:
+            module = import_module(part)
+        except ModuleNotFoundError as missing:
+            # An optional part may be absent; a part that is there and cannot import is a bug.
+            if not (missing.name and part.startswith(missing.name)):
+                raise
+            continue
+        if part not in _registered:
+            _registered.add(part)
+            module.register(app)
+
+
+_registered: set[str] = set()
+
+
+def _name(command: Any) -> str:
+    return command.name or command.callback.__name__.replace("_", "-")
+
+
+def _console(*, stderr: bool = False) -> Console:
+    from rich.console import Console
+
+    return Console(stderr=stderr, highlight=False)
+
+
+@app.callback(invoke_without_command=True)
+def _options(version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False) -> None:
+    if version:
+        from helpers.grading.report import course_version
+
+        found = course_version()
+        typer.echo(f"{found.version} {found.commit or ''}".rstrip())
+        raise typer.Exit
+
+
+@app.command()
+def grade(
+    labs: Annotated[list[str], typer.Argument(metavar="LAB...", help="lab numbers, such as 01 02")],
+    json: Annotated[bool, typer.Option("--json", help="Print one Report, and nothing else.")] = False,
+    junit: Annotated[Path | None, typer.Option(metavar="FILE", help="Write JUnit XML too.")] = None,
+    only: Annotated[list[str] | None, typer.Option(help="Only this check or task (repeatable).")] = None,
+    hints: Annotated[bool, typer.Option("--hints", help="Show each check's hint.")] = False,
+) -> None:
+    """Grade labs from the cluster's state. Exit code 0 all passed, 1 fell short, 2 environment."""
+    report = _graded(labs, set(only) if only else None, quiet=json)
+    if junit:
+        _write_junit(junit, report)
+    if json:
+        print(report.to_json())
+    else:
+        from helpers.checks import load_lab
+        from helpers.grading.render import print_report
+
+        titles = {lab.id: lab.title for lab in map(load_lab, labs)}
+        print_report(report, _console(), titles=titles, hints=hints)
+    raise typer.Exit(report.exit_code)
+
+
+def _graded(labs: list[str], only: set[str] | None, *, quiet: bool) -> Report:
+    from helpers.checks import load_lab
+    from helpers.cluster import Cluster
+    from helpers.errors import EnvironmentFault
+    from helpers.grading.engine import environment_report, select
+    from helpers.grading.engine import grade as grade_labs
+
+    chosen = [load_lab(lab) for lab in dict.fromkeys(labs)]
+    total = len(select(chosen, only))
+    try:
+        cluster = Cluster.connect()
+    except EnvironmentFault as fault:
+        return environment_report(chosen, fault, only=only)
+    if quiet or not sys.stderr.isatty():
+        return grade_labs(chosen, cluster, only=only)
+    with _console(stderr=True).status(f"grading {total} checks") as status:
+        done: list[str] = []
+
+        def show(result: Any) -> None:
+            done.append(result.check)
+            status.update(f"graded {len(done)} of {total} checks")
+
+        return grade_labs(chosen, cluster, only=only, on_verdict=show)
+
+
+def _write_junit(path: Path, report: Report) -> None:
+    from helpers.grading.export.junit import to_junit
+    from helpers.grading.journal import write_atomically
+
+    try:
+        write_atomically(path, to_junit(report))
+    except OSError as problem:
+        raise LabError(f"cannot write {path}: {problem.strerror}") from problem
+
+
+@app.command()
+def start(lab: LabArgument) -> None:
+    """Check prerequisites and put the cluster in the lab's start state; work that is there stays."""
+    from helpers.checks import load_lab
+    from helpers.cluster import Cluster
+    from helpers.grading import lifecycle
+
+    chosen = load_lab(lab)
+    done = lifecycle.start(chosen, Cluster.connect(), _say)
+    _report_done(done, f"lab {chosen.id}: the start state was already there")
+    typer.echo(f"Lab {chosen.id} ({chosen.title}) is ready. Next: course open {chosen.id}")
+
+
+@app.command()
+def reset(lab: LabArgument) -> None:
+    """Back to the lab's start state; a second reset changes nothing."""
+    from helpers.checks import load_lab
+    from helpers.cluster import Cluster
+    from helpers.grading import lifecycle
+
+    chosen = load_lab(lab)
+    done = lifecycle.reset(chosen, Cluster.connect(), _say)
+    _report_done(done, f"lab {chosen.id}: nothing to change, this is the start state")
+
+
+def _report_done(done: list[str], nothing: str) -> None:
+    for line in done or [nothing]:
+        typer.echo(line)
+
+
+@app.command()
+def solve(lab: LabArgument) -> None:
+    """Run the solution notebook headless against the cluster, with its buttons pressed."""
+    from helpers.cluster import Cluster
+    from helpers.grading import lifecycle
+
+    notebook = lifecycle.notebook_of(lab, "solutions")
+    Cluster.connect().identity()  # without a cluster the notebook would run to its end and do nothing
+    _say(f"running {notebook.name} with its buttons pressed")
+    lifecycle.solve(notebook)
+    typer.echo(f"{notebook.name} ran to its end. Next: course grade {notebook.name[:2]}")
+
+
+@app.command(name="check-author")
+def check_author(
+    lab: LabArgument,
+    live: Annotated[bool, typer.Option("--live", help="On the cluster in use, in namespaces apart.")] = False,
+) -> None:
+    """Run every check on the lab's start, its solution and its wrong clusters. Exit 1 if a proof lacks."""
+    from helpers.checks import load_lab, load_proofs
+    from helpers.grading import author
+    from helpers.grading.render import print_proofs
+
+    chosen, proofs = load_lab(lab), load_proofs(lab)
+    if live:
+        from helpers.grading.author_live import prove_live
+
+        findings = prove_live(chosen, proofs, _say)
+    else:
+        findings = author.prove_on_fakes(chosen, proofs)
+    print_proofs(findings, _console())
+    owed = author.missing_proofs(chosen, proofs)
+    for line in owed:
+        typer.echo(f"owed: {line}")
+    wrong = sum(bool(finding.problem) for finding in findings)
+    typer.echo(f"{len(findings) - wrong} of {len(findings)} proofs hold, {len(owed)} owed")
+    raise typer.Exit(FELL_SHORT if wrong or owed else 0)
+
+
+@app.command(name="open", context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
+def open_notebook(lab: LabArgument, context: typer.Context) -> None:
+    """Open the notebook in the browser; further options go to `marimo edit` (--headless, --port)."""
+    from helpers.grading.lifecycle import notebook_of
+
+    notebook = notebook_of(lab, "labs")
+    command = [sys.executable, "-m", "marimo", "edit", str(notebook), *context.args]
+    sys.stdout.flush()
+    os.execv(command[0], command)
+
+
+@app.command()
+def use(
+    target: Annotated[str | None, typer.Argument(help='"embedded" goes back to the embedded cluster')] = None,
+    context: Annotated[str | None, typer.Option(metavar="NAME", help="A kubeconfig context.")] = None,
+    kubeconfig: Annotated[Path | None, typer.Option(metavar="FILE", help="Where the context is.")] = None,
+) -> None:
+    """Work against another cluster from now on: `course use --context NAME`, or `course use embedded`."""
+    from helpers.grading.choice import choose_context, choose_embedded
+
+    if (target is None) == (context is None) or target not in (None, "embedded"):
+        raise typer.BadParameter('give --context NAME, or the word "embedded"')
+    typer.echo(choose_embedded() if context is None else choose_context(context, kubeconfig))
+    for variable in ("COURSE_KUBECONFIG", "COURSE_CONTEXT", "COURSE_CLUSTER"):
+        if os.environ.get(variable):
+            _say(f"{variable} is set in this shell and is asked first: unset {variable}")
+
+
+if __name__ == "__main__":
+    main()

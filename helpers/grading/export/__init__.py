@@ -1,0 +1,1 @@
+"""What others read: every format is made from a Report and from nothing else."""

@@ -1,0 +1,249 @@
+"""A lab's life cycle: `start` prepares, `reset` goes back, `solve` runs the solution.
+
+What a lab starts from is `manifests/labs/NN/start/*.yaml` (`$TOOLBOX`, `$VLLM` … stand for this
+cluster's images); a lab without that folder starts from nothing. A lab's module may replace or add
+to this with functions of its own:
+
+    prerequisites(view) -> list[Verdict]   what must hold before the lab makes sense; each must PASS
+    start(cluster[, progress])             instead of applying the start manifests
+    reset(cluster[, progress])             instead of pruning back to them
+
+`start` only adds: work that is there stays. `reset` removes what the start state does not hold, and
+puts back what was changed; where nothing differs it writes nothing.
+"""
+
+from __future__ import annotations
+
+import inspect
+import re
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from string import Template
+from typing import TYPE_CHECKING, Any
+
+from helpers.cluster.deadline import Deadline
+from helpers.errors import EnvironmentFault, InvalidManifest, LabError
+from helpers.grading.declare import Lab
+from helpers.grading.journal import journal_for
+from helpers.grading.verdict import Status
+from helpers.settings import REPOSITORY
+
+if TYPE_CHECKING:
+    from helpers.cluster import Cluster, Resource
+
+Progress = Callable[[str], None]
+READ_TIMEOUT_S = 15.0
+DELETE_TIMEOUT_S = 120.0
+
+# What a learner may leave in a namespace; anything owned by another object goes with its owner.
+KINDS_TO_PRUNE = (
+    *("Deployment", "StatefulSet", "DaemonSet", "Job", "CronJob", "HorizontalPodAutoscaler", "ReplicaSet"),
+    *("Pod", "Service", "Ingress", "NetworkPolicy", "PodDisruptionBudget", "ConfigMap", "Secret"),
+    *("PersistentVolumeClaim", "ResourceQuota", "LimitRange", "RoleBinding", "Role", "ServiceAccount"),
+)
+# What Kubernetes itself puts into every namespace.
+NAMESPACE_FURNITURE = {("ConfigMap", "kube-root-ca.crt"), ("ServiceAccount", "default")}
+# Field managers that act for the cluster: they do not count as somebody's edit.
+_SYSTEM_MANAGERS = re.compile(r"kube(?!ctl).*|.*-controller(-manager)?|.*-provisioner|.*-operator|course")
+
+
+class PrerequisiteMissing(EnvironmentFault):
+    """The cluster lacks what the lab needs before it can be started."""
+
+
+class NotebookMissing(LabError):
+    """The lab has no notebook of this kind."""
+
+
+class SolutionFailed(LabError):
+    """A cell of the solution notebook raised."""
+
+
+def start(lab: Lab, cluster: Cluster, progress: Progress) -> list[str]:
+    """Put the cluster in the lab's start state; what was done, a line each, empty when all was there.
+
+    Raises:
+        PrerequisiteMissing: the first prerequisite that does not hold, with the next command.
+    """
+    check_prerequisites(lab, cluster)
+    hook = lab.hook("start")
+    if hook:
+        return _run_hook(hook, cluster, progress)
+    return _apply(cluster, start_manifests(lab, cluster), progress)
+
+
+def check_prerequisites(lab: Lab, cluster: Cluster) -> None:
+    """Ask for all that the lab's module says must hold first."""
+    hook = lab.hook("prerequisites")
+    for verdict in hook(cluster.view(Deadline(READ_TIMEOUT_S))) if hook else ():
+        if verdict.status is not Status.PASS:
+            message = f"lab {lab.id} needs {verdict.expected}; the cluster has {verdict.observed}"
+            raise PrerequisiteMissing(message, next_command=verdict.next_command or "course doctor")
+
+
+def reset(lab: Lab, cluster: Cluster, progress: Progress, *, journals: Path | None = None) -> list[str]:
+    """Bring the lab's namespaces back to its start state; what was done, a line each.
+
+    A second reset finds nothing to do and writes nothing.
+    """
+    check_prerequisites(lab, cluster)
+    hook = lab.hook("reset")
+    done = _run_hook(hook, cluster, progress) if hook else _prune(lab, cluster, progress)
+    uid = cluster.identity().uid
+    if journal_for(lab.id, uid, suffix=cluster.scope.suffix, home=journals).forget():
+        done.append("forgot what was seen once (the journal)")
+    return done
+
+
+def start_manifests(lab: Lab, cluster: Cluster) -> list[dict[str, Any]]:
+    """The objects of `manifests/labs/NN/start`, with this cluster's images; empty without the folder."""
+    from helpers.cluster.manifests import load
+
+    folder = REPOSITORY / "manifests" / "labs" / lab.id / "start"
+    names = {name.upper(): reference for name, reference in cluster.profile().images.items()}
+    objects: list[dict[str, Any]] = []
+    for file in sorted(folder.glob("*.yaml")):
+        try:
+            objects += load(Template(file.read_text()).safe_substitute(names))
+        except InvalidManifest as problem:
+            raise InvalidManifest(f"{file.relative_to(REPOSITORY)}: {problem}") from problem
+    return objects
+
+
+def _run_hook(hook: Callable[..., Any], cluster: Cluster, progress: Progress) -> list[str]:
+    wants_progress = "progress" in inspect.signature(hook).parameters
+    done = hook(cluster, progress=progress) if wants_progress else hook(cluster)
+    return list(done or ())
+
+
+def _apply(cluster: Cluster, manifests: list[dict[str, Any]], progress: Progress) -> list[str]:
+    if not manifests:
+        return []
+    progress(f"applying {len(manifests)} objects")
+    applied = cluster.apply(manifests)
+    return [f"{item.action} {item.kind} {item.name}" for item in applied if item.action != "unchanged"]
+
+
+def _prune(lab: Lab, cluster: Cluster, progress: Progress) -> list[str]:
+    manifests = start_manifests(lab, cluster)
+    kept = {_key(item) for item in manifests}
+    done: list[str] = []
+    for namespace in lab.namespaces:
+        if ("Namespace", namespace, None) not in kept:
+            progress(f"deleting the namespace {namespace} and waiting until it is gone")
+            if cluster.delete_namespace(namespace, DELETE_TIMEOUT_S):
+                done.append(f"deleted Namespace {namespace}")
+            continue
+        for found in _leftovers(cluster, namespace, kept):
+            progress(f"deleting {found.kind} {found.name}")
+            if cluster.delete(found.kind, found.name, namespace, wait_s=DELETE_TIMEOUT_S):
+                done.append(f"deleted {found.kind} {found.name}")
+    return done + _put_back(cluster, manifests, progress)
+
+
+def _key(manifest: dict[str, Any]) -> tuple[str, str, str | None]:
+    metadata = manifest["metadata"]
+    return manifest["kind"], metadata.get("name", ""), metadata.get("namespace")
+
+
+def _leftovers(
+    cluster: Cluster, namespace: str, kept: set[tuple[str, str, str | None]]
+) -> Iterator[Resource]:
+    """What the namespace holds beyond its start state, and what somebody edited in it."""
+    view = cluster.view()
+    if view.find("Namespace", namespace) is None:
+        return
+    for kind in KINDS_TO_PRUNE:
+        for found in view.list(kind, namespace):
+            furniture = (kind, found.name) in NAMESPACE_FURNITURE
+            if furniture or found.metadata.get("ownerReferences") or found.is_terminating:
+                continue
+            if (kind, found.name, namespace) not in kept or edited_by_hand(found):
+                yield found
+
+
+def edited_by_hand(found: Resource) -> bool:
+    """Whether someone other than the course and the cluster's controllers wrote to the object.
+
+    Server-side apply cannot take away a field that another manager added: such an object is made anew.
+    """
+    return any(
+        not _SYSTEM_MANAGERS.fullmatch(entry.get("manager", ""))
+        for entry in found.metadata.get("managedFields") or ()
+        if not entry.get("subresource")
+    )
+
+
+def _put_back(cluster: Cluster, manifests: list[dict[str, Any]], progress: Progress) -> list[str]:
+    if not manifests or all(change.action == "none" for change in cluster.diff(manifests)):
+        return []
+    return _apply(cluster, manifests, progress)
+
+
+def notebook_of(lab: str, folder: str) -> Path:
+    """The lab's notebook in `labs` or `solutions`.
+
+    Raises:
+        NotebookMissing: no file `NN_….py` lies there.
+    """
+    wanted = lab.zfill(2) if lab.isdigit() else lab
+    found = sorted((REPOSITORY / folder).glob(f"{wanted}_*.py"))
+    if not found:
+        have = ", ".join(file.stem[:2] for file in sorted((REPOSITORY / folder).glob("[0-9][0-9]_*.py")))
+        raise NotebookMissing(f"there is no {folder}/{wanted}_….py; {folder}: {have or 'none yet'}")
+    return found[0]
+
+
+def solve(notebook: Path) -> None:
+    """Run a solution notebook from top to bottom with its buttons pressed.
+
+    A run proves nothing by itself, marimo skips a stopped cell silently: grade afterwards.
+
+    Raises:
+        SolutionFailed: names the cell that raised, its line and its error.
+    """
+    app = _load_app(notebook)
+    try:
+        app.run(defs={"pressed": True})
+    except EnvironmentFault:
+        raise
+    except Exception as error:
+        raise SolutionFailed(
+            f"{notebook.name}: {_failing_cell(app, error)} raised {type(error).__name__}: {error}",
+            next_command=getattr(error, "next_command", "") or f"marimo edit {notebook}",
+        ) from error
+
+
+def _load_app(notebook: Path) -> Any:
+    from importlib.util import module_from_spec, spec_from_file_location
+
+    if not re.search(r"^ *pressed = ", notebook.read_text(), re.MULTILINE):
+        message = "no cell defines `pressed`, so its buttons cannot be pressed from here"
+        raise SolutionFailed(f"{notebook.name}: {message}", next_command=f"marimo edit {notebook}")
+    spec = spec_from_file_location(f"solution_{notebook.stem}", notebook)
+    assert spec and spec.loader
+    module = module_from_spec(spec)
+    try:
+        spec.loader.exec_module(module)
+    except SyntaxError as error:
+        raise SolutionFailed(f"{notebook.name}: line {error.lineno}: {error.msg}") from error
+    return module.app
+
+
+_CELL_FILE = re.compile(r"__marimo__cell_(\w+?)_(?:\.py)?$")
+
+
+def _failing_cell(app: Any, error: Exception) -> str:
+    """The cell in the traceback, by name where it has one, and its failing line."""
+    import traceback
+
+    for frame in traceback.extract_tb(error.__traceback__):
+        match = _CELL_FILE.search(frame.filename)
+        if match:
+            try:
+                name = app._cell_manager.cell_name(match[1])
+            except (AttributeError, KeyError):  # marimo's own names may move; the line is enough then
+                name = "_"
+            cell = f"cell {name!r}" if name != "_" else "an unnamed cell"
+            return f"{cell}, line {frame.lineno} (`{frame.line}`)"
+    return "a cell"

@@ -1,0 +1,107 @@
+"""Reports in a terminal: words first, colour second, readable at 40 columns and without colour.
+
+Each verdict speaks in the course's order: the word, expected and observed, why, the next command.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from rich.console import Console
+from rich.padding import Padding
+from rich.table import Table
+from rich.text import Text
+
+from helpers.grading.author import Finding
+from helpers.grading.report import CheckResult, Report
+from helpers.grading.verdict import Status
+
+STYLES = {
+    Status.PASS: "bold green",
+    Status.PARTIAL: "bold yellow",
+    Status.FAIL: "bold red",
+    Status.NOT_ATTEMPTED: "bold blue",
+    Status.BLOCKED: "dim",
+    Status.ENV_ERROR: "bold magenta",
+}
+GPU_WORDS = {"simulated": "GPU simulated", "real": "GPU real", "none": "no GPU"}
+
+
+def print_report(report: Report, console: Console, *, titles: dict[str, str], hints: bool = False) -> None:
+    """Print every verdict, lab by lab, and what it adds up to."""
+    for lab in dict.fromkeys(result.lab for result in report.verdicts):
+        console.print(Text(f"Lab {lab}  {titles.get(lab, '')}".rstrip(), style="bold"))
+        for result in report.verdicts:
+            if result.lab == lab:
+                print_result(result, console, hints=hints)
+    console.print(summary(report))
+    if report.exit_code == 1 and not hints and any(_has_hint(result) for result in report.verdicts):
+        console.print(Text("Hints: add --hints", style="dim"))
+
+
+def print_result(result: CheckResult, console: Console, *, hints: bool = False) -> None:
+    """One verdict: a line when it passed, its explanation when it did not."""
+    head = Text.assemble(
+        (result.status.value, STYLES[result.status]),
+        f"  {result.check}  ",
+        (f"{result.earned:g}/{result.points:g}", "dim"),
+        f"  {result.criterion}",
+    )
+    console.print(Padding(head, (0, 0, 0, 2), expand=False), soft_wrap=False)
+    rows = _explanation(result, hints=hints)
+    if rows:
+        grid = Table.grid(padding=(0, 2))
+        grid.add_column(no_wrap=True, style="dim")
+        grid.add_column(overflow="fold")
+        for name, text in rows:
+            grid.add_row(name, Text(text))
+        console.print(Padding(grid, (0, 0, 0, 6), expand=False))
+
+
+def _explanation(result: CheckResult, *, hints: bool) -> list[tuple[str, str]]:
+    if result.status is Status.PASS:
+        return []
+    rows = [("expected", result.expected), ("observed", result.observed), ("why", result.why)]
+    if hints and _has_hint(result):
+        rows.append(("hint", result.hint))
+    if result.status is not Status.BLOCKED:
+        rows.append(("next", result.next))
+    return [(name, text) for name, text in rows if text]
+
+
+def _has_hint(result: CheckResult) -> bool:
+    silent = (Status.PASS, Status.BLOCKED, Status.ENV_ERROR)
+    return bool(result.hint) and result.status not in silent
+
+
+def summary(report: Report) -> Text:
+    """Points, verdicts by word; which cluster, which GPU, how long."""
+    counts = ", ".join(f"{number} {status}" for status, number in report.counts.items())
+    cluster = report.cluster
+    place = "the cluster did not answer"
+    if cluster.uid:
+        gpu = GPU_WORDS.get(cluster.gpu or "", str(cluster.gpu))
+        place = f"{cluster.profile} cluster {cluster.server_version}, {gpu}"
+    return Text.assemble(
+        (f"{report.earned:g} of {report.possible:g} points", "bold"),
+        f"  {counts}\n",
+        (f"{place}, {report.duration_s:.1f} s", "dim"),
+    )
+
+
+def print_proofs(findings: Sequence[Finding], console: Console) -> None:
+    """The author's table: every state, what each check said in it, and whether that is right."""
+    table = Table(box=None, padding=(0, 2, 0, 0), show_edge=False)
+    for name in ("proof", "state", "check", "status", "observed"):
+        table.add_column(name, overflow="fold")
+    for finding in findings:
+        proven = Text("missing", "bold red") if finding.problem else Text("ok", "green")
+        observed = f"{finding.observed} — {finding.problem}" if finding.problem else finding.observed
+        table.add_row(
+            proven,
+            Text(finding.state),
+            Text(finding.check),
+            Text(finding.status.value, STYLES[finding.status]),
+            Text(observed),
+        )
+    console.print(table)
