@@ -1,0 +1,119 @@
+"""What a journal says: replaced pods, endpoint gaps, what each client saw. Pure functions over a Record."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any
+
+from helpers.chaos.clients import Attempt
+from helpers.chaos.faults import CLIENT_OF
+from helpers.chaos.journal import Record
+
+OTHER = {"vllm": "qdrant", "qdrant": "vllm"}
+
+
+@dataclass(frozen=True)
+class PodSeen:
+    """One pod over an experiment: its UID and the restart counts it was first and last seen with."""
+
+    backend: str
+    name: str
+    uid: str
+    first_t: float
+    last_t: float
+    restarts_first: int
+    restarts_last: int
+
+
+def pods(record: Record, backend: str) -> list[PodSeen]:
+    """The backend's pods in the order in which they appeared."""
+    seen: dict[str, PodSeen] = {}
+    for entry in record.of("sample"):
+        for pod in entry["pods"]:
+            if pod["backend"] != backend:
+                continue
+            before = seen.get(pod["uid"])
+            seen[pod["uid"]] = PodSeen(
+                backend,
+                pod["name"],
+                pod["uid"],
+                before.first_t if before else entry["t"],
+                entry["t"],
+                before.restarts_first if before else pod["restarts"],
+                pod["restarts"],
+            )
+    return list(seen.values())
+
+
+def attempts(record: Record, client: str | None = None) -> list[Attempt]:
+    """Everything that the clients saw, in order."""
+    found = [Attempt(*row) for entry in record.of("clients") for row in entry["attempts"]]
+    return sorted((item for item in found if client in (None, item.client)), key=lambda item: item.t)
+
+
+def injected_at(record: Record) -> float | None:
+    """When the first step of the fault was carried out; None when nothing was injected."""
+    entry = record.first("inject")
+    return float(entry["t"]) if entry else None
+
+
+def undone_at(record: Record) -> float | None:
+    """When the undo began."""
+    entry = record.first("undo")
+    return float(entry["t"]) if entry else None
+
+
+def ready_endpoints(record: Record, backend: str) -> list[tuple[float, int]]:
+    """How many endpoints were ready, over time."""
+    return [(entry["t"], int(entry["endpoints"][backend]["ready"])) for entry in record.of("sample")]
+
+
+def endpoint_gap_s(record: Record, backend: str) -> float:
+    """How long the Service had no ready endpoint, as the samples show it, in seconds."""
+    series = ready_endpoints(record, backend)
+    return sum(later - t for (t, ready), (later, _) in pairwise(series) if not ready)
+
+
+def failures(record: Record, client: str) -> Counter[str]:
+    """What the client saw other than success, and how often."""
+    return Counter(item.outcome for item in attempts(record, client) if not item.ok)
+
+
+def main_symptom(record: Record, backend: str) -> str:
+    """The word the interrupted client said most often: refused, timeout, reset, dns, HTTP 5xx."""
+    seen = failures(record, CLIENT_OF[backend])
+    return seen.most_common(1)[0][0] if seen else ""
+
+
+def availability(items: Iterable[Attempt]) -> float | None:
+    """The share of attempts that succeeded; None without any."""
+    outcomes = [item.ok for item in items]
+    return sum(outcomes) / len(outcomes) if outcomes else None
+
+
+def interrupted_s(record: Record, client: str) -> float:
+    """From the client's first failure to its next success after the last one, in seconds."""
+    seen = attempts(record, client)
+    bad = [item.t for item in seen if not item.ok]
+    if not bad:
+        return 0.0
+    after = next((item.t for item in seen if item.ok and item.t > bad[-1]), seen[-1].t)
+    return after - bad[0]
+
+
+def recovered(record: Record, client: str) -> bool:
+    """Whether the client's last attempts succeeded again."""
+    seen = attempts(record, client)
+    return bool(seen) and all(item.ok for item in seen[-2:])
+
+
+def killings(record: Record, uid: str) -> list[dict[str, Any]]:
+    """The cluster's own events about a pod's end."""
+    return [
+        dict(entry)
+        for entry in record.of("event")
+        if entry.get("uid") == uid and entry["reason"] == "Killing"
+    ]

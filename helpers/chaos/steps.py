@@ -1,0 +1,170 @@
+"""What an experiment does to a cluster, and undoes, as data.
+
+Faults and their undo are lists of steps that can be written to disk, read back by another process
+and carried out twice without harm. Every step is checked against the namespaces that an experiment
+may touch, both when it is planned and when it is carried out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, field
+from typing import TYPE_CHECKING, Any, Literal
+
+from helpers.cluster.waits import NotYet, ready
+from helpers.errors import LabError, ObjectMissing
+
+if TYPE_CHECKING:
+    from helpers.cluster import Cluster, ClusterView
+
+ALLOWED_NAMESPACES = frozenset({"llm-system", "llm-apps", "llm-probes"})
+Verb = Literal[
+    "delete", "patch", "apply", "scale", "cordon", "uncordon", "evict", "wait_ready", "nudge", "stop_clients"
+]
+
+
+class FaultNotAllowed(LabError):
+    """This fault may not be injected here: another namespace, or a cluster that does not allow faults."""
+
+
+@dataclass(frozen=True)
+class Step:
+    """One change. `body` is a patch, a manifest or `{"replicas": n}`, as the verb needs."""
+
+    verb: Verb
+    kind: str
+    name: str
+    namespace: str | None = None
+    body: Any = None
+    subresource: str = ""
+
+    def __str__(self) -> str:
+        where = f" in {self.namespace}" if self.namespace else ""
+        return f"{self.verb.replace('_', ' ')} {self.kind} {self.name}{where}"
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Step:
+        return cls(**data)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A fault for one cluster at one moment: how to inject it, how to undo it."""
+
+    inject: tuple[Step, ...]
+    undo: tuple[Step, ...] = ()
+    about: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        guard((*self.inject, *self.undo))
+
+
+def guard(steps: Iterable[Step]) -> None:
+    """Refuse steps outside the course's namespaces; of nodes, only cordon, uncordon and its marks.
+
+    Raises:
+        FaultNotAllowed: naming the step.
+    """
+    for step in steps:
+        if step.kind == "Node":
+            if step.verb not in ("cordon", "uncordon", "patch"):
+                raise FaultNotAllowed(f"an experiment may not {step}")
+            if step.verb == "patch" and set(step.body) != {"metadata"}:
+                raise FaultNotAllowed("an experiment may only annotate a node")
+        elif step.namespace not in ALLOWED_NAMESPACES:
+            raise FaultNotAllowed(f"an experiment may not {step}: that namespace is not the lab's")
+
+
+def carry_out(cluster: Cluster, step: Step) -> None:
+    """Carry out one step; an object that is not there (any more) needs no undoing.
+
+    Raises:
+        FaultNotAllowed: the step is outside the lab.
+    """
+    guard([step])
+    try:
+        _DO[step.verb](cluster, step)
+    except ObjectMissing:
+        if step.verb not in ("patch", "delete", "scale", "uncordon", "nudge", "stop_clients", "evict"):
+            raise
+
+
+def _delete(cluster: Cluster, step: Step) -> None:
+    cluster.delete(step.kind, step.name, step.namespace)
+
+
+def _patch(cluster: Cluster, step: Step) -> None:
+    # A resize names one container of a list: only a strategic patch merges it by name.
+    strategic = step.subresource == "resize"
+    cluster.patch(
+        step.kind, step.name, step.body, step.namespace, subresource=step.subresource, strategic=strategic
+    )
+
+
+def _apply(cluster: Cluster, step: Step) -> None:
+    cluster.apply([step.body])
+
+
+def _scale(cluster: Cluster, step: Step) -> None:
+    cluster.scale(step.kind, step.name, int(step.body["replicas"]), step.namespace)
+
+
+def _evict(cluster: Cluster, step: Step) -> None:
+    cluster.evict(step.name, str(step.namespace))
+
+
+def _cordon(cluster: Cluster, step: Step) -> None:
+    cluster.cordon(step.name, unschedulable=True)
+
+
+def _uncordon(cluster: Cluster, step: Step) -> None:
+    cluster.cordon(step.name, unschedulable=False)
+
+
+def _wait_ready(cluster: Cluster, step: Step) -> None:
+    """Wait for the workload, its pods and its Service; what stood in the way may linger in conditions."""
+    body = step.body or {}
+    is_ready = ready(step.kind, step.name, step.namespace)
+
+    def serves(view: ClusterView) -> bool:
+        # A controller's status may still be the one from before the fault: pods and endpoints are not.
+        pods = view.pods(str(step.namespace), labels=body.get("labels"))
+        waiting = [pod.name for pod in pods if not pod.is_ready]
+        if waiting or not pods:
+            raise NotYet(f"{', '.join(waiting) or 'no pod'} is not Ready")
+        if body.get("service") and not view.endpoint_slices(body["service"], str(step.namespace)):
+            raise NotYet(f"Service {body['service']} has no ready endpoint")
+        return bool(is_ready(view))
+
+    cluster.wait_until(f"{step.kind} {step.name} serves", serves, timeout_s=float(body.get("timeout_s", 180)))
+
+
+def _nudge(cluster: Cluster, step: Step) -> None:
+    """Make a controller look again now: after many refusals it waits for minutes before the next try."""
+    view = cluster.view()
+    for owned in view.list(step.kind, step.namespace, labels=(step.body or {}).get("labels")):
+        if owned.path("spec.replicas", 0):
+            stamp = {"metadata": {"annotations": {"course.llm-stack/nudged": owned.resource_version}}}
+            cluster.patch(step.kind, owned.name, stamp, step.namespace)
+
+
+def _stop_clients(cluster: Cluster, step: Step) -> None:
+    run = str(step.body["run"])
+    cluster.exec(str(step.namespace), step.name, ["sh", "-c", f"touch /tmp/course-{run}/stop"], timeout_s=10)
+
+
+_DO = {
+    "delete": _delete,
+    "patch": _patch,
+    "apply": _apply,
+    "scale": _scale,
+    "evict": _evict,
+    "cordon": _cordon,
+    "uncordon": _uncordon,
+    "wait_ready": _wait_ready,
+    "nudge": _nudge,
+    "stop_clients": _stop_clients,
+}
