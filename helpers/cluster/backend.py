@@ -14,7 +14,7 @@ from typing import Any, Protocol
 from urllib.parse import urlencode
 
 from helpers.cluster.deadline import Deadline
-from helpers.cluster.faults import Asked, Response, error_of
+from helpers.cluster.faults import Asked, Response, error_of, is_settling
 from helpers.cluster.kinds import BUILTIN, ResourceType, choose
 from helpers.errors import InvalidManifest, ServerFault
 
@@ -23,6 +23,8 @@ APPLY = "application/apply-patch+yaml"
 MERGE = "application/merge-patch+json"
 STRATEGIC = "application/strategic-merge-patch+json"
 JSON_PATCH = "application/json-patch+json"
+# A new namespace's service account and a new quota's first count take their controllers a moment.
+_SETTLE_S = 3.0
 
 
 @dataclass(frozen=True)
@@ -113,9 +115,18 @@ class Api:
         self.backend = backend
         self._discovered: tuple[ResourceType, ...] = ()
 
+    def request(self, method: str, path: str, **options: Any) -> Response:
+        """One exchange; asked again for a moment while a new namespace or quota is being completed."""
+        patience = Deadline(_SETTLE_S)
+        while True:
+            response = self.backend.request(method, path, **options)
+            if not is_settling(response) or patience.is_over:
+                return response
+            patience.clock.sleep(0.05)
+
     def call(self, method: str, path: str, asked: Asked, **options: Any) -> dict[str, Any]:
         """One exchange whose answer must be a JSON object."""
-        response = self.backend.request(method, path, **options)
+        response = self.request(method, path, **options)
         if not response.ok:
             raise error_of(response, asked)
         return response.json(asked.doing)

@@ -40,13 +40,13 @@ def field_changes(
     """Every field that differs; for a new object, every field that the manifest writes."""
     secret = after.get("kind") == "Secret"
     if before is None:
-        pairs = list(_walk(None, {key: written[key] for key in written if key not in _IDENTITY}, ""))
+        pairs = [change for change in _walk(None, written, "") if change.path not in _IDENTITY]
     else:
         pairs = list(_walk(_comparable(before), _comparable(after), ""))
     return tuple(_hide(change) if secret else change for change in pairs)
 
 
-_IDENTITY = {"apiVersion", "kind"}
+_IDENTITY = {"apiVersion", "kind", "metadata.name", "metadata.namespace"}
 
 
 def _hide(change: FieldChange) -> FieldChange:

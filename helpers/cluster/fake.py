@@ -20,7 +20,7 @@ from typing import Any
 from urllib.parse import unquote
 
 from helpers.cluster import admission
-from helpers.cluster.backend import APPLY, JSON, JSON_PATCH, ExecResult, Forward
+from helpers.cluster.backend import APPLY, JSON, JSON_PATCH, STRATEGIC, ExecResult, Forward
 from helpers.cluster.cluster import Cluster
 from helpers.cluster.deadline import SYSTEM_CLOCK, Clock, Deadline
 from helpers.cluster.faults import Response
@@ -76,6 +76,7 @@ class FakeBackend:
     def __init__(self, clock: Clock = SYSTEM_CLOCK) -> None:
         self.clock = clock
         self.objects: dict[Key, dict[str, Any]] = {}
+        self.applied: dict[tuple[Key, str], dict[str, Any]] = {}
         self.types: list[ResourceType] = list(BUILTIN)
         self.exec_answers: list[tuple[str, str, str, ExecAnswer]] = []
         self.exec_handler: ExecHandler | None = None
@@ -165,6 +166,8 @@ class FakeBackend:
         with self._dry(query.get("dryRun") == "All"):
             if method == "POST":
                 return self._create(type_, namespace, body)
+            if method == "PATCH" and content_type == APPLY:
+                return self._apply(type_, namespace, name, body, query["fieldManager"])
             if method == "PATCH":
                 return self._patch(type_, namespace, name, sub, body, content_type)
             if method == "PUT":
@@ -181,12 +184,12 @@ class FakeBackend:
     @contextmanager
     def _dry(self, dry: bool) -> Iterator[None]:
         """Run a change, and forget it afterwards when it was a dry run."""
-        kept = (deepcopy(self.objects), self._version) if dry else None
+        kept = (deepcopy(self.objects), dict(self.applied), self._version) if dry else None
         try:
             yield
         finally:
             if kept:
-                self.objects, self._version = kept
+                self.objects, self.applied, self._version = kept
 
     def _root(self, path: str) -> Response:
         if path == "/version":
@@ -246,21 +249,31 @@ class FakeBackend:
             raise ApiProblem(409, "AlreadyExists", message, {"name": key[3], "kind": type_.plural})
         return _json(self._store(type_, key, body, None), 201)
 
+    def _apply(
+        self, type_: ResourceType, namespace: str, name: str, body: dict[str, Any], manager: str
+    ) -> Response:
+        """Server-side apply: lay the manifest over, and drop what this manager no longer writes."""
+        key = self._key(type_, namespace, name)
+        before = self.objects.get(key)
+        last = self.applied.get((key, manager))
+        if before is None:
+            body.setdefault("metadata", {})["name"] = name
+            response = self._create(type_, namespace, deepcopy(body))
+        else:
+            kept = drop(deepcopy(before), last, body) if last else deepcopy(before)
+            response = _json(self._store(type_, key, merge(kept, deepcopy(body), keyed=True), before))
+        self.applied[key, manager] = body
+        return response
+
     def _patch(
         self, type_: ResourceType, namespace: str, name: str, sub: str, body: Any, content_type: str
     ) -> Response:
         key = self._key(type_, namespace, name)
-        before = self.objects.get(key)
-        if before is None:
-            if content_type != APPLY:
-                raise _not_found(type_, name)
-            body.setdefault("metadata", {})["name"] = name
-            return self._create(type_, namespace, body)
+        before = self._one(type_, namespace, name)
         if content_type == JSON_PATCH:
             after = _json_patch(deepcopy(before), body)
         else:
-            keyed = content_type != "application/merge-patch+json"
-            after = merge(deepcopy(before), _only(body, sub), keyed=keyed)
+            after = merge(deepcopy(before), _only(body, sub), keyed=content_type == STRATEGIC)
         return _json(self._store(type_, key, after, before))
 
     def _put(self, type_: ResourceType, namespace: str, name: str, sub: str, body: Any) -> Response:
@@ -279,17 +292,22 @@ class FakeBackend:
 
     def _delete(self, type_: ResourceType, namespace: str, name: str) -> Response:
         found = self._one(type_, namespace, name)
-        del self.objects[self._key(type_, namespace, name)]
+        self._forget(self._key(type_, namespace, name))
         if type_.kind == "Namespace":
             for key in [key for key in self.objects if key[2] == name]:
-                del self.objects[key]
+                self._forget(key)
         uid = found["metadata"].get("uid")
         for key, item in list(self.objects.items()):
             if any(owner.get("uid") == uid for owner in item["metadata"].get("ownerReferences") or []):
-                del self.objects[key]
+                self._forget(key)
         self._count_quotas(namespace)
         details = {"name": name, "kind": type_.plural, "uid": uid}
         return _json({"kind": "Status", "apiVersion": "v1", "status": "Success", "details": details})
+
+    def _forget(self, key: Key) -> None:
+        del self.objects[key]
+        for applied in [found for found in self.applied if found[0] == key]:
+            del self.applied[applied]
 
     def _store(
         self, type_: ResourceType, key: Key, item: dict[str, Any], before: dict[str, Any] | None
@@ -653,10 +671,38 @@ def merge(before: Any, patch: Any, *, keyed: bool) -> Any:
         name = _merge_key(before, patch)
         if name:
             old = {item[name]: item for item in before}
-            return [merge(old.get(item[name], {}), item, keyed=keyed) for item in patch]
+            new = {item[name]: item for item in patch}
+            merged = [merge(old.get(key, {}), item, keyed=keyed) for key, item in new.items()]
+            return merged + [item for key, item in old.items() if key not in new]
     if isinstance(patch, dict):
         return merge({}, patch, keyed=keyed)
     return patch
+
+
+def drop(tree: Any, last: Any, now: Any) -> Any:
+    """Remove from a tree what `last` had and `now` has not; lists of named objects go by name."""
+    if isinstance(tree, dict) and isinstance(last, dict):
+        for key in last:
+            if key not in tree:
+                continue
+            if not isinstance(now, dict) or key not in now:
+                gone = drop(tree[key], last[key], None) if isinstance(last[key], dict) else None
+                if gone:
+                    tree[key] = gone
+                else:
+                    del tree[key]
+            else:
+                tree[key] = drop(tree[key], last[key], now[key])
+    elif isinstance(tree, list) and isinstance(last, list) and isinstance(now, list):
+        name = _merge_key(tree, last, now)
+        if name:
+            before, after = ({item[name]: item for item in items} for items in (last, now))
+            return [
+                drop(item, before.get(item[name]), after.get(item[name]))
+                for item in tree
+                if item[name] in after or item[name] not in before
+            ]
+    return tree
 
 
 def _merge_key(*lists: list[Any]) -> str | None:

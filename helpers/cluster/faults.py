@@ -82,6 +82,20 @@ def error_of(response: Response, asked: Asked) -> LabError:
     return Refused(said)
 
 
+def is_transient(response: Response) -> bool:
+    """Whether asking again may be answered otherwise: 429, and 5xx that are not about the object."""
+    failed = response.status == 429 or response.status >= 500
+    return failed and not _is_schema_error(response.body.decode("utf-8", "replace"))
+
+
+def is_settling(response: Response) -> bool:
+    """Whether the refusal comes from a namespace or quota that its controller has yet to complete."""
+    if response.status != 403:
+        return False
+    said = str((_status(response) or {}).get("message"))
+    return 'serviceaccount "default" not found' in said or "status unknown for quota" in said
+
+
 def _is_schema_error(said: str) -> bool:
     # Server-side apply reports a field that is not in the schema as an internal error (500):
     # https://github.com/kubernetes/kubernetes/issues/107952

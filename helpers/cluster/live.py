@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ssl
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from http.client import BadStatusLine, RemoteDisconnected
@@ -13,7 +14,7 @@ from urllib3 import exceptions as wire
 from helpers.cluster.backend import APPLY, JSON, ExecResult, Forward, encode, with_query
 from helpers.cluster.connection import Connection
 from helpers.cluster.deadline import Deadline
-from helpers.cluster.faults import Response
+from helpers.cluster.faults import Response, is_transient
 from helpers.errors import ClusterUnreachable, EnvironmentFault, LabError, NoClusterChosen, ServerFault
 
 # Checks run in parallel threads, each with a connection of its own.
@@ -37,6 +38,9 @@ class LiveBackend:
         if connection.tls_server_name:
             options["server_hostname"] = connection.tls_server_name
             options["assert_hostname"] = connection.tls_server_name
+        if connection.tls and connection.tls.verify_mode == ssl.CERT_NONE:
+            # The kubeconfig says so; a warning for each request would tell nobody anything.
+            urllib3.disable_warnings(wire.InsecureRequestWarning)
         self._pool = (
             urllib3.ProxyManager(connection.proxy, **options)
             if connection.proxy
@@ -82,8 +86,7 @@ class LiveBackend:
                 if not pauses_s or deadline.remaining_s <= pauses_s[0]:
                     raise self._unreachable(f"lost the connection: {lost}") from lost.__cause__
             else:
-                again = response.status == 429 or response.status >= 500
-                if not again or not pauses_s or deadline.remaining_s <= pauses_s[0]:
+                if not is_transient(response) or not pauses_s or deadline.remaining_s <= pauses_s[0]:
                     return response
             deadline.clock.sleep(pauses_s.pop(0))
 

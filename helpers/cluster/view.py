@@ -259,8 +259,12 @@ class ClusterView:
         if response.ok or not response.is_status:
             return HttpAnswer(response.status, text)
         error = error_of(response, Asked(f"{method} {path} of service {service}", "Service", service, real))
-        if isinstance(error, Forbidden | ObjectMissing):
+        if isinstance(error, Forbidden):
             raise error
+        if isinstance(error, ObjectMissing):
+            # The API server says the same of a service whose endpoints have yet to be written.
+            self.get("Service", service, namespace)
+            return HttpAnswer(503, "the service has no endpoints yet", from_service=False)
         return HttpAnswer(response.status, str(error), from_service=False)
 
     def exec(
@@ -316,14 +320,13 @@ class ClusterView:
 
     def _ask(self, type_: ResourceType, namespace: str | None, wanted: dict[str, Any]) -> Response:
         query = {"dryRun": "All", "fieldManager": MANAGER, "fieldValidation": "Strict"}
-        backend = self._api.backend
         options: dict[str, Any] = {"body": wanted, "deadline": self._deadline}
-        response = backend.request("POST", type_.path(namespace), query=query, **options)
+        response = self._api.request("POST", type_.path(namespace), query=query, **options)
         name = wanted["metadata"].get("name")
         if response.status != 409 or not name:
             return response
         # The object exists: ask about the change instead.
-        return backend.request(
+        return self._api.request(
             "PATCH",
             type_.path(namespace, name),
             query={**query, "force": "true"},

@@ -1,0 +1,92 @@
+"""Fixtures for all tests: a fake cluster, and one live embedded cluster of the tests' own.
+
+Tests never see the learner's home or clusters: everything that they start lives in a folder and
+under a name of this test run. `COURSE_TEST_KEEP=1` keeps both for the next run; with
+`COURSE_TEST_KUBECONFIG=FILE` the live tests run on that cluster instead.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from helpers import settings
+from helpers.cluster import Cluster, Scope
+from helpers.cluster.fake import FakeCluster
+
+REPOSITORY = Path(__file__).resolve().parent.parent
+KEEP = os.environ.get("COURSE_TEST_KEEP") == "1"
+FOREIGN = os.environ.get("COURSE_TEST_KUBECONFIG")
+_CHOICES = ("COURSE_KUBECONFIG", "COURSE_CONTEXT", "COURSE_SCOPE", "KUBECONFIG")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Give this run a home and a cluster name; xdist's workers inherit them."""
+    if hasattr(config, "workerinput"):
+        return
+    run = "kept" if KEEP else str(os.getpid())
+    home = Path(tempfile.gettempdir()) / f"course-test-{run}"
+    home.mkdir(exist_ok=True)
+    os.environ["COURSE_HOME"] = str(home)
+    os.environ["COURSE_CLUSTER"] = f"test-{run}"
+    for variable in _CHOICES:
+        os.environ.pop(variable, None)
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    """Leave nothing behind: the cluster, its state, the home."""
+    if hasattr(config, "workerinput") or KEEP:
+        return
+    if settings.kubeconfig_path(settings.cluster_name()).exists():
+        _course("down", "--delete", "--name", settings.cluster_name())
+    shutil.rmtree(settings.home_dir(), ignore_errors=True)
+
+
+def _course(*arguments: str) -> None:
+    command = [sys.executable, "-m", "helpers.cli", *arguments]
+    done = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, timeout=1800, check=False)
+    if done.returncode:
+        pytest.fail(f"course {' '.join(arguments)} failed:\n{done.stdout[-2000:]}\n{done.stderr[-2000:]}")
+
+
+@pytest.fixture(scope="session")
+def kubeconfig() -> Path:
+    """The kubeconfig of the tests' live cluster, which is started for the first test that asks."""
+    if FOREIGN:
+        return Path(FOREIGN)
+    with (settings.home_dir() / "up.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        path = settings.kubeconfig_path(settings.cluster_name())
+        if KEEP or not path.exists():
+            _course("up", "--name", settings.cluster_name())
+        return path
+
+
+@pytest.fixture(scope="session")
+def cluster(kubeconfig: Path) -> Cluster:
+    """The tests' live cluster."""
+    return Cluster.connect(kubeconfig=kubeconfig, scope=Scope())
+
+
+@pytest.fixture
+def fake_cluster() -> FakeCluster:
+    """A fresh cluster in memory."""
+    return FakeCluster()
+
+
+@pytest.fixture
+def namespace(cluster: Cluster) -> Iterator[str]:
+    """A new namespace in the live cluster, deleted afterwards."""
+    name = f"llm-test-{uuid.uuid4().hex[:8]}"
+    cluster.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}})
+    yield name
+    cluster.delete_namespace(name, wait_s=0)
