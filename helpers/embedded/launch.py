@@ -9,8 +9,10 @@ import re
 import shutil
 import string
 import subprocess
+import threading
 import time
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -162,21 +164,40 @@ def _start(sandbox: Sandbox, parts: Parts, steps: Steps) -> int:
 
 
 def _initialise(sandbox: Sandbox, pid: int, steps: Steps) -> None:
-    with steps.step("Initialising the cluster with kubeadm") as step:
+    """`kubeadm init`, and the add-ons as soon as the API server takes them, not after its last phase."""
+    with steps.step("Initialising the cluster with kubeadm") as step, ThreadPoolExecutor() as pool:
         _render_kubeadm(sandbox)
         _wait_for_containerd(sandbox, pid)
-        skipped = "--skip-phases=preflight,show-join-command,addon/coredns,addon/kube-proxy"
-        log = sandbox.folder / "upper/var/log/kubeadm.log"
-        run(
-            sandbox.run(["kubeadm", "init", "--config", "/etc/course/kubeadm.yaml", skipped], pid=pid),
-            step=step,
-            log=sandbox.folder / "kubeadm.log",
-            next_command=f"less {log}",
-        )
-    with steps.step("Adding DNS and storage"):
-        _apply(sandbox, pid, _dns_manifest(sandbox, pid) + "\n---\n" + (SCRIPTS / "storage.yaml").read_text())
-        _apply(sandbox, pid, yaml.safe_dump(_profile(sandbox.folder.name)))
+        failed = threading.Event()
+        adding = pool.submit(_add_ons, sandbox, pid, failed)
+        try:
+            _kubeadm_init(sandbox, pid, step)
+        except BaseException:
+            failed.set()
+            raise
+        adding.result()
     sandbox.data(INITIALISED).write_text(f"{time.time():.0f}\n")
+
+
+def _kubeadm_init(sandbox: Sandbox, pid: int, step: Step) -> None:
+    skipped = "--skip-phases=preflight,show-join-command,addon/coredns,addon/kube-proxy"
+    command = sandbox.run(["kubeadm", "init", "--config", "/etc/course/kubeadm.yaml", skipped], pid=pid)
+    log = sandbox.folder / "kubeadm.log"
+    run(command, step=step, log=log, next_command="course doctor")
+
+
+def _add_ons(sandbox: Sandbox, pid: int, failed: threading.Event) -> None:
+    """DNS, storage and the profile. kubeadm's own failure, told by `failed`, ends the wait for the API."""
+    manifests = [
+        _dns_manifest(sandbox, pid),
+        (SCRIPTS / "storage.yaml").read_text(),
+        yaml.safe_dump(_profile(sandbox.folder.name)),
+    ]
+    while not failed.is_set():
+        if observe.takes_objects(sandbox, pid):
+            _apply(sandbox, pid, "\n---\n".join(manifests))
+            return
+        time.sleep(0.05)
 
 
 def _render_kubeadm(sandbox: Sandbox) -> None:
@@ -223,7 +244,7 @@ def _dns_manifest(sandbox: Sandbox, pid: int) -> str:
 
 
 def _apply(sandbox: Sandbox, pid: int, manifests: str) -> None:
-    command = ["kubectl", "--kubeconfig=/etc/kubernetes/admin.conf", "apply", "--server-side", "-f", "-"]
+    command = ["kubectl", f"--kubeconfig=/{observe.ADMINISTRATOR}", "apply", "--server-side", "-f", "-"]
     done = subprocess.run(sandbox.run(command, pid=pid), input=manifests, capture_output=True, text=True)
     if done.returncode != 0:
         raise StepFailed(f"kubectl apply failed\n{done.stderr}", next_command="course up")
