@@ -102,7 +102,7 @@ class Binaries:
 
 def ensure_binaries(steps: Steps) -> Binaries:
     """Every command the cluster is made of, compiled now where the cache lacks it."""
-    return Binaries({source.name: _ensure(source, steps) for source in SOURCE_LIST})
+    return Binaries({source.name: ensure_source(source, steps) for source in SOURCE_LIST})
 
 
 def find_kubectl() -> Path | None:
@@ -112,7 +112,8 @@ def find_kubectl() -> Path | None:
     return root / BIN / "kubectl" if root else None
 
 
-def _ensure(source: Source, steps: Steps) -> Path:
+def ensure_source(source: Source, steps: Steps) -> Path:
+    """The root with one source's commands, compiled now where the cache lacks it."""
     key = source.key()
     found = cache.lookup("binaries", key)
     if found is not None:

@@ -1,4 +1,4 @@
-module kubedojo.dev/llm-stack-labs/kubernetes
+module kubedojo.dev/llm-stack-labs/conformance
 
 go 1.26.0
 
