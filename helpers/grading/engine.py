@@ -348,6 +348,5 @@ def _blocked(need: str, status: Status) -> Verdict:
     return Verdict(
         Status.BLOCKED,
         expected=f"{need} passed",
-        observed=f"{need} is {status}",
-        message=f"This check waits for {need}.",
+        observed=f"waits for {need}, which is {status}",
     )

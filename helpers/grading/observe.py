@@ -104,8 +104,8 @@ def _or_remembered(
     except LabError as fault:
         return Observation(fault_verdict(fault, expected=check.criterion))
     if problem:
-        words = f"An earlier PASS in the journal does not count: {problem}."
-        return Observation(replace(seen.verdict, message=words))
+        words = f"{seen.verdict.observed} (the journal's earlier PASS does not count: {problem})"
+        return Observation(replace(seen.verdict, observed=words))
     return Observation(entry.verdict(), remembered=True)
 
 

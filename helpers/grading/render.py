@@ -8,7 +8,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from rich.console import Console
-from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
@@ -40,32 +39,43 @@ def print_report(report: Report, console: Console, *, titles: dict[str, str], hi
 
 
 def print_result(result: CheckResult, console: Console, *, hints: bool = False) -> None:
-    """One verdict: a line when it passed, its explanation when it did not."""
+    """One verdict: a line when it passed or waits, its explanation when it fell short."""
     head = Text.assemble(
         (result.status.value, STYLES[result.status]),
         f"  {result.check}  ",
         (f"{result.earned:g}/{result.points:g}", "dim"),
-        f"  {result.criterion}",
+        f"  {_line(result)}",
     )
-    console.print(Padding(head, (0, 0, 0, 2), expand=False), soft_wrap=False)
-    rows = _explanation(result, hints=hints)
-    if rows:
-        grid = Table.grid(padding=(0, 2))
-        grid.add_column(no_wrap=True, style="dim")
-        grid.add_column(overflow="fold")
-        for name, text in rows:
-            grid.add_row(name, Text(text))
-        console.print(Padding(grid, (0, 0, 0, 6), expand=False))
+    _print_indented(console, head, "  ", 4)
+    for name, text in _explanation(result, hints=hints):
+        _print_indented(console, Text(text), f"      {name:<{_LABEL}}", 6 + _LABEL)
+
+
+_LABEL = 10
+
+
+def _line(result: CheckResult) -> str:
+    return result.observed if result.status is Status.BLOCKED else result.criterion
+
+
+def _print_indented(console: Console, text: Text, first: str, rest: int) -> None:
+    """Wrap a text under itself; on a screen too narrow for that, let it run over the full width."""
+    width = console.width - rest
+    if width < 20:
+        console.print(Text(first.strip() + " ") + text, overflow="fold")
+        return
+    for number, line in enumerate(text.wrap(console, width, overflow="fold")):
+        line.rstrip()
+        console.print(Text(first if number == 0 else " " * rest, style="dim") + line, soft_wrap=True)
 
 
 def _explanation(result: CheckResult, *, hints: bool) -> list[tuple[str, str]]:
-    if result.status is Status.PASS:
+    if result.status in (Status.PASS, Status.BLOCKED):
         return []
     rows = [("expected", result.expected), ("observed", result.observed), ("why", result.why)]
     if hints and _has_hint(result):
         rows.append(("hint", result.hint))
-    if result.status is not Status.BLOCKED:
-        rows.append(("next", result.next))
+    rows.append(("next", result.next))
     return [(name, text) for name, text in rows if text]
 
 

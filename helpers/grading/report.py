@@ -96,8 +96,6 @@ _EARNING = (Status.PASS, Status.PARTIAL)
 def compose(verdict: Verdict, why: str, next_command: str) -> str:
     """The message in the course's order: verdict word, expected and observed, why, next command."""
     parts = [f"{verdict.status}: expected {verdict.expected or '—'}; observed {verdict.observed or '—'}."]
-    if verdict.message:
-        parts.append(verdict.message)
     if verdict.status is not Status.PASS:
         parts += [f"Why: {why}"] if why else []
         parts += [f"Next: {next_command}"] if next_command else []

@@ -37,7 +37,6 @@ class Verdict:
     status: Status
     expected: str = ""
     observed: str = ""
-    message: str = ""
     why_text: str = ""
     hint_text: str = ""
     next_command: str = ""
