@@ -111,6 +111,7 @@ def run(
     on_progress: Progress | None = None,
     should_stop: Callable[[], bool] = lambda: False,
     during: Callable[[], Any] | None = None,
+    after: Callable[[], Any] | None = None,
 ) -> Finished:
     """Run one experiment to its end.
 
@@ -120,6 +121,7 @@ def run(
         on_progress: called with one line at a time.
         should_stop: asked while waiting; True cancels and undoes.
         during: runs in this thread while the fault is in place; what it returns goes into the journal.
+        after: the same, once the backend serves again and the clients are still calling.
 
     Raises:
         FaultNotAllowed, NotSteady: nothing was injected.
@@ -134,7 +136,7 @@ def run(
     steady_state(cluster.view())
     plan = fault.plan(cluster.view())
     experiment = _Experiment(cluster, fault, plan, name or fault.name, uid, say, should_stop)
-    return experiment.run(during)
+    return experiment.run(during, after)
 
 
 class _Experiment:
@@ -152,6 +154,7 @@ class _Experiment:
     ) -> None:
         self._cluster, self._fault, self._plan, self._name = cluster, fault, plan, name
         self._say, self._should_stop = say, should_stop
+        self._after: Callable[[], Any] | None = None
         self._run = uuid.uuid4().hex[:8]
         self._folder = experiments_dir(uid) / f"{time.strftime('%Y%m%dT%H%M%S')}-{self._run}-{name}"
         self._key = journal_key(cluster)
@@ -167,7 +170,8 @@ class _Experiment:
         self._journal = JournalWriter(self._folder / "journal.jsonl", self._key, header)
         self._clients = Clients(cluster, self._run)
 
-    def run(self, during: Callable[[], Any] | None) -> Finished:
+    def run(self, during: Callable[[], Any] | None, after: Callable[[], Any] | None) -> Finished:
+        self._after = after
         began = time.monotonic()
         try:
             self._clients.start()
@@ -242,6 +246,8 @@ class _Experiment:
         """The clients stop last: their first good answers after the undo belong into the journal."""
         self._note("undo-step", step=str(step))
         if step.verb == "stop_clients":
+            if self._after:
+                self._note("after", result=self._after())
             time.sleep(AFTER_S)
 
     def _is_steady(self) -> bool:

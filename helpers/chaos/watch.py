@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from helpers.chaos.clients import INTERVAL_S, Clients
+from helpers.chaos.clients import INTERVAL_S, Attempt, Clients
 from helpers.chaos.faults import BACKENDS, SYSTEM
 from helpers.cluster.deadline import Deadline
 from helpers.errors import LabError
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 EVENTS_EVERY_S = 1.5
 COLLECT_EVERY_S = 1.0
+RECENT = 200
 
 
 def sample(view: ClusterView) -> dict[str, Any]:
@@ -72,6 +73,8 @@ class Watch:
         self._threads = [threading.Thread(target=work, daemon=True) for work in (self._samples, self._slow)]
         self._seen: set[tuple[str, int]] = set()
         self.latest: dict[str, Any] = {}
+        self.recent: list[Attempt] = []
+        self.failed_once = False
 
     def __enter__(self) -> Watch:
         self._known_events()
@@ -120,6 +123,8 @@ class Watch:
     def _collect(self) -> None:
         attempts = self._clients.collect()
         if attempts:
+            self.recent = (self.recent + attempts)[-RECENT:]
+            self.failed_once = self.failed_once or not all(item.ok for item in attempts)
             rows = [[round(a.t, 3), a.client, a.outcome, a.status, a.ms] for a in attempts]
             self._journal.add("clients", t=time.time(), attempts=rows)
 

@@ -1,0 +1,113 @@
+"""`course recover`, `course game-day`, `course experiment` and `course backoff`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands to the `course` command."""
+    app.command("recover")(recover)
+    app.command("game-day")(game_day)
+    app.command("experiment")(experiment)
+    app.command("backoff")(backoff)
+
+
+def recover(
+    force: Annotated[bool, typer.Option(help="also undo what a process is still running")] = False,
+    show: Annotated[bool, typer.Option("--list", help="only show what is left")] = False,
+) -> None:
+    """Undo the faults that an interrupted experiment left in the cluster."""
+    from helpers.chaos.experiment import recover as undo_all
+    from helpers.chaos.undo import pending
+    from helpers.cluster import Cluster
+
+    cluster = Cluster.connect()
+    if show:
+        for entry in pending(cluster.identity().uid):
+            state = f"running in process {entry.owner}" if entry.is_running else "interrupted"
+            typer.echo(
+                f"{'game day' if entry.secret else entry.experiment}: {state}, {len(entry.steps)} steps to undo"
+            )
+        return
+    undone = undo_all(cluster, on_progress=typer.echo, force=force)
+    typer.echo(f"Undone: {', '.join(undone)}." if undone else "Nothing was left to undo.")
+
+
+def game_day(
+    seed: Annotated[int | None, typer.Option(help="the same seed draws the same fault")] = None,
+    minutes: Annotated[float, typer.Option(help="when the fault is undone without you")] = 15,
+) -> None:
+    """Break something, drawn from a seed; you find out what, repair it, and commit your diagnosis."""
+    import random
+
+    from helpers.chaos import gameday
+    from helpers.chaos.faults import CAUSES, LAYERS
+    from helpers.cluster import Cluster
+
+    chosen = seed if seed is not None else random.SystemRandom().randrange(10_000)
+    typer.echo(f"Seed {chosen}. Commit your answer while this runs, in another terminal:")
+    typer.echo(
+        f"  kubectl create configmap {gameday.ANSWER} -n {gameday.ANSWER_NAMESPACE} "
+        f"--from-literal=seed={chosen} --from-literal=layer=LAYER --from-literal=cause=CAUSE"
+    )
+    typer.echo(f"Layers: {', '.join(LAYERS)}.\nCauses:")
+    for cause, meaning in CAUSES.items():
+        typer.echo(f"  {cause:18} {meaning}")
+    finished = gameday.game_day(Cluster.connect(), chosen, timeout_s=minutes * 60, on_progress=_line())
+    typer.echo(f"\nOver after {finished.seconds:.0f} s. Next: course grade 05")
+
+
+def experiment(
+    name: Annotated[str, typer.Argument(help="a fault such as delete-vllm, or herd-none, herd-full")] = "",
+) -> None:
+    """Run one experiment: steady state, fault, undo, steady state, journal. Without a name: the list."""
+    from helpers.chaos.experiment import run
+    from helpers.chaos.faults import FAULTS, fault
+    from helpers.chaos.herd import herd
+    from helpers.cluster import Cluster
+
+    if not name:
+        for item in FAULTS.values():
+            typer.echo(f"{item.name:16} {item.layer:10} {item.title}")
+        return
+    cluster = Cluster.connect()
+    if name.startswith("herd-"):
+        finished = herd(cluster, name.removeprefix("herd-"), on_progress=_line())
+    else:
+        finished = run(cluster, fault(name), on_progress=_line())
+    after = "steady again" if finished.steady_after else "NOT steady: kubectl get pods -n llm-system"
+    typer.echo(f"\n{name}: {finished.seconds:.0f} s, {after}. Journal: {finished.path}")
+
+
+def backoff(
+    file: Annotated[Path, typer.Argument(help="a Python file or notebook that defines call_with_backoff")],
+) -> None:
+    """Judge a retry function against a real restart of Qdrant and against scripted trouble."""
+    from helpers.chaos.backoff import judge, load_function
+    from helpers.cluster import Cluster
+
+    function = load_function(file)
+    finished = judge(Cluster.connect(), function, on_progress=_line())
+    typer.echo(f"\nJudged in {finished.seconds:.0f} s. Next: course grade 05")
+
+
+def _line() -> Callable[[str], None]:
+    """Progress in one line on a terminal; elsewhere each new text once, without the seconds' ticking."""
+    import sys
+
+    if sys.stdout.isatty():
+        return lambda line: typer.echo(f"\r\033[K{line}", nl=False)
+    seen: set[str] = set()
+
+    def once(line: str) -> None:
+        text = line.lstrip("0123456789 s:")
+        if text not in seen:
+            seen.add(text)
+            typer.echo(line)
+
+    return once
