@@ -1,11 +1,6 @@
-"""`python -m helpers.embedded`: the embedded cluster's commands alone."""
+"""`python -m helpers.embedded` is `course`."""
 
-import typer
-
-from helpers.embedded.commands import register
-
-app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False)
-register(app)
+from helpers.cli import main
 
 if __name__ == "__main__":
-    app()
+    main()

@@ -62,7 +62,7 @@ def choose(folder: Path) -> Addresses:
     known = stored(folder)
     if known is not None:
         return known
-    taken = _taken_by_clusters(folder.parent) | _taken_by_routes()
+    taken = _taken_by_clusters(folder.parent) | taken_by_routes()
     # A name's first choice is always the same, so that a cluster usually keeps its address when made anew.
     first = 0 if folder.name == "lab" else 1 + zlib.crc32(folder.name.encode()) % (SLOTS - 1)
     for offset in range(SLOTS):
@@ -78,7 +78,8 @@ def _taken_by_clusters(clusters: Path) -> set[int]:
     return {found.slot for folder in clusters.glob("*") if (found := stored(folder)) is not None}
 
 
-def _taken_by_routes() -> set[int]:
+def taken_by_routes() -> set[int]:
+    """Slots whose addresses this machine routes somewhere already."""
     output = subprocess.run(["ip", "-json", "route"], capture_output=True, text=True, check=True).stdout
     taken = set()
     for route in json.loads(output or "[]"):

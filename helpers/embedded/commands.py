@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from functools import wraps
-from typing import Annotated, ParamSpec
+from typing import Annotated
 
 import typer
 
-from helpers.errors import LabError
 from helpers.settings import cluster_name
 
-P = ParamSpec("P")
 Name = Annotated[
     str, typer.Option("--name", help="Which cluster; several can run side by side.", show_default="lab")
 ]
@@ -19,30 +15,14 @@ Name = Annotated[
 
 def register(app: typer.Typer) -> None:
     """Add the embedded cluster's commands to the command line."""
-    for command in (up, down, kubeconfig, gpu):
+    for command in (up, down, status, doctor, kubeconfig, gpu):
         app.command()(command)
+    images = typer.Typer(no_args_is_help=True, help="The images of the labs' workloads.")
+    images.command("list")(images_list)
+    images.command("load")(images_load)
+    app.add_typer(images, name="images")
 
 
-def _plainly(command: Callable[P, None]) -> Callable[P, None]:
-    """Errors as a sentence and the next command; Ctrl-C as a word and not a traceback."""
-
-    @wraps(command)
-    def wrapped(*args: P.args, **kwargs: P.kwargs) -> None:
-        try:
-            command(*args, **kwargs)
-        except LabError as fault:
-            typer.secho(str(fault), fg=typer.colors.RED, err=True)
-            if fault.next_command:
-                typer.secho(f"Next: {fault.next_command}", err=True)
-            raise typer.Exit(2) from fault
-        except KeyboardInterrupt:
-            typer.secho("Interrupted. `course up` goes on from here.", err=True)
-            raise typer.Exit(130) from None
-
-    return wrapped
-
-
-@_plainly
 def up(name: Name = "") -> None:
     """Start the embedded cluster, new or as it was left; harmless when it runs already."""
     from helpers.embedded.launch import up as launch
@@ -53,32 +33,87 @@ def up(name: Name = "") -> None:
         launch(name or cluster_name(), steps)
 
 
-@_plainly
 def down(
     name: Name = "",
     delete: Annotated[bool, typer.Option("--delete", help="Forget its state too.")] = False,
 ) -> None:
     """Stop the embedded cluster without a trace; its state is kept unless --delete."""
     from helpers.embedded.launch import down as stop
+    from helpers.embedded.steps import Steps
 
     chosen = name or cluster_name()
-    ran = stop(chosen, delete=delete)
+    ran = stop(chosen, Steps(), delete=delete)
     typer.echo(f"{chosen}: {'stopped' if ran else 'was not running'}{', state deleted' if delete else ''}")
 
 
-@_plainly
+def status(
+    name: Name = "",
+    json: Annotated[bool, typer.Option("--json", help="As JSON.")] = False,
+) -> None:
+    """What runs: the cluster's parts, each asked now, and what it uses."""
+    from dataclasses import asdict
+    from json import dumps
+
+    from helpers.embedded.status import state
+
+    found = state(name or cluster_name())
+    if json:
+        typer.echo(dumps(asdict(found)))
+        return
+    typer.echo(f"{found.name}: {found.word}")
+    for title, fact in found.facts.items():
+        typer.echo(f"  {title:<22} {fact}")
+    if found.word != "running":
+        typer.echo("Next: course up")
+
+
+def doctor(name: Name = "") -> None:
+    """What is wrong, and the next command for each. Exit code 2 when something is."""
+    from helpers.embedded.doctor import diagnose
+
+    findings = diagnose(name or cluster_name())
+    for finding in findings:
+        typer.echo(f"{'ok     ' if finding.fine else 'PROBLEM'}  {finding.text}")
+        if finding.next_command:
+            typer.echo(f"         Next: {finding.next_command}")
+    if not all(finding.fine for finding in findings):
+        raise typer.Exit(2)
+
+
+def images_list() -> None:
+    """The images that labs use, and what each is."""
+    from helpers.embedded.images import IMAGES
+
+    for spec in IMAGES:
+        typer.echo(f"{spec.name:<10} {spec.reference:<40} {spec.about}")
+
+
+def images_load(
+    names: Annotated[
+        list[str] | None, typer.Argument(metavar="NAME...", help="all when none is named")
+    ] = None,
+    name: Name = "",
+) -> None:
+    """Make images and import them into the running cluster; those it has already cost nothing."""
+    from helpers.embedded.launch import load
+    from helpers.embedded.steps import Steps
+
+    loaded = load(name or cluster_name(), names or [], Steps())
+    typer.echo(f"loaded: {', '.join(loaded)}" if loaded else "the cluster has them already")
+
+
 def kubeconfig(name: Name = "") -> None:
-    """Print the path of the cluster's kubeconfig: `export KUBECONFIG=$(course kubeconfig)`."""
+    """Print the path of the kubeconfig in use: `export KUBECONFIG=$(course kubeconfig)`."""
+    from helpers.cluster.connection import chosen_kubeconfig
     from helpers.errors import NoClusterChosen
     from helpers.settings import kubeconfig_path
 
-    path = kubeconfig_path(name or cluster_name())
-    if not path.exists():
-        raise NoClusterChosen("no embedded cluster of that name", next_command="course up")
+    path = kubeconfig_path(name) if name else chosen_kubeconfig()
+    if path is None or not path.exists():
+        raise NoClusterChosen(f"there is no embedded cluster {name}", next_command="course up")
     typer.echo(path)
 
 
-@_plainly
 def gpu(
     shape: Annotated[str, typer.Option(help="full, mig or time-slicing.")] = "",
     replicas: Annotated[int, typer.Option(help="Time slices of the GPU.", min=2, max=64)] = 4,

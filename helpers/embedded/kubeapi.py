@@ -192,7 +192,7 @@ def follow(
     sink: Sink,
     stop: threading.Event,
     *,
-    longest_pause_s: float = 2.0,
+    longest_pause_s: float = 0.5,
 ) -> None:
     """List, then watch, for ever: the sink always converges to what the server holds.
 

@@ -19,10 +19,12 @@ from pathlib import Path
 
 import yaml
 
-from helpers.embedded import addresses, gpu, observe
+from helpers.embedded import addresses, gpu, observe, preflight
 from helpers.embedded.binaries import KUBERNETES, Binaries, ensure_binaries
-from helpers.embedded.images.system import ETCD_TAG
+from helpers.embedded.images import IMAGES
+from helpers.embedded.images.system import ETCD_TAG, PAUSE
 from helpers.embedded.layers import ensure_course_layer, ensure_site_packages
+from helpers.embedded.loading import Source, Store, at_up, built, load_images, named
 from helpers.embedded.root import ensure_root
 from helpers.embedded.sandbox import SCRIPTS, Sandbox
 from helpers.embedded.seed import copy_seed, ensure_seed
@@ -52,11 +54,15 @@ class Parts:
         return [self.course, self.site_packages, *self.binaries.node_layers, self.root]
 
 
-def up(name: str, steps: Steps) -> Sandbox:
-    """Bring the cluster up, new or as it was left; returns when everything it needs was observed."""
+def up(name: str, steps: Steps, *, source: Source = Source.AUTO) -> Sandbox:
+    """Bring the cluster up, new or as it was left; returns when everything it needs was observed.
+
+    Raises BadGround for a machine that cannot run it, StepFailed when a step fails.
+    """
     folder = _checked(name)
+    preflight.require(steps)
     parts = ensure_parts(steps)
-    with _locked(folder):
+    with _locked(folder, steps):
         sandbox = Sandbox(folder, addresses.choose(folder))
         pid = sandbox.pid()
         if pid is None or not _initialised(sandbox):
@@ -65,15 +71,16 @@ def up(name: str, steps: Steps) -> Sandbox:
             _initialise(sandbox, pid, steps)
         _write_kubeconfig(sandbox, pid, name)
         _wait(sandbox, pid, steps)
+        load_images(Store.of(sandbox, pid, parts.binaries), at_up(), steps)
     return sandbox
 
 
-def down(name: str, *, delete: bool = False) -> bool:
+def down(name: str, steps: Steps, *, delete: bool = False) -> bool:
     """Stop the cluster without a trace; returns whether it ran. `delete` forgets its state too."""
     folder = _checked(name)
     if not folder.exists():
         return False
-    with _locked(folder):
+    with _locked(folder, steps):
         sandbox = existing(name)
         ran = sandbox is not None and sandbox.pid() is not None
         if sandbox is not None:
@@ -108,6 +115,16 @@ def change_gpus(
         return step.detail
 
 
+def load(name: str, names: Sequence[str], steps: Steps) -> list[str]:
+    """Make and import images into the running cluster; returns the names of those it lacked."""
+    sandbox = existing(name)
+    pid = sandbox.pid() if sandbox else None
+    if sandbox is None or pid is None:
+        raise NoClusterChosen(f"the cluster {name} does not run", next_command="course up")
+    store = Store.of(sandbox, pid, ensure_binaries(steps))
+    return load_images(store, named(names), steps)
+
+
 def existing(name: str) -> Sandbox | None:
     """The cluster of that name, running or kept; None when there is none."""
     folder = _checked(name)
@@ -119,12 +136,13 @@ def ensure_parts(steps: Steps) -> Parts:
     """Build or find everything a node is made of."""
     binaries = ensure_binaries(steps)
     root = ensure_root(steps)
+    workloads = [built(spec, steps) for spec in at_up()]
     return Parts(
         binaries=binaries,
         root=root,
         site_packages=ensure_site_packages(root, steps),
-        course=ensure_course_layer(),
-        seed=ensure_seed(binaries, root, steps),
+        course=ensure_course_layer(root),
+        seed=ensure_seed(binaries, root, workloads, steps),
     )
 
 
@@ -138,25 +156,26 @@ def _checked(name: str) -> Path:
 
 
 @contextmanager
-def _locked(folder: Path) -> Iterator[None]:
+def _locked(folder: Path, steps: Steps) -> Iterator[None]:
     """One `up` or `down` of a cluster at a time; the lock lies beside the folder, which may be deleted."""
     folder.parent.mkdir(parents=True, exist_ok=True)
     with (folder.parent / f".{folder.name}.lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+        with steps.step("Waiting for another `course up` or `course down`"):
+            fcntl.flock(lock, fcntl.LOCK_EX)
         yield
 
 
 def _initialised(sandbox: Sandbox) -> bool:
-    return sandbox.data(INITIALISED).exists()
+    return all(sandbox.data(path).exists() for path in (INITIALISED, observe.ADMINISTRATOR))
 
 
 def _start(sandbox: Sandbox, parts: Parts, steps: Steps) -> int:
     with steps.step("Starting the node") as step:
         sandbox.stop()
+        preflight.require_subnet(sandbox.addresses)
         if not _initialised(sandbox):
             # A first boot that was interrupted: nothing of it is worth keeping.
-            for leftover in ("upper", "work", "data"):
-                shutil.rmtree(sandbox.folder / leftover, ignore_errors=True)
+            shutil.rmtree(sandbox.folder / "data", ignore_errors=True)
             step.detail = "copying the images"
             copy_seed(parts.seed, sandbox.data("var/lib/containerd"))
             gpu.write_shape(sandbox.data("etc/course"), gpu.Shape.FULL)
@@ -257,10 +276,15 @@ def _profile(name: str) -> dict:
         "gpu_resource": "nvidia.com/gpu",
         "gpu_shape": "full",
         "storage_class": observe.STORAGE_CLASS,
-        "images": {},
+        "images": {**{spec.name: spec.reference for spec in IMAGES}, "pause": PAUSE},
+        "model": "/models/smollm2-135m-instruct",
+        "served_model_name": "smollm2-135m-instruct",
         "overlay": "embedded",
         "allows_faults": True,
-        "labels": {"gpu": "no GPU: the node advertises simulated devices"},
+        "labels": {
+            "gpu": "no GPU: the node advertises simulated devices",
+            "qdrant": "Qdrant's engine, embedded server",
+        },
     }
     return {
         "apiVersion": "v1",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shlex
 import shutil
 import sys
 from collections.abc import Iterator
@@ -19,10 +20,12 @@ DAEMON_PACKAGES = ("grpcio", "protobuf", "pyyaml", "typing-extensions")
 COURSE = Path("opt/course")
 
 
-def ensure_course_layer() -> Path:
+def ensure_course_layer(root: Path) -> Path:
     """`/opt/course`: the node's scripts and its daemons' code, as they are in this checkout."""
     files = dict(_course_files())
-    key = cache.key_of([part for path, source in sorted(files.items()) for part in (path, source)])
+    key = cache.key_of(
+        [str(root), *(part for path, source in sorted(files.items()) for part in (path, source))]
+    )
 
     def make(content: Path) -> None:
         for path, source in files.items():
@@ -30,6 +33,7 @@ def ensure_course_layer() -> Path:
             target.parent.mkdir(parents=True, exist_ok=True)
             shutil.copy(source, target)
         (content / COURSE / "helpers/cluster/__init__.py").touch()
+        _compile(content, root)
 
     return cache.ensure("layers", key, make)
 
@@ -38,11 +42,12 @@ def ensure_site_packages(root: Path, steps: Steps) -> Path:
     """`/opt/course/site-packages`: what the daemons import, for the node's own Python."""
     version = python_version(root)
     pins = "".join(_pins(REPOSITORY / "requirements.lock"))
-    key = cache.key_of([version, pins])
+    key = cache.key_of([version, pins, str(root)])
 
     def make(content: Path) -> None:
         with steps.step("Installing the node daemons' packages"):
             _install(content / COURSE / "site-packages", version, pins)
+            _compile(content, root)
 
     return cache.ensure("site-packages", key, make)
 
@@ -72,3 +77,10 @@ def _install(target: Path, version: str, pins: str) -> None:
     command = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--require-hashes"]
     only = ["--only-binary=:all:", "--python-version", version, "--no-compile", "--target", str(target)]
     run([*command, *only, "-r", requirements], log=cache_dir() / "logs" / "site-packages.log")
+
+
+def _compile(content: Path, root: Path) -> None:
+    """Byte-compile a layer with the node's own Python: its daemons then start in half the time."""
+    inside = f"mount --bind {shlex.quote(str(content))} {shlex.quote(str(root))}/mnt && exec chroot {shlex.quote(str(root))}"
+    compiler = "python3 -m compileall -q --invalidation-mode unchecked-hash -s /mnt -p / /mnt/opt/course"
+    run(["unshare", "--mount", "sh", "-c", f"{inside} {compiler}"])

@@ -7,6 +7,7 @@ state folder, which its PID 1 carries in its arguments.
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import subprocess
 import time
@@ -46,7 +47,9 @@ class Sandbox:
     def start(self, layers: Sequence[Path]) -> int:
         """Start the node over read-only `layers` (the uppermost first), and return its PID 1."""
         addresses = self.addresses
-        (self.folder / "upper").mkdir(parents=True, exist_ok=True)
+        for scratch in ("upper", "work"):
+            shutil.rmtree(self.folder / scratch, ignore_errors=True)
+            (self.folder / scratch).mkdir(parents=True)
         command = [
             SCRIPTS / "keeper.sh",
             self.folder,
@@ -113,7 +116,7 @@ class Sandbox:
     def log_tail(self, name: str, lines: int = 15) -> str:
         """The last lines of one of the node's logs, running or not."""
         try:
-            text = (self.folder / "upper/var/log" / f"{name}.log").read_text(errors="replace")
+            text = (self.data("var/log") / f"{name}.log").read_text(errors="replace")
         except OSError:
             return ""
         return "\n".join(text.splitlines()[-lines:])

@@ -12,6 +12,7 @@ import shutil
 import subprocess
 import tempfile
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 from helpers.embedded import cache
@@ -32,17 +33,18 @@ disabled_plugins = ["io.containerd.grpc.v1.cri", "io.containerd.cri.v1.images", 
 """
 
 
-def ensure_seed(binaries: Binaries, root: Path, steps: Steps) -> Path:
-    """The seed store's folder, made now where the cache lacks it."""
+def ensure_seed(binaries: Binaries, root: Path, workloads: Sequence[Path], steps: Steps) -> Path:
+    """The seed store's folder, made now where the cache lacks it; `workloads` are image archives for it."""
     sources = [Path(module.__file__ or "") for module in (system, system.oci)]
-    key = cache.key_of([*sources, str(root), *[source.key() for source in SOURCE_LIST]])
+    made_of = [str(root), *map(str, workloads), *[source.key() for source in SOURCE_LIST]]
+    key = cache.key_of([*sources, *made_of])
     found = cache.lookup("seeds", key)
     if found is not None:
         return found
 
     def make(content: Path) -> None:
         with steps.step("Preparing the system images") as step:
-            _fill(content, binaries, root, step)
+            _fill(content, binaries, root, workloads, step)
 
     return cache.ensure("seeds", key, make)
 
@@ -63,14 +65,23 @@ def copy_seed(seed: Path, target: Path) -> None:
     shutil.copytree(seed, target, symlinks=True, copy_function=place, dirs_exist_ok=True)
 
 
-def _fill(content: Path, binaries: Binaries, root: Path, step: Step) -> None:
+def _fill(content: Path, binaries: Binaries, root: Path, workloads: Sequence[Path], step: Step) -> None:
     with tempfile.TemporaryDirectory(prefix="course-seed-") as state_folder:
         state = Path(state_folder)
         config = state / "config.toml"
         config.write_text(_CONFIG.format(root=content, state=state))
         with (state / "log").open("w") as log:
             # In a mount namespace of its own: what unpacking mounts goes with the process.
-            command = ["unshare", "--mount", str(binaries.path("containerd")), "--config", str(config)]
+            command = [
+                "setpriv",
+                "--pdeathsig",
+                "KILL",
+                "unshare",
+                "--mount",
+                str(binaries.path("containerd")),
+                "--config",
+                str(config),
+            ]
             daemon = subprocess.Popen(command, stdout=log, stderr=log, stdin=subprocess.DEVNULL)
         try:
             _wait_for_socket(daemon, state)
@@ -78,6 +89,9 @@ def _fill(content: Path, binaries: Binaries, root: Path, step: Step) -> None:
                 step.detail = image.reference
                 archive = state / "image.tar"
                 image.write(archive, root)
+                _import(binaries, state, archive)
+            for archive in workloads:
+                step.detail = archive.name
                 _import(binaries, state, archive)
         finally:
             daemon.terminate()

@@ -6,6 +6,7 @@ that takes over a second leaves one line when it ends, and a long one a sign of 
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 import threading
 import time
@@ -19,15 +20,50 @@ from rich.console import Console
 from rich.markup import escape
 from rich.status import Status
 
-from helpers.errors import LabError
+from helpers.errors import EnvironmentFault
 
 QUIET_S = 1.0
 HEARTBEAT_S = 15.0
 TAIL_LINES = 15
 
 
-class StepFailed(LabError):
+class StepFailed(EnvironmentFault):
     """A command of a step failed: its last lines of output say why."""
+
+
+class NoNetwork(StepFailed):
+    """A registry of packages or images could not be reached."""
+
+
+class DiskFull(StepFailed):
+    """There is no space left for what is being built."""
+
+
+_SIGNS = {
+    DiskFull: ("No space left on device",),
+    NoNetwork: (
+        "Temporary failure in name resolution",
+        "Temporary failure resolving",
+        "Could not resolve",
+        "no such host",
+        "connection refused",
+        "Connection refused",
+        "i/o timeout",
+        "Network is unreachable",
+        "network is unreachable",
+        "NewConnectionError",
+    ),
+}
+_NEXT = {
+    DiskFull: "df -h; then: course up, it goes on from here",
+    NoNetwork: "check the network and its proxies (curl -I https://proxy.golang.org); then: course up",
+}
+
+
+def _fault(output: str) -> type[StepFailed]:
+    """What a command's last words say about why it failed."""
+    last = output[-4000:]
+    return next((kind for kind, signs in _SIGNS.items() if any(sign in last for sign in signs)), StepFailed)
 
 
 @dataclass
@@ -112,9 +148,11 @@ def run(
     Returns its output. Raises StepFailed with the last lines when it fails; the whole goes to `log`.
     """
     words = [str(word) for word in command]
+    # A build must not outlive a killed `up`: it would fill a folder that the next one is clearing.
+    guard = ["setpriv", "--pdeathsig", "KILL"] if shutil.which("setpriv") else []
     output: list[str] = []
     process = subprocess.Popen(
-        words,
+        [*guard, *words],
         env=env,
         cwd=cwd,
         stdin=subprocess.DEVNULL,

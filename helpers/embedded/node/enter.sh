@@ -12,8 +12,9 @@ mount -t overlay overlay -o "lowerdir=$LOWER,upperdir=$STATE/upper,workdir=$STAT
 cd "$NODE"
 mkdir -p proc sys dev run tmp outside etc/course
 
-# Real folders, since an overlay cannot be the upper layer of another one.
-for folder in var/lib/containerd var/lib/kubelet var/lib/etcd var/log/pods var/local/fast-nvme etc/course; do
+# What outlives a boot lies in real folders (an overlay cannot be the upper layer of another one);
+# the root itself is fresh each time.
+for folder in etc/course etc/kubernetes var/lib/containerd var/lib/etcd var/lib/kubelet var/local/fast-nvme var/log; do
   mkdir -p "$STATE/data/$folder" "$folder"
   mount --bind "$STATE/data/$folder" "$folder"
 done

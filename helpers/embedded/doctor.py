@@ -1,0 +1,59 @@
+"""What is wrong with the machine or the cluster, and the next command for each."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from helpers.embedded import launch, observe, preflight
+from helpers.embedded.binaries import SOURCE_LIST
+from helpers.embedded.cache import lookup
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing that was looked at."""
+
+    fine: bool
+    text: str
+    next_command: str = ""
+
+
+def diagnose(name: str) -> list[Finding]:
+    """Look at the machine, the caches and the cluster of that name."""
+    return [*_machine(), *_cache(), *_cluster(name)]
+
+
+def _machine() -> Iterator[Finding]:
+    faults = preflight.machine_faults()
+    for fault in faults:
+        yield Finding(False, fault.problem, fault.next_command)
+    if not faults:
+        yield Finding(True, "the machine: Linux, root, kernel features, disk and memory")
+    missing = preflight.missing_packages()
+    if missing:
+        yield Finding(True, f"`course up` will install {', '.join(missing)}")
+    for pid in preflight.other_kubelets():
+        yield Finding(True, f"another kubelet runs (process {pid}); a node shares nothing with it")
+
+
+def _cache() -> Iterator[Finding]:
+    for source in SOURCE_LIST:
+        if lookup("binaries", source.key()) is None:
+            yield Finding(True, f"{source.title} is not built yet: the next `course up` builds it")
+
+
+def _cluster(name: str) -> Iterator[Finding]:
+    sandbox = launch.existing(name)
+    pid = sandbox.pid() if sandbox else None
+    if sandbox is None or pid is None:
+        yield Finding(True, f"the cluster {name} does not run", "course up")
+        return
+    for one in observe.observations(sandbox, pid, observe.started_at(pid)):
+        seen = one.answer()
+        if seen:
+            yield Finding(True, f"{one.title}: {seen}")
+        else:
+            tail = sandbox.log_tail(one.log, lines=3)
+            text = f"no answer from: {one.title}; the last lines of {one.log}.log are\n{tail}"
+            yield Finding(False, text, "course down && course up")
