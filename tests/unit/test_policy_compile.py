@@ -7,6 +7,8 @@ not a spelling; that the kernel reads it alike is shown by test_policy_kernel.py
 from __future__ import annotations
 
 import ipaddress
+import itertools
+import random
 import re
 from pathlib import Path
 from typing import Any
@@ -16,6 +18,7 @@ import pytest
 from helpers.embedded.policy import compile as compiler
 from helpers.embedded.policy.compile import compile_ruleset, policy_types
 from helpers.embedded.policy.model import NamedPort, Namespace, Pod, Policy, State, pod_of
+from helpers.stack.policy_forecast import Party, World, decide
 
 HTTP = NamedPort("http", "TCP", 8080)
 PODS = {
@@ -370,3 +373,78 @@ def test_an_address_in_use_again_belongs_to_the_pod_that_the_cni_gave_it_to() ->
 
 def test_an_attached_address_without_a_pod_in_the_api_stays_unknown() -> None:
     assert compile_ruleset(State(attached={"ghost": "10.244.0.9"})) == compile_ruleset(State())
+
+
+def random_policy(rng: random.Random, name: str) -> Policy:
+    """Any combination of clauses that the API server would accept."""
+    selectors: list[Any] = [
+        {},
+        {"matchLabels": {"app": rng.choice("abc")}},
+        {"matchExpressions": [{"key": "tier", "operator": rng.choice(["Exists", "DoesNotExist"])}]},
+        {"matchExpressions": [{"key": "app", "operator": rng.choice(["In", "NotIn"]), "values": ["a", "c"]}]},
+    ]
+    spaces: list[Any] = [{}, {"matchLabels": {"name": rng.choice("xy")}}, {"matchLabels": {"team": "red"}}]
+    blocks: list[Any] = [
+        {"cidr": "10.244.0.0/29", "except": ["10.244.0.3/32", "10.244.0.4/31"]},
+        {"cidr": "0.0.0.0/0", "except": [rng.choice(["10.244.0.0/16", "203.0.113.0/24"])]},
+        {"cidr": "203.0.113.0/24"},
+    ]
+
+    def peer() -> dict[str, Any]:
+        kind = rng.randrange(4)
+        if kind == 0:
+            return {"ipBlock": rng.choice(blocks)}
+        pods, space = {"podSelector": rng.choice(selectors)}, {"namespaceSelector": rng.choice(spaces)}
+        return [pods, space, {**pods, **space}][kind - 1]
+
+    def port() -> dict[str, Any]:
+        first = rng.choice([80, 8080, 9090])
+        protocol = rng.choice([{}, {"protocol": "TCP"}, {"protocol": "UDP"}])
+        return (
+            rng.choice([{"port": first}, {"port": first, "endPort": first + 10}, {"port": "http"}, {}])
+            | protocol
+        )
+
+    def rules(peers: str) -> list[dict[str, Any]]:
+        made = []
+        for _ in range(rng.randrange(3)):
+            rule: dict[str, Any] = {}
+            if rng.random() < 0.7:
+                rule[peers] = [peer() for _ in range(rng.randrange(3))]
+            if rng.random() < 0.6:
+                rule["ports"] = [port() or {"protocol": "TCP"} for _ in range(rng.randrange(3))]
+            made.append(rule)
+        return made
+
+    spec: dict[str, Any] = {"podSelector": rng.choice(selectors)}
+    if rng.random() < 0.8:
+        spec["ingress"] = rules("from")
+    if rng.random() < 0.6:
+        spec["egress"] = rules("to")
+    if rng.random() < 0.6:
+        spec["policyTypes"] = rng.choice([["Ingress"], ["Egress"], ["Ingress", "Egress"]])
+    return Policy(name, rng.choice("xy"), name, spec)
+
+
+def party(who: str) -> Party:
+    if who == OUTSIDE:
+        return Party(OUTSIDE, ip=OUTSIDE)
+    pod = PODS[who]
+    ports = {(port.name, port.protocol): port.number for port in pod.named_ports}
+    return Party(pod.name, pod.namespace, pod.labels, pod.address, ports)
+
+
+@pytest.mark.parametrize("seed", range(60))
+def test_the_table_agrees_with_the_forecast_which_was_written_apart_from_it(seed: int) -> None:
+    rng = random.Random(seed)
+    policies = [random_policy(rng, f"p{number}") for number in range(rng.randint(1, 4))]
+    manifests = tuple(
+        {"metadata": {"namespace": p.namespace, "name": p.name}, "spec": p.spec} for p in policies
+    )
+    world = World({item.name: item.labels for item in NAMESPACES}, manifests)
+    table = Table(*policies)
+    for source, target in itertools.permutations([*PODS, OUTSIDE], 2):
+        for port, protocol in itertools.product((80, 8080, 8085, 9090), ("TCP", "UDP")):
+            forecast = decide(world, party(source), party(target), port, protocol)
+            seen = table.allows(source, target, port, protocol.lower())
+            assert seen is forecast.allowed, f"{source} to {target} {protocol} {port}: {forecast.reason}"
