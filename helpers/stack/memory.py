@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     import httpx
     from qdrant_client import QdrantClient
 
-    from helpers.cluster import Cluster
+    from helpers.cluster import Cluster, ClusterView
 
 NAMESPACE = "llm-system"
 SERVICE = "qdrant"
@@ -145,9 +145,105 @@ def corpus() -> tuple[Passage, ...]:
     return tuple(Passage(**entry) for entry in yaml.safe_load(CORPUS_FILE.read_text()))
 
 
+def as_point(passage: Passage, vector: Vector) -> dict[str, Any]:
+    """A passage as the course stores it: its own id, and the fields that queries filter by and show."""
+    return {"id": passage.id, "vector": vector, "payload": passage.payload()}
+
+
 def note_payload(text: str) -> dict[str, str]:
     """The payload of the learner's own note: in no corpus, so only a restore can bring it back."""
     return {"key": "note", "kind": "note", "layer": "memory", "title": "A note of my own", "text": text}
+
+
+@dataclass(frozen=True)
+class Moment:
+    """What Kubernetes and a client saw of the pod at one moment of a replacement."""
+
+    at_s: float
+    pod: str
+    phase: str
+    is_ready: bool
+    endpoints: int
+    readyz: str
+
+
+def replace_pod(
+    cluster: Cluster,
+    *,
+    timeout_s: float = 120,
+    on_moment: Callable[[Moment], None] | None = None,
+) -> list[Moment]:
+    """Delete the pod of the StatefulSet and watch until its successor is ready: the time line.
+
+    Raises:
+        ObjectMissing: there is no such pod.
+        WaitTimeout: no successor became ready in time.
+    """
+    pod = f"{STATEFUL_SET}-0"
+    before = cluster.view().pod(pod, NAMESPACE).uid
+    started = time.monotonic()
+    moments: list[Moment] = []
+
+    def seen(view: ClusterView) -> bool | None:
+        moment = _moment(view, pod, before, time.monotonic() - started)
+        moments.append(moment)
+        if on_moment:
+            on_moment(moment)
+        return True if moment.pod == "new" and moment.is_ready and moment.endpoints else None
+
+    moments.append(_moment(cluster.view(), pod, before, 0.0))
+    cluster.delete("Pod", pod, NAMESPACE)
+    cluster.wait_until(f"a successor of pod {pod} ready", seen, timeout_s=timeout_s)
+    return moments
+
+
+def _moment(view: ClusterView, name: str, before: str | None, at_s: float) -> Moment:
+    found = view.find("Pod", name, NAMESPACE)
+    answer = view.http(NAMESPACE, SERVICE, PORT, "/readyz", timeout_s=2)
+    ready = found.conditions("Ready") if found else None
+    which = "none" if found is None else ("old" if found.uid == before else "new")
+    phase = (
+        "absent"
+        if found is None
+        else ("Terminating" if found.is_terminating else found.path("status.phase", "?"))
+    )
+    return Moment(
+        at_s=at_s,
+        pod=which,
+        phase=phase,
+        is_ready=bool(ready and ready.is_true),
+        endpoints=len(view.endpoint_slices(SERVICE, NAMESPACE)),
+        readyz=str(answer.status) if answer.from_service else "no endpoint",
+    )
+
+
+def lose_volume(
+    cluster: Cluster, *, timeout_s: float = 120, on_progress: Callable[[str], None] = lambda line: None
+) -> str:
+    """Delete the claim with all its data, as a careless clean-up would; returns the new claim's uid.
+
+    The pod is scaled away first: a claim in use is only marked for deletion.
+    """
+    claim = f"qdrant-storage-{STATEFUL_SET}-0"
+    cluster.view().pvc(claim, NAMESPACE)
+    on_progress("scaling the StatefulSet to 0")
+    cluster.scale("StatefulSet", STATEFUL_SET, 0, NAMESPACE)
+    try:
+        _wait_gone(cluster, f"{STATEFUL_SET}-0", timeout_s)
+        on_progress(f"deleting claim {claim}")
+        cluster.delete("PersistentVolumeClaim", claim, NAMESPACE, wait_s=timeout_s)
+    finally:
+        cluster.scale("StatefulSet", STATEFUL_SET, 1, NAMESPACE)
+    on_progress("waiting for a new, empty volume")
+    cluster.wait_ready("StatefulSet", STATEFUL_SET, NAMESPACE, timeout_s=timeout_s)
+    return cluster.view().pvc(claim, NAMESPACE).uid or ""
+
+
+def _wait_gone(cluster: Cluster, pod: str, timeout_s: float) -> None:
+    def gone(view: ClusterView) -> bool:
+        return view.find("Pod", pod, NAMESPACE) is None
+
+    cluster.wait_until(f"pod {pod} gone", gone, timeout_s=timeout_s)
 
 
 @contextmanager
@@ -284,24 +380,25 @@ class Memory:
         passages: Sequence[Passage],
         embedder: Embedder,
         *,
+        to_point: Callable[[Passage, Vector], Mapping[str, Any]] | None = None,
         on_progress: Callable[[Ingested], None] | None = None,
         should_stop: Callable[[], bool] | None = None,
     ) -> int:
         """Embed and upsert passages in batches; the same passages again change nothing.
 
+        `to_point` makes a point (id, vector, payload) of a passage, if not the usual way.
         Returns how many are in; fewer than given only when `should_stop` said so.
         """
         from qdrant_client import models
 
+        make = to_point or as_point
         started, done = time.monotonic(), 0
         for batch in _batches(passages, BATCH):
             if should_stop and should_stop():
                 break
             vectors = embedder.embed([passage.embedded_text for passage in batch])
-            points = [
-                models.PointStruct(id=passage.id, vector=vector, payload=passage.payload())
-                for passage, vector in zip(batch, vectors, strict=True)
-            ]
+            pairs = zip(batch, vectors, strict=True)
+            points = [models.PointStruct(**make(passage, vector)) for passage, vector in pairs]
             with _refusals():
                 self.client.upsert(self.collection, points=points, wait=True)
             done += len(batch)
