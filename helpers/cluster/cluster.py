@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
-from helpers.cluster import diffs, waits
+from helpers.cluster import waits
 from helpers.cluster.backend import APPLY, JSON_PATCH, MERGE, STRATEGIC, Api, Backend, ExecResult, Forward
 from helpers.cluster.deadline import SYSTEM_CLOCK, Clock, Deadline
 from helpers.cluster.diffs import Change, field_changes
@@ -17,12 +17,14 @@ from helpers.cluster.faults import Asked
 from helpers.cluster.kinds import ResourceType
 from helpers.cluster.manifests import Manifests, in_order, load, name_of
 from helpers.cluster.profile import Identity, Profile
-from helpers.cluster.resource import Pod, Resource
+from helpers.cluster.resource import Resource
 from helpers.cluster.scope import Scope
 from helpers.cluster.view import MANAGER, ClusterView, read_profile
-from helpers.errors import InvalidManifest, ObjectMissing, Refused
+from helpers.errors import InvalidManifest, ObjectMissing, Refused, WaitTimeout
 
 T = TypeVar("T")
+_QUOTA_S = 5.0
+_DIFF_TRIES = 3
 
 
 @dataclass(frozen=True)
@@ -94,8 +96,25 @@ class Cluster:
     # Change
 
     def apply(self, manifests: Manifests, *, field_manager: str = MANAGER) -> list[Applied]:
-        """Server-side apply, forced, in the order that objects need each other."""
-        return [self._apply(item, field_manager) for item in in_order(load(manifests))]
+        """Server-side apply, forced, in the order that objects need each other.
+
+        A changed ResourceQuota is waited for until its controller has taken it over, a moment later:
+        admission goes by its status, so before that the old limits still hold.
+        """
+        applied = [self._apply(item, field_manager) for item in in_order(load(manifests))]
+        for item in applied:
+            if item.kind == "ResourceQuota" and item.action != "unchanged":
+                self._wait_in_force(item)
+        return applied
+
+    def _wait_in_force(self, quota: Applied) -> None:
+        def in_force(view: ClusterView) -> bool:
+            found = view.resource_quota(quota.name, quota.namespace or "default")
+            return found.path("status.hard") == found.path("spec.hard")
+
+        # A cluster whose quota controller is slow or absent is for checks to find, not for apply.
+        with suppress(WaitTimeout):
+            self.wait_until(f"quota {quota.name} in force", in_force, timeout_s=_QUOTA_S)
 
     def _apply(self, manifest: dict[str, Any], manager: str) -> Applied:
         type_, namespace, name, mapped = self._place(manifest)
@@ -120,10 +139,7 @@ class Cluster:
             return Change(manifest["kind"], name_of(manifest), where, "refused", reason=str(error))
         about = (type_.kind, name, namespace)
         try:
-            before = self._raw(type_, namespace, name)
-            after = self._patch_apply(
-                type_, namespace, name, mapped, {"fieldManager": MANAGER, "dryRun": "All"}
-            )
+            before, after = self._both(type_, namespace, name, mapped)
         except (Refused, InvalidManifest) as error:
             return Change(*about, action="refused", reason=str(error))
         except ObjectMissing as error:
@@ -135,6 +151,19 @@ class Cluster:
         fields = field_changes(before, after, mapped)
         action = "create" if before is None else ("change" if fields else "none")
         return Change(*about, action=action, fields=fields)
+
+    def _both(
+        self, type_: ResourceType, namespace: str | None, name: str, mapped: dict[str, Any]
+    ) -> tuple[dict[str, Any] | None, dict[str, Any]]:
+        """An object as it is and as it would be, of one resource version: controllers write meanwhile."""
+        query = {"fieldManager": MANAGER, "dryRun": "All"}
+        before = self._raw(type_, namespace, name)
+        for _ in range(_DIFF_TRIES):
+            after = self._patch_apply(type_, namespace, name, mapped, query)
+            if before is None or _version(before) == _version(after):
+                break
+            before = self._raw(type_, namespace, name)
+        return before, after
 
     def create(self, manifest: dict[str, Any] | str, *, namespace: str | None = None) -> Resource:
         """Create one object; unlike `apply` it fails when the object exists, and takes generateName."""
@@ -401,6 +430,3 @@ class Cluster:
 
 def _version(raw: dict[str, Any]) -> str:
     return str((raw.get("metadata") or {}).get("resourceVersion", ""))
-
-
-__all__ = ["Applied", "Change", "Cluster", "Pod", "diffs"]

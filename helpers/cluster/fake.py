@@ -86,6 +86,7 @@ class FakeBackend:
         self.fault: Callable[[str, str], Response | None] | None = None
         self.requests: list[tuple[str, str]] = []
         self._version = 1000
+        self._is_dry = False
         self._lock = threading.RLock()
 
     # The wire
@@ -185,9 +186,11 @@ class FakeBackend:
     def _dry(self, dry: bool) -> Iterator[None]:
         """Run a change, and forget it afterwards when it was a dry run."""
         kept = (deepcopy(self.objects), dict(self.applied), self._version) if dry else None
+        self._is_dry = dry
         try:
             yield
         finally:
+            self._is_dry = False
             if kept:
                 self.objects, self.applied, self._version = kept
 
@@ -322,7 +325,8 @@ class FakeBackend:
         if "spec" in item:
             same = before is not None and before.get("spec") == item["spec"]
             metadata["generation"] = kept.get("generation", 0) + (0 if same else 1)
-        if before is None or item != before:
+        # As upstream does: the answer to a dry run carries the version of the object as it is.
+        if before is None or (item != before and not self._is_dry):
             self._version += 1
             metadata["resourceVersion"] = str(self._version)
         self.objects[key] = deepcopy(item)

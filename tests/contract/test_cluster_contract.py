@@ -165,7 +165,7 @@ def test_a_list_needs_a_namespace_or_the_wish_for_all(any_cluster: Cluster, spac
 
 
 def test_an_unknown_kind_is_a_wrong_manifest(any_cluster: Cluster) -> None:
-    with pytest.raises(InvalidManifest, match="does not serve example.org/v1 Gadget"):
+    with pytest.raises(InvalidManifest, match=r"does not serve example\.org/v1 Gadget"):
         any_cluster.apply({"apiVersion": "example.org/v1", "kind": "Gadget", "metadata": {"name": "x"}})
 
 
