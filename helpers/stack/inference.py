@@ -1,0 +1,500 @@
+"""The inference layer: what a client of vLLM's OpenAI-compatible service sees, as typed results.
+
+Every call has a deadline. Whatever goes wrong is raised as the most specific `InferenceFault`, and
+each of those knows whether trying again can help: a refused connection and a pod that is still
+loading may pass, a wrong model name and an overlong prompt never will.
+"""
+
+from __future__ import annotations
+
+import json
+import random
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from helpers.errors import LabError
+from helpers.stack.metrics import Metrics
+
+if TYPE_CHECKING:
+    import httpx
+
+T = TypeVar("T")
+Message = dict[str, str]
+DEFAULT_TIMEOUT_S = 60.0
+CONNECT_TIMEOUT_S = 5.0
+EVENTS_END = "[DONE]"
+
+
+class InferenceFault(LabError):
+    """A request to the inference service that was not answered as asked."""
+
+    retryable = False
+
+    def __init__(self, message: str, *, status: int | None = None, next_command: str = "") -> None:
+        super().__init__(message, next_command=next_command)
+        self.status = status
+
+
+class ConnectionFailed(InferenceFault):
+    """Nobody accepted the connection, or it broke: a pod that is starting, ending or gone."""
+
+    retryable = True
+
+
+class RequestTimedOut(InferenceFault):
+    """No answer within the deadline: a queue, a lost connection, or a policy that drops packets."""
+
+    retryable = True
+
+
+class NotReady(InferenceFault):
+    """502, 503 or 504: somebody answered in the place of a service that cannot serve now."""
+
+    retryable = True
+
+
+class TooManyRequests(InferenceFault):
+    """429: asked to slow down."""
+
+    retryable = True
+
+
+class ServerFailed(InferenceFault):
+    """Another 5xx: the engine failed on this request."""
+
+    retryable = True
+
+
+class ModelNotFound(InferenceFault):
+    """404: the service does not serve a model of that name. Trying again changes nothing."""
+
+
+class Unauthorized(InferenceFault):
+    """401 or 403: the API key is missing or wrong."""
+
+
+class BadRequest(InferenceFault):
+    """400 or another 4xx: the request itself is wrong."""
+
+
+class ContextTooLong(BadRequest):
+    """400: prompt and answer together exceed the model's context."""
+
+
+class AnswerMalformed(InferenceFault):
+    """The answer is not what an OpenAI-compatible server sends."""
+
+
+@dataclass(frozen=True)
+class Health:
+    """The answer of `/health`."""
+
+    ok: bool
+    status: int
+    seconds: float
+
+
+@dataclass(frozen=True)
+class ServedModel:
+    """One entry of `/v1/models`."""
+
+    id: str
+    max_model_len: int | None
+    root: str
+
+
+@dataclass(frozen=True)
+class TokenCount:
+    """How many tokens the server's own tokenizer and chat template make of a prompt."""
+
+    count: int
+    max_model_len: int
+
+    def room(self, reserve: int = 0) -> int:
+        """Tokens left for the answer after a reserve."""
+        return self.max_model_len - self.count - reserve
+
+
+@dataclass(frozen=True)
+class Answer:
+    """A chat completion, whole."""
+
+    id: str
+    model: str
+    text: str
+    finish_reason: str
+    prompt_tokens: int
+    completion_tokens: int
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Stream:
+    """A chat completion as it arrived: times in seconds since the request was sent."""
+
+    model: str
+    text: str
+    finish_reason: str
+    prompt_tokens: int
+    completion_tokens: int
+    token_times_s: tuple[float, ...]
+    seconds: float
+
+    @property
+    def ttft_s(self) -> float | None:
+        """Time to first token: queueing and the prompt's computation."""
+        return self.token_times_s[0] if self.token_times_s else None
+
+    @property
+    def itl_s(self) -> tuple[float, ...]:
+        """Inter-token latencies: the gaps between one piece of the answer and the next."""
+        times = self.token_times_s
+        return tuple(after - before for before, after in pairwise(times))
+
+    @property
+    def decode_tokens_per_s(self) -> float | None:
+        """The pace after the first token; None for answers of one token."""
+        if len(self.token_times_s) < 2 or self.seconds <= self.token_times_s[0]:
+            return None
+        return (self.completion_tokens - 1) / (self.seconds - self.token_times_s[0])
+
+
+class InferenceClient:
+    """A client of one OpenAI-compatible service, such as a port-forward to `service/vllm`.
+
+    Args:
+        base_url: scheme, host and port, without `/v1`.
+        model: the name to ask for; the first one the service lists unless given.
+        api_key: sent as a bearer token.
+        timeout_s: what a call may take as a whole unless it is told otherwise.
+    """
+
+    def __init__(
+        self,
+        base_url: str,
+        *,
+        model: str | None = None,
+        api_key: str | None = None,
+        timeout_s: float = DEFAULT_TIMEOUT_S,
+    ) -> None:
+        import httpx
+
+        self.base_url, self.timeout_s, self._api_key = base_url.rstrip("/"), timeout_s, api_key
+        self._model = model
+        headers = {"Authorization": f"Bearer {api_key}"} if api_key else {}
+        # A new connection for each request: a kept one would stick to a pod that is going away.
+        limits = httpx.Limits(max_keepalive_connections=0)
+        self._http = httpx.Client(base_url=self.base_url, headers=headers, limits=limits, trust_env=False)
+
+    def close(self) -> None:
+        """Close what is open; the client is of no use afterwards."""
+        self._http.close()
+
+    def __enter__(self) -> InferenceClient:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    @property
+    def model(self) -> str:
+        """The model that is asked for."""
+        if self._model is None:
+            self._model = self.models()[0].id
+        return self._model
+
+    def health(self, *, timeout_s: float = 5.0) -> Health:
+        """What a readiness probe would see; a refused connection is raised, another status is not."""
+        began = time.monotonic()
+        response = self._request("GET", "/health", timeout_s=timeout_s)
+        return Health(response.status_code == 200, response.status_code, time.monotonic() - began)
+
+    def models(self, *, timeout_s: float = 10.0) -> list[ServedModel]:
+        """The models the service answers to."""
+        tree = self._json("GET", "/v1/models", timeout_s=timeout_s)
+        try:
+            return [
+                ServedModel(item["id"], item.get("max_model_len"), item.get("root", ""))
+                for item in tree["data"]
+            ]
+        except (KeyError, TypeError) as error:
+            raise AnswerMalformed(f"/v1/models lacks {error}") from error
+
+    def count_tokens(self, prompt: str | Sequence[Message], *, timeout_s: float = 10.0) -> TokenCount:
+        """Count a prompt's tokens with the server's tokenizer; messages include the chat template."""
+        body: dict[str, Any] = {"model": self.model}
+        body |= {"prompt": prompt} if isinstance(prompt, str) else {"messages": list(prompt)}
+        tree = self._json("POST", "/tokenize", body=body, timeout_s=timeout_s)
+        try:
+            return TokenCount(int(tree["count"]), int(tree["max_model_len"]))
+        except (KeyError, TypeError, ValueError) as error:
+            raise AnswerMalformed(f"/tokenize lacks {error}") from error
+
+    def metrics(self, *, timeout_s: float = 5.0) -> Metrics:
+        """The server's own metrics, now."""
+        response = self._request("GET", "/metrics", timeout_s=timeout_s)
+        _raise_for(response.status_code, response.text)
+        return Metrics.parse(response.text)
+
+    def chat(
+        self,
+        messages: str | Sequence[Message],
+        *,
+        model: str | None = None,
+        max_tokens: int = 64,
+        temperature: float = 0.0,
+        timeout_s: float | None = None,
+    ) -> Answer:
+        """A chat completion through the OpenAI client, which is told not to retry: that is ours to decide.
+
+        Raises:
+            InferenceFault: the most specific one.
+        """
+        began = time.monotonic()
+        limit = timeout_s or self.timeout_s
+        with _openai_errors(limit), self._openai(limit) as client:
+            completion = client.chat.completions.create(
+                model=model or self.model,
+                messages=_messages(messages),
+                max_tokens=max_tokens,
+                temperature=temperature,
+            )
+        return _answer(completion, time.monotonic() - began)
+
+    def stream(
+        self,
+        messages: str | Sequence[Message],
+        *,
+        model: str | None = None,
+        max_tokens: int = 64,
+        temperature: float = 0.0,
+        ignore_eos: bool = False,
+        timeout_s: float | None = None,
+        on_text: Callable[[str], None] | None = None,
+    ) -> Stream:
+        """A chat completion as a stream of server-sent events, each piece with the time it came.
+
+        Args:
+            ignore_eos: generate `max_tokens` tokens whatever the model wants; vLLM's own option.
+            on_text: called with each piece of text.
+
+        Raises:
+            ConnectionFailed: also when the stream breaks before its end.
+            InferenceFault: the most specific one.
+        """
+        body = {
+            "model": model or self.model,
+            "messages": _messages(messages),
+            "max_tokens": max_tokens,
+            "temperature": temperature,
+            "stream": True,
+            "stream_options": {"include_usage": True},
+            **({"ignore_eos": True} if ignore_eos else {}),
+        }
+        limit = timeout_s or self.timeout_s
+        began = time.monotonic()
+        with (
+            _http_errors(limit),
+            self._http.stream("POST", "/v1/chat/completions", json=body, timeout=_timeout(limit)) as response,
+        ):
+            if response.status_code != 200:
+                _raise_for(response.status_code, response.read().decode(errors="replace"))
+            reader = _StreamReader(began, on_text)
+            for line in response.iter_lines():
+                if time.monotonic() - began > limit:
+                    raise RequestTimedOut(f"the answer did not end within {limit:g} s")
+                reader.read(line)
+        return reader.result(time.monotonic() - began)
+
+    def _openai(self, timeout_s: float) -> Any:
+        import httpx2  # the OpenAI client's own HTTP library
+        from openai import OpenAI
+
+        timeout = httpx2.Timeout(timeout_s, connect=min(CONNECT_TIMEOUT_S, timeout_s))
+        limits = httpx2.Limits(max_keepalive_connections=0)
+        return OpenAI(
+            base_url=f"{self.base_url}/v1",
+            api_key=self._api_key or "none",
+            max_retries=0,
+            timeout=timeout,
+            http_client=httpx2.Client(timeout=timeout, limits=limits, trust_env=False),
+        )
+
+    def _json(self, method: str, path: str, *, body: Any = None, timeout_s: float) -> Any:
+        response = self._request(method, path, body=body, timeout_s=timeout_s)
+        _raise_for(response.status_code, response.text)
+        try:
+            return response.json()
+        except ValueError as error:
+            raise AnswerMalformed(f"{path} did not answer JSON: {response.text[:120]!r}") from error
+
+    def _request(self, method: str, path: str, *, body: Any = None, timeout_s: float) -> httpx.Response:
+        with _http_errors(timeout_s):
+            return self._http.request(method, path, json=body, timeout=_timeout(timeout_s))
+
+
+class _StreamReader:
+    """Collects the events of one stream."""
+
+    def __init__(self, began: float, on_text: Callable[[str], None] | None) -> None:
+        self._began, self._on_text = began, on_text
+        self._pieces: list[str] = []
+        self._times: list[float] = []
+        self._model, self._reason, self._prompt, self._completion, self._ended = "", "", 0, 0, False
+
+    def read(self, line: str) -> None:
+        if not line.startswith("data:"):
+            return
+        data = line.removeprefix("data:").strip()
+        if data == EVENTS_END:
+            self._ended = True
+            return
+        try:
+            event = json.loads(data)
+        except ValueError as error:
+            raise AnswerMalformed(f"the stream holds something that is not JSON: {data[:120]!r}") from error
+        if "error" in event:
+            _raise_for(int(event["error"].get("code") or 500), data)
+        self._model = event.get("model") or self._model
+        if usage := event.get("usage"):
+            self._prompt, self._completion = usage["prompt_tokens"], usage["completion_tokens"]
+        for choice in event.get("choices") or []:
+            self._reason = choice.get("finish_reason") or self._reason
+            if text := (choice.get("delta") or {}).get("content"):
+                self._times.append(time.monotonic() - self._began)
+                self._pieces.append(text)
+                if self._on_text:
+                    self._on_text(text)
+
+    def result(self, seconds: float) -> Stream:
+        # A server that is killed closes the connection in good order: only the missing end tells.
+        if not self._ended:
+            raise ConnectionFailed(f"the stream ended after {len(self._pieces)} pieces, before its end")
+        text, times = "".join(self._pieces), tuple(self._times)
+        return Stream(self._model, text, self._reason, self._prompt, self._completion, times, seconds)
+
+
+def with_retries(
+    call: Callable[[], T],
+    *,
+    attempts: int = 5,
+    base_s: float = 0.5,
+    most_s: float = 8.0,
+    sleep: Callable[[float], None] = time.sleep,
+    jitter: Callable[[], float] = random.random,
+    on_retry: Callable[[int, InferenceFault, float], None] | None = None,
+) -> T:
+    """Call until it works, with exponential back-off and full jitter, as long as trying again can help.
+
+    Args:
+        attempts: calls in all.
+        base_s, most_s: the pause is drawn from 0 to min(most_s, base_s x 2^n).
+        on_retry: told the attempt, its fault and the pause before the next.
+
+    Raises:
+        InferenceFault: the last one; at once when it is not retryable.
+    """
+    for attempt in range(1, attempts + 1):
+        try:
+            return call()
+        except InferenceFault as fault:
+            if not fault.retryable or attempt == attempts:
+                raise
+            pause_s = jitter() * min(most_s, base_s * 2 ** (attempt - 1))
+            if on_retry:
+                on_retry(attempt, fault, pause_s)
+            sleep(pause_s)
+    raise AssertionError("attempts must be at least 1")
+
+
+def fault_of(status: int, body: str) -> InferenceFault:
+    """The fault an unsuccessful answer stands for, worded with the server's own message."""
+    message = _server_message(body)
+    if status in (502, 503, 504):
+        return NotReady(f"{status}: nobody can serve now ({message})", status=status)
+    if status == 429:
+        return TooManyRequests(f"429: {message}", status=status)
+    if status >= 500:
+        return ServerFailed(f"{status}: {message}", status=status)
+    if status == 404:
+        return ModelNotFound(f"404: {message}", status=status)
+    if status in (401, 403):
+        return Unauthorized(f"{status}: {message}", status=status)
+    if "context length" in message or "max_model_len" in message or "max_tokens" in message:
+        return ContextTooLong(f"{status}: {message}", status=status)
+    return BadRequest(f"{status}: {message}", status=status)
+
+
+def _raise_for(status: int, body: str) -> None:
+    if status != 200:
+        raise fault_of(status, body)
+
+
+def _server_message(body: str) -> str:
+    try:
+        tree = json.loads(body)
+    except ValueError:
+        return " ".join(body.split())[:200] or "no message"
+    error = tree.get("error", tree) if isinstance(tree, dict) else tree
+    message = error.get("message", error) if isinstance(error, dict) else error
+    return str(message)[:300]
+
+
+def _messages(messages: str | Sequence[Message]) -> list[Message]:
+    return [{"role": "user", "content": messages}] if isinstance(messages, str) else list(messages)
+
+
+def _answer(completion: Any, seconds: float) -> Answer:
+    try:
+        choice, usage = completion.choices[0], completion.usage
+        return Answer(
+            completion.id,
+            completion.model,
+            choice.message.content or "",
+            choice.finish_reason or "",
+            usage.prompt_tokens,
+            usage.completion_tokens,
+            seconds,
+        )
+    except (AttributeError, IndexError, TypeError) as error:
+        raise AnswerMalformed(f"the completion is not whole: {error}") from error
+
+
+def _timeout(limit_s: float) -> httpx.Timeout:
+    import httpx
+
+    return httpx.Timeout(limit_s, connect=min(CONNECT_TIMEOUT_S, limit_s))
+
+
+@contextmanager
+def _http_errors(limit_s: float) -> Iterator[None]:
+    """Map httpx's exceptions to ours."""
+    import httpx
+
+    try:
+        yield
+    except httpx.TimeoutException as error:
+        raise RequestTimedOut(f"no answer within {limit_s:g} s") from error
+    except httpx.TransportError as error:
+        raise ConnectionFailed(f"the connection failed: {error or type(error).__name__}") from error
+
+
+@contextmanager
+def _openai_errors(limit_s: float) -> Iterator[None]:
+    """Map the OpenAI client's exceptions to ours."""
+    import openai
+
+    try:
+        yield
+    except openai.APITimeoutError as error:
+        raise RequestTimedOut(f"no answer within {limit_s:g} s") from error
+    except openai.APIConnectionError as error:
+        raise ConnectionFailed(f"the connection failed: {error.__cause__ or error}") from error
+    except openai.APIStatusError as error:
+        raise fault_of(error.status_code, error.response.text) from error
+    except openai.APIError as error:
+        raise AnswerMalformed(str(error)) from error

@@ -1,0 +1,268 @@
+"""vLLM as Kubernetes runs it: its manifests for this cluster, its budgets, and what its start looks like.
+
+Everything the labs ask about a Deployment of vLLM is arithmetic on its manifest or an observation of
+its pods, kept here so that the notebook, the checks and the tests use the same words and figures.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shlex
+import time
+from collections.abc import Callable, Mapping
+from copy import deepcopy
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from helpers.settings import REPOSITORY
+
+if TYPE_CHECKING:
+    from helpers.cluster import Cluster, ClusterView, Profile
+
+NAMESPACE = "llm-system"
+DEPLOYMENT = SERVICE = CONTAINER = "vllm"
+PORT = 8000
+CONFIG_MAP = "vllm-model-config"
+CLAIM = "vllm-model-cache"
+LABELS = "app=vllm"
+CHECKSUM = "checksum/config"
+MANIFESTS = REPOSITORY / "manifests" / "vllm"
+
+# Kubernetes' defaults for what a probe leaves out.
+# https://kubernetes.io/docs/tasks/configure-pod-container/configure-liveness-readiness-startup-probes/
+PROBE_DEFAULTS = {"initialDelaySeconds": 0, "periodSeconds": 10, "timeoutSeconds": 1, "failureThreshold": 3}
+DEFAULT_GRACE_S = 30.0
+
+Manifest = dict[str, Any]
+
+
+def overlay(profile: Profile) -> Path:
+    """The kustomize overlay for a cluster of this profile."""
+    return MANIFESTS / "overlays" / profile.overlay
+
+
+def manifests(cluster: Cluster) -> list[Manifest]:
+    """vLLM's objects for this cluster: its overlay, with the cluster's own storage class, image and model."""
+    profile = cluster.profile()
+    return [adapted(item, profile) for item in cluster.kustomize(overlay(profile))]
+
+
+def adapted(manifest: Manifest, profile: Profile) -> Manifest:
+    """One manifest with what the profile says of its cluster."""
+    item = deepcopy(manifest)
+    if item["kind"] == "PersistentVolumeClaim" and profile.storage_class:
+        item["spec"]["storageClassName"] = profile.storage_class
+    if profile.overlay == "embedded":
+        return item  # the overlay names the embedded cluster's own image and model
+    if item["kind"] == "ConfigMap":
+        item["data"] |= {"MODEL_ID": profile.model, "SERVED_MODEL_NAME": profile.served_model_name}
+    if item["kind"] == "Deployment":
+        container_of(item)["image"] = profile.images.get("vllm") or container_of(item)["image"]
+    return item
+
+
+def only(items: list[Manifest], kind: str) -> Manifest:
+    """The one manifest of a kind."""
+    (found,) = [item for item in items if item["kind"] == kind]
+    return found
+
+
+def container_of(manifest: Mapping[str, Any], name: str = CONTAINER) -> dict[str, Any]:
+    """A container of a Deployment's pod template; KeyError when there is none of that name."""
+    for container in manifest["spec"]["template"]["spec"]["containers"]:
+        if container["name"] == name:
+            return dict_of(container)
+    raise KeyError(name)
+
+
+def dict_of(value: Any) -> dict[str, Any]:
+    """The value as the dictionary it is; TypeError otherwise."""
+    if not isinstance(value, dict):
+        raise TypeError(f"{value!r} is no mapping")
+    return value
+
+
+def merged(base: Any, fragment: Any) -> Any:
+    """A manifest with a fragment laid over it, as a strategic merge patch is.
+
+    Mappings are merged, a None removes its key, lists of named things are merged by name, and any
+    other list replaces the one before.
+    """
+    if isinstance(base, dict) and isinstance(fragment, Mapping):
+        result = dict(base)
+        for key, value in fragment.items():
+            if value is None:
+                result.pop(key, None)
+            else:
+                result[key] = merged(base.get(key), value)
+        return result
+    if isinstance(base, list) and isinstance(fragment, list) and _are_named(base) and _are_named(fragment):
+        laid = {item["name"]: item for item in fragment}
+        kept = [merged(item, laid.pop(item["name"])) if item["name"] in laid else item for item in base]
+        return [*kept, *laid.values()]
+    return deepcopy(fragment)
+
+
+def _are_named(items: list[Any]) -> bool:
+    return all(isinstance(item, dict) and "name" in item for item in items)
+
+
+def config_checksum(data: Mapping[str, str]) -> str:
+    """The checksum annotation's value: sha256 of the data as compact JSON with sorted keys.
+
+    It is what `kubectl get configmap … -o jsonpath='{.data}' | sha256sum` prints.
+    """
+    text = json.dumps(dict(data), sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+@dataclass(frozen=True)
+class ProbeBudget:
+    """What a probe's figures allow, in seconds: how long it may fail before the kubelet acts."""
+
+    period_s: float
+    threshold: int
+    timeout_s: float
+    delay_s: float
+
+    @classmethod
+    def of(cls, probe: Mapping[str, Any] | None) -> ProbeBudget | None:
+        """The budget of a probe as a manifest has it; None when there is no probe."""
+        if not probe:
+            return None
+        figures = {
+            **PROBE_DEFAULTS,
+            **{key: probe[key] for key in PROBE_DEFAULTS if probe.get(key) is not None},
+        }
+        return cls(
+            float(figures["periodSeconds"]),
+            int(figures["failureThreshold"]),
+            float(figures["timeoutSeconds"]),
+            float(figures["initialDelaySeconds"]),
+        )
+
+    @property
+    def seconds(self) -> float:
+        """From the container's start (or the last success) to the verdict."""
+        return self.delay_s + self.period_s * self.threshold
+
+
+def load_budget_s(container: Mapping[str, Any]) -> float:
+    """How long a container may take to answer before the kubelet kills it; infinite without a liveness probe."""
+    startup = ProbeBudget.of(container.get("startupProbe"))
+    if startup:
+        return startup.seconds
+    liveness = ProbeBudget.of(container.get("livenessProbe"))
+    return liveness.seconds if liveness else float("inf")
+
+
+@dataclass(frozen=True)
+class DrainBudget:
+    """How long the parts of an orderly end may take, in seconds."""
+
+    pre_stop_s: float
+    shutdown_s: float
+    grace_s: float
+
+    @property
+    def spare_s(self) -> float:
+        """What is left of the grace period when everything took its time; negative means SIGKILL."""
+        return self.grace_s - self.pre_stop_s - self.shutdown_s
+
+    @classmethod
+    def of(cls, pod_spec: Mapping[str, Any]) -> DrainBudget:
+        """Read a pod's preStop, vLLM's --shutdown-timeout and the grace period."""
+        container = next(item for item in pod_spec["containers"] if item["name"] == CONTAINER)
+        hook = ((container.get("lifecycle") or {}).get("preStop")) or {}
+        return cls(
+            _pre_stop_s(hook),
+            float(option(container, "--shutdown-timeout") or 0),
+            float(pod_spec.get("terminationGracePeriodSeconds", DEFAULT_GRACE_S)),
+        )
+
+
+def _pre_stop_s(hook: Mapping[str, Any]) -> float:
+    if "sleep" in hook:
+        return float(hook["sleep"].get("seconds", 0))
+    words = [word for part in (hook.get("exec") or {}).get("command", []) for word in shlex.split(part)]
+    for before, word in pairwise(words):
+        if before.endswith("sleep") and word.replace(".", "", 1).isdigit():
+            return float(word)
+    return 0.0
+
+
+def option(container: Mapping[str, Any], name: str) -> str | None:
+    """The value of a command-line option, written `--name=value` or `--name value`."""
+    words = [*(container.get("command") or []), *(container.get("args") or [])]
+    words = [part for word in words for part in (word.split() if "\n" in word else [word])]
+    for number, word in enumerate(words):
+        if word == name and number + 1 < len(words):
+            return str(words[number + 1])
+        if word.startswith(f"{name}="):
+            return str(word.partition("=")[2])
+    return None
+
+
+@dataclass(frozen=True)
+class Moment:
+    """What Kubernetes said of a vLLM pod at one time: the phase people look at, and the endpoint that counts."""
+
+    at_s: float
+    pod: str
+    phase: str
+    state: str
+    is_ready: bool
+    in_endpoints: bool
+    restarts: int
+
+
+def observe(view: ClusterView, at_s: float) -> list[Moment]:
+    """Every vLLM pod now, with whether the Service sends traffic to it."""
+    ready = {item.address for item in view.endpoints(SERVICE, NAMESPACE) if item.ready}
+    return [_moment(pod, at_s, ready) for pod in view.pods(NAMESPACE, labels=LABELS)]
+
+
+def _moment(pod: Any, at_s: float, ready_addresses: set[str]) -> Moment:
+    statuses = pod.path("status.containerStatuses", []) or []
+    status: dict[str, Any] = next((item for item in statuses if item.get("name") == CONTAINER), {})
+    state: dict[str, Any] = status.get("state") or {}
+    kind = next(iter(state), "waiting")
+    reason = (state.get(kind) or {}).get("reason") or kind
+    if pod.is_terminating:
+        reason = "Terminating"
+    return Moment(
+        at_s,
+        pod.name,
+        pod.phase,
+        reason,
+        pod.is_ready,
+        pod.ip in ready_addresses,
+        int(status.get("restartCount", 0)),
+    )
+
+
+def watch(
+    cluster: Cluster,
+    *,
+    timeout_s: float,
+    until: Callable[[list[Moment]], bool],
+    period_s: float = 0.5,
+    on_moment: Callable[[list[Moment]], bool | None] | None = None,
+) -> list[Moment]:
+    """Observe vLLM's pods until a condition holds, the time is up, or `on_moment` returns False."""
+    view, began, seen = cluster.view(), time.monotonic(), list[Moment]()
+    while True:
+        now = observe(view, time.monotonic() - began)
+        seen += now
+        go_on = on_moment(now) if on_moment else True
+        if until(now) or go_on is False or time.monotonic() - began > timeout_s:
+            return seen
+        time.sleep(period_s)
+
+
+def is_serving(moments: list[Moment]) -> bool:
+    """Exactly one pod, ready and among the Service's endpoints."""
+    return len(moments) == 1 and moments[0].is_ready and moments[0].in_endpoints
