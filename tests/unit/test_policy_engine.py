@@ -94,9 +94,10 @@ def test_a_policy_that_cannot_be_compiled_leaves_the_former_rules(kernel: Kernel
     assert len(kernel.scripts) == 1
 
 
-def cached(uid: str, address: str) -> dict[str, Any]:
+def cached(uid: str, address: str, interface: str = "eth0") -> dict[str, Any]:
     return {
         "kind": "cniCacheV1",
+        "ifName": interface,
         "cniArgs": [["IgnoreUnknown", "1"], ["K8S_POD_NAMESPACE", "x"], ["K8S_POD_UID", uid]],
         "result": {"cniVersion": "1.0.0", "ips": [{"address": address, "gateway": "10.244.0.1"}]},
     }
@@ -106,6 +107,7 @@ def test_an_attachment_is_read_from_libcnis_cache() -> None:
     assert attachment_of(cached("u", "10.244.0.7/24")) == ("u", "10.244.0.7")
     assert attachment_of(cached("u", "fd00::7/64")) is None
     assert attachment_of({"result": {}}) is None
+    assert attachment_of(cached("u", "127.0.0.1/8", "lo")) is None
 
 
 def test_attachments_follow_the_folder(tmp_path: Path) -> None:

@@ -64,7 +64,9 @@ def _modified(entry: os.DirEntry[str]) -> int:
 
 
 def attachment_of(cached: dict[str, Any]) -> tuple[str, str] | None:
-    """Pod UID and IPv4 address in one entry of libcni's cache."""
+    """Pod UID and IPv4 address in one entry of libcni's cache; None for the pod's loopback, cached too."""
+    if cached.get("ifName") == "lo":
+        return None
     arguments = {pair[0]: pair[1] for pair in cached.get("cniArgs") or [] if len(pair) == 2}
     uid = arguments.get("K8S_POD_UID")
     for entry in (cached.get("result") or {}).get("ips") or []:
