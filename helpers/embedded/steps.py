@@ -176,9 +176,10 @@ def run(
     if process.returncode != 0:
         where = f" (all of it: {log})" if log else ""
         last = "".join(deque(output, TAIL_LINES)).rstrip()
-        raise StepFailed(
+        kind = _fault("".join(output))
+        raise kind(
             f"`{' '.join(words[:3])}` ended with {process.returncode}{where}\n{last}",
-            next_command=next_command,
+            next_command=_NEXT.get(kind, next_command),
         )
     return "".join(output)
 

@@ -1,0 +1,73 @@
+"""What a node is made of: keys, GPU shapes, names, pins."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from helpers.embedded import binaries, gpu, launch, layers, seed
+from helpers.settings import REPOSITORY
+
+
+def test_every_source_pins_its_modules_by_hash() -> None:
+    for source in binaries.SOURCE_LIST:
+        assert (binaries.SOURCES / source.name / "go.sum").stat().st_size > 0
+
+
+def test_a_sources_key_follows_its_flags() -> None:
+    one = binaries.SOURCE_LIST[1]
+    other = binaries.Source(one.name, one.title, one.packages, flags=("-race",), output=one.output)
+    assert one.key() != other.key()
+
+
+def test_the_daemons_packages_come_from_the_lock_with_their_hashes() -> None:
+    pins = list(layers._pins(REPOSITORY / "requirements.lock"))
+    assert {pin.split("==")[0] for pin in pins} == set(layers.DAEMON_PACKAGES)
+    assert all("--hash=sha256:" in pin for pin in pins)
+
+
+@pytest.mark.parametrize(
+    ("shape", "expected"),
+    [
+        (gpu.Shape.FULL, {"nvidia.com/gpu": "1"}),
+        (gpu.Shape.MIG, {"nvidia.com/mig-1g.10gb": "7"}),
+        (gpu.Shape.TIME_SLICING, {"nvidia.com/gpu": "4"}),
+    ],
+)
+def test_each_shape_advertises_its_resource(
+    tmp_path: Path, shape: gpu.Shape, expected: dict[str, str]
+) -> None:
+    gpu.write_shape(tmp_path, shape)
+    assert gpu.expected(tmp_path) == expected
+
+
+def test_an_unhealthy_gpu_is_not_allocatable(tmp_path: Path) -> None:
+    gpu.write_shape(tmp_path, gpu.Shape.TIME_SLICING, replicas=6)
+    gpu.write_unhealthy(tmp_path, ["all"])
+    assert gpu.expected(tmp_path) == {"nvidia.com/gpu": "0"}
+    assert gpu.read_unhealthy(tmp_path) == ["all"]
+
+
+def test_an_unknown_shape_names_the_known_ones() -> None:
+    with pytest.raises(gpu.NoSuchShape, match="full, mig, time-slicing"):
+        gpu.shape_named("half")
+
+
+@pytest.mark.parametrize("name", ["", "Lab", "../lab", "a" * 40, "-a", "a_b"])
+def test_a_name_that_cannot_be_a_folder_or_an_interface_is_refused(name: str) -> None:
+    with pytest.raises(launch.BadName):
+        launch.existing(name)
+
+
+def test_a_seeds_copy_shares_images_but_not_databases(tmp_path: Path) -> None:
+    source = tmp_path / "seed" / "store"
+    source.mkdir(parents=True)
+    (source / "meta.db").write_text("database")
+    (source / "blob").write_text("image")
+    (source / "link").symlink_to("blob")
+    seed.copy_seed(tmp_path / "seed", tmp_path / "copy")
+    copied = tmp_path / "copy" / "store"
+    assert (copied / "blob").stat().st_ino == (source / "blob").stat().st_ino
+    assert (copied / "meta.db").stat().st_ino != (source / "meta.db").stat().st_ino
+    assert (copied / "link").is_symlink()
