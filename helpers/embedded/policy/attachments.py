@@ -29,8 +29,9 @@ class Attachments:
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
-        self._read: dict[str, tuple[str, str]] = {}
+        self._read: dict[str, tuple[str, str] | None] = {}
         self._stamp = -1
+        self._is_half_written = False
 
     def poll(self) -> dict[str, str] | None:
         """The map, if the folder may have changed since the last call; otherwise None."""
@@ -38,22 +39,28 @@ class Attachments:
             stamp = self._folder.stat().st_mtime_ns
         except FileNotFoundError:
             return None
-        if stamp == self._stamp and time.time() - stamp / 1e9 > _SETTLE_S:
+        is_settled = stamp == self._stamp and time.time() - stamp / 1e9 > _SETTLE_S
+        if is_settled and not self._is_half_written:
             return None
         self._stamp = stamp
         with os.scandir(self._folder) as entries:
-            found = sorted((entry for entry in entries if entry.is_file()), key=_modified)
-        self._read = {entry.name: pair for entry in found if (pair := self._pair(Path(entry.path)))}
-        return dict(self._read.values())
+            paths = [Path(entry.path) for entry in sorted(entries, key=_modified)]
+        known, self._read, self._is_half_written = self._read, {}, False
+        for path in paths:
+            self._take(path, known)
+        return dict(pair for pair in self._read.values() if pair)
 
-    def _pair(self, path: Path) -> tuple[str, str] | None:
-        """UID and address of one cached result; None while it is being written or when it has none."""
-        if path.name in self._read:
-            return self._read[path.name]
+    def _take(self, path: Path, known: dict[str, tuple[str, str] | None]) -> None:
+        """Remember one cached result: an entry is written once, so one that was read stays as it is."""
+        if path.name in known:
+            self._read[path.name] = known[path.name]
+            return
         try:
-            return attachment_of(json.loads(path.read_text()))
-        except (OSError, ValueError):
-            return None
+            self._read[path.name] = attachment_of(json.loads(path.read_text()))
+        except FileNotFoundError:
+            return
+        except ValueError:
+            self._is_half_written = True
 
 
 def _modified(entry: os.DirEntry[str]) -> int:
