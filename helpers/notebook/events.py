@@ -10,7 +10,7 @@ from helpers.notebook.html import card, course, esc, inline, table, word
 from helpers.notebook.session import LabSession, needs_cluster
 
 if TYPE_CHECKING:
-    from helpers.cluster.resource import Event, Pod
+    from helpers.cluster.resource import Event, Pod, Resource
 
 
 @needs_cluster
@@ -52,25 +52,63 @@ def _tone(event: Event) -> str:
 
 @needs_cluster
 def pod_table(
-    lab: LabSession, namespaces: tuple[str, ...], *_triggers: object, labels: str | None = None
+    lab: LabSession,
+    namespaces: tuple[str, ...],
+    *_triggers: object,
+    labels: str | None = None,
+    names: tuple[str, ...] = (),
 ) -> mo.Html:
-    """Pods with their phase and, while they wait, what the scheduler says."""
+    """Pods with their phase and, while they wait, what the scheduler says; only the named ones if names are given."""
     assert lab.cluster is not None
     view = lab.cluster.view()
-    pods = [(name, pod) for name in namespaces for pod in view.pods(name, labels=labels)]
+    pods = [
+        (name, pod)
+        for name in namespaces
+        for pod in view.pods(name, labels=labels)
+        if not names or pod.name in names
+    ]
     if not pods:
         return course("<small>No pod yet.</small>")
     return card(table(("pod", "phase", "node", "the scheduler says"), [_pod(*pair) for pair in pods]))
 
 
-def _pod(namespace: str, pod: Pod) -> tuple[str, str, str, str]:
+@needs_cluster
+def job_table(lab: LabSession, namespace: str, *_triggers: object) -> mo.Html:
+    """Jobs with how many of their pods run, wait and have finished, and why the waiting ones wait."""
+    assert lab.cluster is not None
+    view = lab.cluster.view()
+    jobs = view.list("Job", namespace)
+    if not jobs:
+        return course("<small>No Job yet.</small>")
+    pods = view.pods(namespace)
+    return card(
+        table(
+            ("job", "finished", "running", "waiting", "the scheduler says"), [_job(job, pods) for job in jobs]
+        )
+    )
+
+
+def _job(job: Resource, pods: list[Pod]) -> tuple[str, str, str, str, str]:
+    own = [pod for pod in pods if pod.labels.get("batch.kubernetes.io/job-name") == job.name]
+    waiting = [pod for pod in own if pod.phase == "Pending" and not pod.node]
+    running = sum(pod.phase == "Running" for pod in own)
+    done, wanted = job.path("status.succeeded", 0), job.path("spec.completions", 1)
+    state = word("fits" if done >= wanted else "open", f"{done} of {wanted}")
+    says = next((words for words in map(_says, waiting) if words), "")
+    return f"<code>{esc(job.name)}</code>", state, str(running), str(len(waiting)), inline(says)
+
+
+def _says(pod: Pod) -> str:
     scheduled = pod.conditions("PodScheduled")
-    says = scheduled.message if scheduled and not scheduled.is_true else ""
+    return scheduled.message if scheduled and not scheduled.is_true else ""
+
+
+def _pod(namespace: str, pod: Pod) -> tuple[str, str, str, str]:
     tone = {"Running": "PASS", "Succeeded": "PASS", "Pending": "open", "Failed": "refused"}
     phase = "Terminating" if pod.is_terminating else pod.phase
     return (
         f"<code>{esc(namespace)}/{esc(pod.name)}</code>",
         word(tone.get(phase, "none"), phase),
         esc(pod.node or "none yet"),
-        inline(says),
+        inline(_says(pod)),
     )

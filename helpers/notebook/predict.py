@@ -21,9 +21,8 @@ def predict(question: str, options: Mapping[str, str]) -> Any:
         question: asked in markdown.
         options: key to the text of each answer.
     """
-    radio = mo.ui.radio(options={text: key for key, text in options.items()})
-    return radio.form(
-        label=f"**Predict.** {question}",
+    choices = {text: key for key, text in options.items()}
+    return mo.ui.radio(options=choices, label=f"**Predict.** {question}").form(
         submit_button_label="Commit my prediction",
         validate=lambda value: "Choose one answer first." if value is None else None,
     )

@@ -1,0 +1,73 @@
+"""Panels of buttons that do one thing to the cluster, and say what became of it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import marimo as mo
+
+from helpers.notebook.html import course, esc, inline, word
+from helpers.notebook.session import LabSession, needs_cluster, waiting_card
+from helpers.stack import gpu
+
+_FOREIGN = (
+    "The shape of this cluster's cards is its administrator's business (in the GPU operator: the device plugin's "
+    "configuration, or `nvidia.com/mig.config` on the node). Ask for the right shape all the same: a request that "
+    "waits for a shape that nobody offers counts here. What you cannot see is the moment in which it is served."
+)
+
+
+def shape_panel(lab: LabSession, buttons: Mapping[str, Any]) -> Any:
+    """The administrator's switch: one button for each shape; on another cluster, who can change it."""
+    if lab.cluster is None or lab.profile is None:
+        return waiting_card()
+    if lab.profile.name != "embedded":
+        return course(f'<div class="card">{inline(_FOREIGN)}</div>')
+    chosen = next((shape for shape, button in buttons.items() if button.value), None)
+    row = mo.hstack(list(buttons.values()), justify="start")
+    return mo.vstack([row, _changed_shape(lab, chosen)]) if chosen else row
+
+
+@needs_cluster
+def _changed_shape(lab: LabSession, shape: str) -> mo.Html:
+    with mo.status.spinner(
+        title=f"course gpu --shape {shape}", subtitle="waiting for the node to advertise it"
+    ):
+        gpu.change_shape(shape)
+    return course(f"{word('PASS', 'done')} <code>course gpu --shape {esc(shape)}</code>", live=True)
+
+
+def guard_panel(lab: LabSession, up: Any, down: Any) -> Any:
+    """Raise the taint that guards GPU nodes, or take it down; the commands that do the same."""
+    if lab.cluster is None:
+        return waiting_card()
+    said = _guard(lab, on=up.value, asked=up.value or down.value)
+    return mo.vstack([mo.hstack([up, down], justify="start"), said])
+
+
+@needs_cluster
+def _guard(lab: LabSession, *, on: bool, asked: bool) -> mo.Html:
+    assert lab.cluster is not None
+    if asked:
+        gpu.set_guard(lab.cluster, on=on)
+    nodes = gpu.guarded(lab.cluster.view().nodes())
+    state = word("open", "guard up") if nodes else word("none", "no guard")
+    command = "kubectl taint nodes --all nvidia.com/gpu=present:NoSchedule" + ("-" if nodes else "")
+    return course(f"{state} <small>In a terminal: <code>{esc(command)}</code></small>", live=True)
+
+
+def delete_panel(lab: LabSession, kind: str, name: str, namespace: str, button: Any) -> Any:
+    """A button that deletes one object."""
+
+    def delete() -> str:
+        assert lab.cluster is not None
+        was_there = lab.cluster.delete(kind, name, namespace, wait_s=30, grace_s=1)
+        return f"{name} is gone" if was_there else f"there is no {name}"
+
+    return mo.vstack([button, _done(lab, delete)]) if button.value else button
+
+
+@needs_cluster
+def _done(lab: LabSession, action: Callable[[], str]) -> mo.Html:
+    return course(f"{word('PASS', 'done')} {esc(action())}", live=True)

@@ -1,0 +1,113 @@
+"""The card as a picture: in which shape it is offered, who holds it, and what an idle hour costs."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+import altair as alt
+import marimo as mo
+import pandas as pd
+
+from helpers.notebook.html import card, course, esc, inline, word
+from helpers.notebook.session import LabSession, needs_cluster
+from helpers.stack import gpu
+
+_SLOTS = 8
+_WEEK_H = 168
+
+
+@needs_cluster
+def gpu_picture(lab: LabSession, namespaces: Sequence[str], *_triggers: object) -> mo.Html:
+    """Every GPU resource that nodes offer, with who holds it and who waits for it."""
+    assert lab.cluster is not None and lab.identity is not None
+    view = lab.cluster.view()
+    pods = [pod for name in namespaces for pod in view.pods(name)]
+    held = gpu.holders(pods)
+    waiting = [
+        pod for pod in pods if pod.phase == "Pending" and not pod.node and gpu.requested(pod.path("spec", {}))
+    ]
+    simulated = lab.identity.gpu == "simulated"
+    offers = gpu.offers(view.nodes())
+    body = "".join(_offer(offer, held, simulated=simulated) for offer in offers)
+    queue = f"<div>{word('open', 'waiting')} {_names(waiting)}</div>" if waiting else ""
+    return card((body or f"{word('none', 'no GPU')} No node offers a GPU now.") + queue)
+
+
+def _names(pods: Sequence[Any]) -> str:
+    shown = ", ".join(f"<code>{esc(pod.name)}</code>" for pod in pods[:4])
+    return shown + (f" and {len(pods) - 4} more" if len(pods) > 4 else "")
+
+
+def _offer(offer: gpu.Offer, held: Sequence[gpu.Holder], *, simulated: bool) -> str:
+    shape = gpu.SHAPES[offer.shape]
+    users = [item for item in held if item.resource == offer.resource and item.node == offer.node]
+    names = [user.pod for user in users for _ in range(user.count)]
+    slots = "".join(
+        f'<span class="slot busy" title="{esc(names[index])}">{esc(_short(names[index]))}</span>'
+        if index < len(names)
+        else '<span class="slot">free</span>'
+        for index in range(min(offer.count, _SLOTS))
+    )
+    said = " <small>(simulated)</small>" if simulated else ""
+    return (
+        f'<div style="--tone: var(--c-substrate)"><div class="row"><b>{esc(shape.title)}</b>{said}'
+        f"<span>node <code>{esc(offer.node)}</code> offers <code>{esc(offer.resource)}: {offer.count}</code></span></div>"
+        f'<div class="slots" style="margin:.4rem 0">{slots}</div>'
+        f"<small>Isolation: {inline(shape.isolation)}. Price: {inline(shape.price)}.</small></div>"
+    )
+
+
+def _short(name: str) -> str:
+    return name if len(name) <= 16 else f"{name[:14]}…"
+
+
+@needs_cluster
+def waiting_meter(
+    lab: LabSession, namespace: str, pod: str, price_per_hour: float, *_triggers: object
+) -> mo.Html:
+    """How long a pod has waited for its GPU, by the cluster's own times, and what that cost."""
+    assert lab.cluster is not None
+    found = lab.cluster.view().find("Pod", pod, namespace)
+    if found is None:
+        return course(f"<small><code>{esc(pod)}</code> is not there yet.</small>")
+    seconds = gpu.waited_s(found, datetime.now(UTC)) or 0.0
+    state = word("fits", "placed") if gpu.placed_at(found) else word("open", "waiting")
+    cost = gpu.price_text(gpu.idle_cost(seconds / 3600, price_per_hour))
+    return course(
+        f'<div class="card row">{state}<span><code>{esc(pod)}</code> waited <b>{seconds:.0f} s</b> for a card '
+        f"that did nothing: <b>{cost}</b> at {gpu.price_text(price_per_hour)} an hour.</span></div>",
+        live=True,
+    )
+
+
+def idle_cost_chart(price_per_hour: float, cards: int) -> Any:
+    """What held, unused cards cost as the week goes by."""
+    moments = pd.DataFrame(
+        [
+            {"hours": hours, "cost": cost, "label": f"{what}: {gpu.price_text(cost)}"}
+            for hours, what in ((14, "one night"), (62, "one weekend"), (_WEEK_H, "one week"))
+            for cost in (gpu.idle_cost(hours, price_per_hour, cards=cards),)
+        ]
+    )
+    line = pd.DataFrame(
+        [
+            {"hours": hours, "cost": gpu.idle_cost(hours, price_per_hour, cards=cards)}
+            for hours in range(0, _WEEK_H + 1, 4)
+        ]
+    )
+    x = alt.X("hours:Q", title="hours held and idle", axis=alt.Axis(values=list(range(0, _WEEK_H + 1, 24))))
+    y = alt.Y("cost:Q", title="cost in $", axis=alt.Axis(format="~s"))
+    base = (
+        alt.Chart(line).mark_area(line={"color": "#d97706"}, color="#d97706", opacity=0.18).encode(x=x, y=y)
+    )
+    points = (
+        alt.Chart(moments)
+        .mark_point(size=70, filled=True, color="#d97706")
+        .encode(x=x, y=y, tooltip=["label:N"])
+    )
+    words = points.mark_text(align="right", dx=-10, dy=-8, fontSize=12, color="#8a94a3").encode(
+        text="label:N"
+    )
+    return (base + points + words).properties(height=220, width=620)
