@@ -46,7 +46,7 @@ def pytest_unconfigure(config: pytest.Config) -> None:
     """Leave nothing behind: the cluster, its state, the home."""
     if hasattr(config, "workerinput") or KEEP:
         return
-    if settings.kubeconfig_path(settings.cluster_name()).exists():
+    if settings.cluster_dir(settings.cluster_name()).exists():
         _course("down", "--delete", "--name", settings.cluster_name())
     shutil.rmtree(settings.home_dir(), ignore_errors=True)
 

@@ -68,7 +68,8 @@ def up(name: str, steps: Steps, *, source: Source = Source.AUTO) -> Sandbox:
         if pid is None or not _initialised(sandbox):
             pid = _start(sandbox, parts, steps)
         if not _initialised(sandbox):
-            _initialise(sandbox, pid, steps)
+            with _stopped_on_failure(sandbox):
+                _initialise(sandbox, pid, steps)
         _write_kubeconfig(sandbox, pid, name)
         _wait(sandbox, pid, steps)
         load_images(Store.of(sandbox, pid, parts.binaries), at_up(), steps)
@@ -180,6 +181,16 @@ def _start(sandbox: Sandbox, parts: Parts, steps: Steps) -> int:
             copy_seed(parts.seed, sandbox.data("var/lib/containerd"))
             gpu.write_shape(sandbox.data("etc/course"), gpu.Shape.FULL)
         return sandbox.start(parts.layers())
+
+
+@contextmanager
+def _stopped_on_failure(sandbox: Sandbox) -> Iterator[None]:
+    """Half a cluster is of no use to anybody; its logs stay until the next `up`."""
+    try:
+        yield
+    except BaseException:
+        sandbox.stop()
+        raise
 
 
 def _initialise(sandbox: Sandbox, pid: int, steps: Steps) -> None:

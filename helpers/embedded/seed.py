@@ -15,7 +15,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from helpers.embedded import cache
+from helpers.embedded import cache, oci
 from helpers.embedded.binaries import SOURCE_LIST, Binaries
 from helpers.embedded.images import system
 from helpers.embedded.steps import Step, StepFailed, Steps, run
@@ -35,7 +35,7 @@ disabled_plugins = ["io.containerd.grpc.v1.cri", "io.containerd.cri.v1.images", 
 
 def ensure_seed(binaries: Binaries, root: Path, workloads: Sequence[Path], steps: Steps) -> Path:
     """The seed store's folder, made now where the cache lacks it; `workloads` are image archives for it."""
-    sources = [Path(module.__file__ or "") for module in (system, system.oci)]
+    sources = [Path(module.__file__ or "") for module in (system, oci)]
     made_of = [str(root), *map(str, workloads), *[source.key() for source in SOURCE_LIST]]
     key = cache.key_of([*sources, *made_of])
     found = cache.lookup("seeds", key)

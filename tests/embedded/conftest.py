@@ -103,8 +103,10 @@ def host_tables() -> str:
 def node() -> Iterator[Node]:
     """A cluster for tests that leave it running and healthy."""
     name = f"embedded-{os.getpid()}"
-    yield bring_up(name)
-    launch.down(name, quiet(), delete=True)
+    try:
+        yield bring_up(name)
+    finally:
+        launch.down(name, quiet(), delete=True)
 
 
 @pytest.fixture
