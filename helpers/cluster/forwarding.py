@@ -31,6 +31,7 @@ CONNECT_S = 10.0
 LINGER_S = 5.0
 _TICK_S = 0.5
 _CHUNK = 1 << 16
+_HEAD = 16
 _HTTP = (b"GET ", b"POST ", b"PUT ", b"HEAD ", b"DELETE ", b"PATCH ", b"OPTIONS ")
 
 
@@ -92,24 +93,19 @@ class Listener:
 
     def _serve(self, client: socket.socket) -> None:
         with client:
+            client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            pipe = _Pipe(client, self._closing)
             try:
-                with suppress(OSError):
-                    client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-                remote = self._open()
+                pipe.run(self._open())
             except LabError as error:
                 self.error = error
-                _refuse(client, str(error))
-                return
-            try:
-                _Pipe(client, remote, self._closing).run()
-            except LabError as error:
-                self.error = error
-                _refuse(client, str(error))
             except (websocket.WebSocketException, OSError) as error:
                 self.error = ProbeInconclusive(f"the forwarded connection broke: {error}")
                 self.error.__cause__ = error
-            finally:
-                remote.shutdown()
+            else:
+                return
+            if not pipe.answered:
+                _refuse(client, str(self.error), pipe.asked)
 
     def _open(self) -> websocket.WebSocket:
         namespace, pod, port = self._target()
@@ -133,36 +129,48 @@ def listen(connection: Connection, target: Target) -> Iterator[Listener]:
 class _Pipe:
     """Bytes between a local client and one port of a pod."""
 
-    def __init__(self, client: socket.socket, remote: websocket.WebSocket, closing: threading.Event) -> None:
-        assert remote.sock is not None
-        self.client, self.remote, self.inner, self.closing = client, remote, remote.sock, closing
+    def __init__(self, client: socket.socket, closing: threading.Event) -> None:
+        self.client, self.closing = client, closing
+        # The start of what the client sent, and whether anything came back.
+        self.asked, self.answered = b"", False
         # Each channel starts with a frame that repeats the port number.
         self.greeted: set[int] = set()
         self.client_done = False
-        self.idle_s = 0.0
 
-    def run(self) -> None:
-        """Carry bytes until either side ends, or the listener closes."""
+    def run(self, remote: websocket.WebSocket) -> None:
+        """Carry bytes until either side ends, or the listener closes; closes the remote side."""
+        try:
+            self._carry(remote)
+        finally:
+            remote.shutdown()
+        if self.asked and not self.answered and not self.closing.is_set() and not self.client_done:
+            raise ProbeInconclusive("the pod closed the connection without an answer")
+
+    def _carry(self, remote: websocket.WebSocket) -> None:
+        inner = remote.sock
+        assert inner is not None
+        idle_s = 0.0
         while not self.closing.is_set():
-            watched = [self.inner] if self.client_done else [self.inner, self.client]
-            ready = [self.inner] if has_more(self.remote) else select.select(watched, [], [], _TICK_S)[0]
-            self.idle_s = 0.0 if ready else self.idle_s + _TICK_S
-            if self.client_done and self.idle_s >= LINGER_S:
+            watched = [inner] if self.client_done else [inner, self.client]
+            ready = [inner] if has_more(remote) else select.select(watched, [], [], _TICK_S)[0]
+            idle_s = 0.0 if ready else idle_s + _TICK_S
+            if self.client_done and idle_s >= LINGER_S:
                 return
             if self.client in ready:
-                self._send()
-            if self.inner in ready and not self._receive():
+                self._send(remote)
+            if inner in ready and not self._receive(remote):
                 return
 
-    def _send(self) -> None:
+    def _send(self, remote: websocket.WebSocket) -> None:
         data = self.client.recv(_CHUNK)
         if data:
-            self.remote.send_binary(bytes([DATA]) + data)
+            self.asked = self.asked or data[:_HEAD]
+            remote.send_binary(bytes([DATA]) + data)
         else:
             self.client_done = True
 
-    def _receive(self) -> bool:
-        opcode, frame = self.remote.recv_data(control_frame=True)
+    def _receive(self, remote: websocket.WebSocket) -> bool:
+        opcode, frame = remote.recv_data(control_frame=True)
         if opcode == websocket.ABNF.OPCODE_CLOSE:
             return False
         if opcode != websocket.ABNF.OPCODE_BINARY or not frame:
@@ -175,15 +183,16 @@ class _Pipe:
                 f"the pod does not take the connection: {data.decode('utf-8', 'replace').strip()}"
             )
         elif data:
+            self.answered = True
             self.client.sendall(data)
         return True
 
 
-def _refuse(client: socket.socket, reason: str) -> None:
+def _refuse(client: socket.socket, reason: str, asked: bytes) -> None:
     """Tell a client that speaks HTTP why there is no way through; others just see the end."""
     with suppress(OSError):
         client.settimeout(1.0)
-        if client.recv(_CHUNK).startswith(_HTTP):
+        if (asked or client.recv(_CHUNK)).startswith(_HTTP):
             body = f"port-forward: {reason}\n".encode()
             head = f"HTTP/1.1 502 Bad Gateway\r\nContent-Type: text/plain; charset=utf-8\r\nContent-Length: {len(body)}\r\n"
             client.sendall(f"{head}Connection: close\r\n\r\n".encode() + body)

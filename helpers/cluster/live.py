@@ -139,14 +139,15 @@ class LiveBackend:
             cause = inner
         if isinstance(cause, BadStatusLine) and not isinstance(cause, RemoteDisconnected):
             return ServerFault(f"what answers at {self.address} does not speak HTTP: {cause}")
-        if isinstance(cause, wire.ConnectTimeoutError):
-            return self._unreachable("does not answer")
         if isinstance(cause, wire.ReadTimeoutError | TimeoutError):
             return self._unreachable(f"did not answer {doing} within {left_s:.3g} s")
         if isinstance(cause, wire.SSLError):
             return self._unreachable(f"cannot be trusted or trusts nobody: {cause}")
+        # NewConnectionError is one kind of ConnectTimeoutError to urllib3.
         if isinstance(cause, wire.NewConnectionError | wire.NameResolutionError):
             return self._unreachable(_reason(cause))
+        if isinstance(cause, wire.ConnectTimeoutError):
+            return self._unreachable("does not answer")
         if isinstance(cause, wire.LocationValueError | wire.ProxyError):
             return self._unreachable(str(cause))
         lost = _Lost(str(cause))
