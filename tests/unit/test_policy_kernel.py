@@ -188,6 +188,13 @@ def test_policy_applies_behind_a_service_and_hairpin_passes(net: Net) -> None:
     assert net.reached("c", (SERVICE_B, 80)) == [False]
 
 
+def test_hairpin_passes_even_where_the_pods_policies_allow_nothing(net: Net) -> None:
+    net.load(State(KNOWN, X, (policy("shut", "a", policyTypes=["Ingress"]),)))
+    assert net.reached("a", (SERVICE_A, 80)) == [True]
+    net.load(State(KNOWN, X, (policy("shut", "a", policyTypes=["Ingress", "Egress"]),)))
+    assert net.reached("a", (SERVICE_A, 80)) == [True]
+
+
 def test_the_node_reaches_every_pod_so_that_probes_work(net: Net) -> None:
     net.load(State(KNOWN, X, (TO_B, policy("shut-a", "a"))))
     assert net.reached("h", (B, 8082), (A, 8080), (D, 8080)) == [True, True, True]
