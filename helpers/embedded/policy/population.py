@@ -45,13 +45,16 @@ class Population:
 
     def in_block(self, block: Mapping[str, Any]) -> frozenset[str]:
         """Pods whose address lies in an ipBlock."""
-        inside = ipaddress.ip_network(block["cidr"], strict=False)
-        outside = [ipaddress.ip_network(item, strict=False) for item in block.get("except") or []]
-        return frozenset(
-            text
-            for text in self.pods
-            if (address := ipaddress.ip_address(text)) in inside and not any(address in n for n in outside)
-        )
+        key = ("block", json.dumps(block, sort_keys=True))
+        if key not in self._answers:
+            inside, outside = _network(block["cidr"]), [_network(item) for item in block.get("except") or []]
+            self._answers[key] = frozenset(
+                text
+                for text in self.pods
+                if (address := ipaddress.ip_address(text)) in inside
+                and not any(address in hole for hole in outside)
+            )
+        return self._answers[key]
 
     def _in_namespaces(self, selector: Selector) -> frozenset[str]:
         key = ("namespaces", json.dumps(selector, sort_keys=True))
@@ -68,6 +71,10 @@ class Population:
             candidates = min((self._of_label.get(w, set()) for w in wanted), key=len, default=self.everyone)
             self._answers[key] = frozenset(a for a in candidates if matches(selector, self.pods[a].labels))
         return self._answers[key]
+
+
+def _network(cidr: str) -> ipaddress.IPv4Network | ipaddress.IPv6Network:
+    return ipaddress.ip_network(cidr, strict=False)
 
 
 def addressed(state: State) -> dict[str, Pod]:
