@@ -23,8 +23,8 @@ _SAYS = {
     "wait": "not yet",
 }
 _SHOWN_FIELDS = 12
-# What the API server says to an edit of a Job's template or of a pod that is there already.
-_FIXED = ("field is immutable", "pod updates may not change")
+# What the API server says to an edit of a Job's template, of a StatefulSet's claims or of a pod that is there already.
+_FIXED = ("field is immutable", "pod updates may not change", "updates to statefulset spec for fields")
 
 
 def apply_button(label: str = "Apply to the cluster", *, kind: Any = "success") -> Any:

@@ -19,7 +19,7 @@ from helpers.cluster.quantity import quantity
 from helpers.errors import LabError
 
 if TYPE_CHECKING:
-    from helpers.cluster import Cluster
+    from helpers.cluster import Cluster, ClusterView
     from helpers.cluster.resource import Node, Pod, Resource
 
 PREFIX = "nvidia.com/"
@@ -266,3 +266,32 @@ def as_if(labels: Mapping[str, str], *, shared: bool) -> dict[str, str]:
         REPLICAS: "4" if shared else "1",
         "nvidia.com/gpu.product": f"{product}-SHARED" if shared else product,
     }
+
+
+def wait_for_job(cluster: Cluster, name: str, namespace: str, *, timeout_s: float = 240) -> None:
+    """Wait until a Job has finished; WaitTimeout says what its pods were waiting for."""
+    from helpers.cluster import NotYet
+
+    def finished(view: ClusterView) -> bool:
+        job = view.get("Job", name, namespace)
+        complete = job.conditions("Complete")
+        if complete and complete.is_true:
+            return True
+        raise NotYet(f"{job.path('status.succeeded', 0)} of {job.path('spec.completions', 1)} finished")
+
+    cluster.wait_until(f"Job {name} finished", finished, timeout_s=timeout_s)
+
+
+def wait_for_phase(
+    cluster: Cluster, name: str, namespace: str, phases: tuple[str, ...], *, timeout_s: float = 120
+) -> None:
+    """Wait until a pod is in one of these phases."""
+    from helpers.cluster import NotYet
+
+    def reached(view: ClusterView) -> bool:
+        pod = view.pod(name, namespace)
+        if pod.phase in phases:
+            return True
+        raise NotYet(f"{pod.name} is {pod.phase}")
+
+    cluster.wait_until(f"pod {name} {' or '.join(phases)}", reached, timeout_s=timeout_s)

@@ -1,0 +1,315 @@
+"""What lab 03 draws: sizes against a claim, ingestion with progress, answers, a time line of a restart."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from decimal import Decimal
+from typing import TYPE_CHECKING, Any
+
+import marimo as mo
+
+from helpers.errors import LabError
+from helpers.notebook.html import course, esc, inline, problem_card, table, word
+from helpers.notebook.session import LabSession, needs_cluster, waiting_card
+from helpers.stack import memory, sizing
+from helpers.stack.embeddings import Embedder, Vector
+
+if TYPE_CHECKING:
+    from helpers.stack.memory import Hit, Ingested, Moment, Passage
+
+READY_TIMEOUT_S = 180
+Say = Callable[[str], None]
+
+
+def act(
+    lab: LabSession, button: Any, work: Callable[[Say], str], *, title: str, pressed: bool = False
+) -> Any:
+    """A button, and what pressing it did: `work` says lines while it runs and returns the last one.
+
+    Stop it with marimo's own stop button; what was done stays, and pressing again goes on from there.
+    """
+    if lab.cluster is None:
+        return waiting_card()
+    if not (button.value or pressed):
+        return button
+    return mo.vstack([button, _acted(lab, work, title)], gap=0.5)
+
+
+@needs_cluster
+def _acted(lab: LabSession, work: Callable[[Say], str], title: str) -> mo.Html:
+    with mo.status.spinner(title=title) as spinner:
+        said = work(lambda line: spinner.update(subtitle=line))
+    return course(f"{word('PASS', 'done')} {inline(said)}", live=True)
+
+
+def wait_for_qdrant(lab: LabSession, say: Say) -> None:
+    """Wait until the StatefulSet's pod is ready; ends early where it never will be.
+
+    Raises:
+        WaitRejected: its image cannot be pulled, or admission refuses the pod.
+    """
+    assert lab.cluster is not None
+    lab.cluster.wait_ready(
+        "StatefulSet",
+        memory.STATEFUL_SET,
+        memory.NAMESPACE,
+        timeout_s=READY_TIMEOUT_S,
+        on_progress=lambda elapsed_s, seen: say(f"{elapsed_s:.0f} s: {seen}"),
+    )
+
+
+def ingest_panel(
+    lab: LabSession,
+    button: Any,
+    passages: Sequence[Passage],
+    to_point: Callable[[Passage, Vector], Mapping[str, Any]],
+    *,
+    pressed: bool = False,
+) -> Any:
+    """A button that embeds and upserts, with a progress bar; beside it, one point as it would be sent."""
+    sample = _sample(passages[0], to_point)
+    if lab.cluster is None:
+        return mo.vstack([sample, waiting_card()])
+    parts = [sample, button]
+    if button.value or pressed:
+        parts.append(_ingest(lab, passages, to_point))
+    return mo.vstack(parts, gap=0.5)
+
+
+def _sample(passage: Passage, to_point: Callable[[Passage, Vector], Mapping[str, Any]]) -> mo.Html:
+    try:
+        first, second = (dict(to_point(passage, [0.1, 0.2])) for _ in range(2))
+    except Exception as error:  # noqa: BLE001 - the learner's own code: whatever it raises is shown to them
+        return problem_card(f"{type(error).__name__}: {error}", title="`to_point` raised.")
+    rows = [("id", f"<code>{esc(first.get('id'))}</code>")]
+    rows += [(f"payload.{key}", esc(str(value)[:90])) for key, value in (first.get("payload") or {}).items()]
+    same = first.get("id") == second.get("id")
+    note = (
+        "the same id each time: ingesting again overwrites"
+        if same
+        else "another id each time: ingesting again adds"
+    )
+    head = f"<small>The first passage as a point; {note}.</small>"
+    return course(f'<div class="card">{head}{table(("field", "value"), rows)}</div>', live=True)
+
+
+@needs_cluster
+def _ingest(
+    lab: LabSession, passages: Sequence[Passage], to_point: Callable[[Passage, Vector], Mapping[str, Any]]
+) -> mo.Html:
+    assert lab.cluster is not None
+    with mo.status.progress_bar(
+        total=len(passages), title="Embedding and storing", remove_on_exit=True
+    ) as bar:
+        seen = 0
+
+        def advance(state: Ingested) -> None:
+            nonlocal seen
+            bar.update(increment=state.done - seen, subtitle=f"{state.done / state.elapsed_s:.0f} passages/s")
+            seen = state.done
+
+        with memory.connect(lab.cluster) as qdrant:
+            done = qdrant.ingest(passages, Embedder(), to_point=to_point, on_progress=advance)
+            state = qdrant.state()
+    total = state.points if state else 0
+    return course(
+        f"{word('PASS', 'done')} {done} passages sent; the collection holds <b>{total}</b> points.", live=True
+    )
+
+
+def sizing_picture(plan: sizing.Collection, claim: str) -> Any:
+    """What the volume must hold, part by part, against the claim; follows each edit of the plan."""
+    import altair as alt
+    import pandas as pd
+
+    from helpers.cluster.quantity import quantity
+
+    try:
+        result = sizing.size(plan)
+        claimed = float(quantity(claim)) / sizing.GIB
+    except (ValueError, LabError) as problem:
+        return problem_card(str(problem), title="The picture waits for numbers it can add up.")
+    rows = [{"part": part, "GiB": gib, "order": n} for n, (part, gib) in enumerate(result.disk_parts.items())]
+    bars = (
+        alt.Chart(pd.DataFrame(rows))
+        .mark_bar(height=34)
+        .encode(
+            x=alt.X("sum(GiB):Q", title="GiB on the volume"),
+            color=alt.Color(
+                "part:N",
+                sort=list(result.disk_parts),
+                title=None,
+                legend=alt.Legend(orient="bottom", columns=3),
+            ),
+            order="order:Q",
+            tooltip=["part:N", alt.Tooltip("GiB:Q", format=".2f")],
+        )
+    )
+    line = alt.Chart(pd.DataFrame([{"GiB": claimed}])).mark_rule(size=3, strokeDash=[5, 3]).encode(x="GiB:Q")
+    chart = (bars + line).properties(height=70, width=620)
+    return mo.vstack([chart, _sizing_words(result, claim, Decimal(claimed))], gap=0.3)
+
+
+def _sizing_words(result: sizing.Sizing, claim: str, claimed_gib: Decimal) -> mo.Html:
+    disk = result.disk / sizing.GIB
+    fits = float(claimed_gib) >= disk
+    verdict = word("fits", "fits") if fits else word("refused", "too small")
+    return course(
+        f"{verdict} The volume holds up to <b>{disk:.1f} GiB</b>, the claim (dashed line) asks for <b>{esc(claim)}</b>. "
+        f"Memory for vectors and index: <b>{result.memory / sizing.GIB:.1f} GiB</b>; the pod's limit must be above that.",
+        live=True,
+    )
+
+
+@needs_cluster
+def answers(lab: LabSession, question: str, layer: str | None, *_triggers: object) -> mo.Html:
+    """The nearest passages to a question, live from the cluster; reading changes nothing."""
+    assert lab.cluster is not None
+    with memory.connect(lab.cluster) as qdrant:
+        hits = qdrant.search(question, Embedder(), layer=layer)
+    if not hits:
+        return course(
+            f"{word('none', '0 hits')} Nothing matches{f' in layer <code>{esc(layer)}</code>' if layer else ''}."
+        )
+    return course(table(("score", "layer", "passage"), [_hit(hit) for hit in hits]), live=True)
+
+
+def _hit(hit: Hit) -> tuple[str, str, str]:
+    return (
+        f"{hit.score:.2f}",
+        f"<code>{esc(hit.layer or 'none')}</code>",
+        f"<b>{esc(hit.title)}</b><br>{esc(hit.text)}",
+    )
+
+
+@needs_cluster
+def vital_signs(lab: LabSession, *_triggers: object) -> mo.Html:
+    """Three health paths beside what the collection holds: both through the Service."""
+    assert lab.cluster is not None
+    view = lab.cluster.view()
+    rows = []
+    for path in ("/healthz", "/livez", "/readyz"):
+        answer = view.http(memory.NAMESPACE, memory.SERVICE, memory.PORT, path)
+        good = answer.from_service and answer.status == 200
+        rows.append(
+            (
+                f"<code>{path}</code>",
+                word("PASS" if good else "FAIL", str(answer.status)),
+                esc(answer.body.strip()[:80]),
+            )
+        )
+    info = view.http(memory.NAMESPACE, memory.SERVICE, memory.PORT, f"/collections/{memory.COLLECTION}")
+    if info.from_service and info.status == 200:
+        import json
+
+        state = memory.state_of(memory.COLLECTION, json.loads(info.body)["result"])
+        said = f"{state.points} points, {state.dimensions} dimensions, {state.distance}; indexes: {', '.join(state.indexes) or 'none'}"
+    else:
+        said = f"{info.status}: {info.body.strip()[:100]}"
+    rows.append((f"collection <code>{memory.COLLECTION}</code>", "", esc(said)))
+    return course(table(("asked", "status", "answer"), rows), live=True)
+
+
+def symptom_table(symptoms: Sequence[memory.Symptom]) -> mo.Html:
+    """Three broken memories: green probes on the left, what a query meets on the right."""
+    rows = [
+        (
+            inline(item.broken),
+            *(word("PASS", str(code)) for code in item.probes.values()),
+            esc(item.query[:160]),
+        )
+        for item in symptoms
+    ]
+    return course(
+        table(("the memory is", "/healthz", "/livez", "/readyz", "a filtered query"), rows), live=True
+    )
+
+
+def timeline(moments: Sequence[Moment]) -> Any:
+    """A replacement as bands over time: the pod's phase, its readiness, the Service, the answers."""
+    import altair as alt
+    import pandas as pd
+
+    rows = [row for moment, following in _pairs(moments) for row in _bands(moment, following)]
+    tones = {"yes": "#15803d", "Running": "#1d4ed8", "Pending": "#a16207", "Terminating": "#b91c1c"}
+    states = list(dict.fromkeys(row["state"] for row in rows))
+    colours = [tones.get(state, "#94a3b8") for state in states]
+    return (
+        alt.Chart(pd.DataFrame(rows))
+        .mark_bar(height=20)
+        .encode(
+            x=alt.X("from:Q", title="seconds since the pod was deleted"),
+            x2="to:Q",
+            y=alt.Y("what:N", title=None, sort=["pod", "Ready", "Service has an address", "/readyz is 200"]),
+            color=alt.Color("state:N", title=None, scale=alt.Scale(domain=states, range=colours)),
+            tooltip=[
+                "what:N",
+                "state:N",
+                alt.Tooltip("from:Q", format=".1f"),
+                alt.Tooltip("to:Q", format=".1f"),
+            ],
+        )
+        .properties(height=130, width=600)
+    )
+
+
+def _pairs(moments: Sequence[Moment]) -> list[tuple[Moment, Moment]]:
+    return list(zip(moments, [*moments[1:], moments[-1]], strict=True))
+
+
+def _bands(moment: Moment, following: Moment) -> list[dict[str, Any]]:
+    span = {"from": moment.at_s, "to": max(following.at_s, moment.at_s + 0.05)}
+    phase = f"{moment.phase}" if moment.pod != "none" else "no pod"
+    states = {
+        "pod": phase,
+        "Ready": "yes" if moment.is_ready else "no",
+        "Service has an address": "yes" if moment.endpoints else "no",
+        "/readyz is 200": "yes" if moment.readyz == "200" else "no",
+    }
+    return [{"what": what, "state": state, **span} for what, state in states.items()]
+
+
+@needs_cluster
+def metrics_table(lab: LabSession, *_triggers: object) -> mo.Html:
+    """The series of `/metrics` that an operator watches first."""
+    assert lab.cluster is not None
+    answer = lab.cluster.view().http(memory.NAMESPACE, memory.SERVICE, memory.PORT, "/metrics")
+    if not answer.from_service or answer.status != 200:
+        return problem_card(f"/metrics answered {answer.status}: {answer.body.strip()[:160]}")
+    found = memory.parse_metrics(answer.body)
+    wanted = (
+        "app_info",
+        "collections_total",
+        "collection_points",
+        "collection_running_optimizations",
+        "memory_resident_bytes",
+    )
+    rows = [
+        (f"<code>{esc(name)}</code>", f"{value:,.0f}")
+        for name, value in found.items()
+        if name.startswith(wanted)
+    ]
+    slow = sorted(
+        (
+            (name, value)
+            for name, value in found.items()
+            if name.startswith("rest_responses_max_duration_seconds")
+        ),
+        key=lambda item: -item[1],
+    )
+    rows += [(f"<code>{esc(name)}</code>", f"{value:.3f}") for name, value in slow[:2]]
+    return course(table(("series", "value"), rows), live=True)
+
+
+def upgrade_path(now: str, wanted: str) -> mo.Html:
+    """The rollouts between two versions: one minor at a time, the newest patch of each."""
+    major, first, last = now.split(".")[0], int(now.split(".")[1]), int(wanted.split(".")[1])
+    if last < first:
+        return problem_card(
+            f"{wanted} is older than {now}: Qdrant does not read newer data.", title="No way back."
+        )
+    steps = [f'<span class="chip"><b>{major}.{minor}</b></span>' for minor in range(first, last + 1)]
+    arrow = " <small>snapshot, roll out, golden queries</small> → "
+    return course(
+        f'<div class="card">{arrow.join(steps)}<br><small>{last - first} rollouts</small></div>', live=True
+    )

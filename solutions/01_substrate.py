@@ -1,0 +1,1145 @@
+import marimo
+
+__generated_with = "0.25.2"
+app = marimo.App(
+    width="medium",
+    app_title="01 · The GPU substrate, solved",
+    css_file="../helpers/notebook/course.css",
+)
+
+with app.setup(hide_code=True):
+    from datetime import UTC, datetime
+
+    import marimo as mo
+
+    from helpers import notebook as nb
+    from helpers.stack import gpu
+
+
+@app.cell(hide_code=True)
+def _():
+    mo.md(r"""
+    # 01 · The GPU substrate, solved
+
+    *The same page with every exercise solved, and why. `course solve 01` runs it with its buttons pressed.*
+
+    A pod that should serve a model is not there. Is the model wrong, the image, the network, the quota, the node?
+    In this lab you build the ground that the whole stack stands on, and you learn to hear **who says no**:
+    admission, or the scheduler.
+
+    *90 minutes. You change a live cluster, and the cluster's state is what is graded: whether you press the
+    buttons on this page or use `kubectl` in a terminal makes no difference.*
+    """)
+    return
+
+
+@app.cell(hide_code=True)
+def _(lab, reconnect):
+    mo.vstack([lab.card(), reconnect])
+    return
+
+
+@app.cell(hide_code=True)
+def _():
+    mo.md(r"""
+    ## Four layers, and who owns which failure
+
+    Every layer answers one question. When something breaks, the first thing to find is the layer that owns it:
+    restarting a model server does not cure a quota, and more retries do not make a GPU appear.
+    """)
+    return
+
+
+@app.cell(hide_code=True)
+def _():
+    nb.layer_picture(focus="substrate")
+    return
+
+
+@app.cell(hide_code=True)
+def _():
+    guess_layer = nb.predict(
+        "The Deployment `vllm` exists and wants one replica. `kubectl get pods` lists **no pod at all**. "
+        "Which layer do you look at first?",
+        {
+            "inference": "Inference: the model failed to load",
+            "orchestration": "Orchestration: the application does not reach the model",
+            "substrate": "GPU substrate: something refused to let the pod exist, or could not place it",
+        },
+    )
+    guess_layer
+    return (guess_layer,)
+
+
+@app.cell(hide_code=True)
+def _(guess_layer):
+    nb.reveal(
+        guess_layer.value,
+        truth="substrate",
+        because="A model can only fail in a container, and a container needs a pod. No pod means that the request "
+        "never got past the API server: that is admission, in the substrate. You will cause exactly this below.",
+        instead={
+            "inference": "A model that fails to load leaves a pod behind, with a log and a restart count.",
+            "orchestration": "An application that cannot connect does not make the other side's pods disappear.",
+        },
+    )
+    return
+
+
+@app.cell(hide_code=True)
+def _():
+    mo.md(r"""
+    ## 1 · Three namespaces
+
+    Quota, policy and clean-up work by namespace, so what differs in any of them lives apart:
+
+    - `llm-system` holds the backends: vLLM and Qdrant, under a quota.
+    - `llm-apps` holds applications. It carries the label `kubedojo.dev/role: llm-apps`; the network policy of
+      lab 04 will let in whoever carries it.
+    - `llm-workshop` holds the experiments of this lab. No quota guards it, and it is thrown away at the end.
+
+    **Your turn.** One namespace is written. Add the other two (separate documents with `---`) and the label,
+    then run the cell (Ctrl+Enter), read the preview, and apply.
+    """)
+    return
+
+
+@app.cell
+def _():
+    namespaces_yaml = """
+    apiVersion: v1
+    kind: Namespace
+    metadata:
+      name: llm-system
+    ---
+    apiVersion: v1
+    kind: Namespace
+    metadata:
+      name: llm-apps
+      labels:
+        kubedojo.dev/role: llm-apps
+    ---
+    apiVersion: v1
+    kind: Namespace
+    metadata:
+      name: llm-workshop
+    """
+    return (namespaces_yaml,)
+
+
+@app.cell(hide_code=True)
+def _():
+    mo.md(r"""
+    **Why.** The label says what a namespace is *for*, so that policies need not know its name. Labelling `llm-system` as
+    well would let the backends call each other as if they were applications.
+    """)
+    return
+
+
+@app.cell(hide_code=True)
+def _(apply_namespaces, lab, namespaces_yaml, pressed):
+    nb.apply_panel(lab, namespaces_yaml, apply_namespaces, pressed=pressed)
+    return
+
+
+@app.cell(hide_code=True)
+def _(live):
+    nb.board(live, "namespaces")
+    return
+
+
+@app.cell(hide_code=True)
+def _():
+    nb.hints(
+        "`kubectl create namespace llm-apps --dry-run=client -o yaml` prints the YAML of a namespace.",
+        "A label stands under `metadata.labels`, beside `metadata.name`. Only `llm-apps` gets it.",
+        "The label's key contains a slash and is written as it is: `kubedojo.dev/role: llm-apps`.",
+    )
+    return
+
+
+@app.cell(hide_code=True)
+def _():
+    mo.md(r"""
+    ## 2 · A quota that adds up
+
+    A ResourceQuota is asked **when a pod is created**. It compares what is in the namespace plus what the new pod
+    takes with its limits, and it refuses the pod as soon as **one** dimension overruns. It knows eight that matter
+    here. GPUs are counted by request (`requests.nvidia.com/gpu`): an extended resource is never overcommitted,
+    its limit *is* its request.
+
+    This is what the next two labs will bring into `llm-system`:
+    """)
+    return
+
+
+@app.cell(hide_code=True)
+def _():
+    nb.workload_table()
+    return
+
+
+@app.cell(hide_code=True)
+def _():
+    guess_quota = nb.predict(
+        "A colleague wrote the quota below, and says it is made for these two. You apply it, start vLLM, then Qdrant. "
+        "What happens?",
+        {
+            "both": "Both run: 4 CPUs requested are allowed, and together they request 3",
+            "first": "vLLM is refused: it is the larger one",
+            "second": "vLLM runs, Qdrant is refused",
+            "neither": "Both are refused, because together they do not fit",
+        },
+    )
+    guess_quota
+    return (guess_quota,)
+
+
+@app.cell(hide_code=True)
+def _(guess_quota):
+    nb.reveal(
+        guess_quota.value,
+        truth="second",
+        because="Whoever comes second. vLLM alone fits everywhere. Qdrant then finds one dimension in which nothing "
+        "is left for it. Start them the other way round, and it is vLLM that stays away: the same quota, another victim.",
+        instead={
+            "both": "Requests are one pair of dimensions. Look at every line of the picture below.",
+            "first": "Quota has no notion of large: alone in the namespace, vLLM fits in every dimension.",
+            "neither": "Quota judges one pod at a time, with what is there already. The first one finds an empty namespace.",
+        },
+    )
+    return
+
+
+@app.cell(hide_code=True)
+def _():
+    mo.md(r"""
+    **Your turn.** Edit the quota until the plan fits in every dimension, and *no more*: a second model server
+    beside it must still be refused. The picture follows every run of the cell; only **Apply** changes the cluster.
+    """)
+    return
+
+
+@app.cell
+def _():
+    quota_yaml = """
+    apiVersion: v1
+    kind: ResourceQuota
+    metadata:
+      name: llm-system-quota
+      namespace: llm-system
+    spec:
+      hard:
+        requests.nvidia.com/gpu: "1"
+        requests.cpu: "4"
+        limits.cpu: "14"
+        requests.memory: 32Gi
+        limits.memory: 96Gi
+        requests.storage: 400Gi
+        persistentvolumeclaims: "4"
+        pods: "8"
+    """
+    return (quota_yaml,)
+
+
+@app.cell(hide_code=True)
+def _():
+    mo.md(r"""
+    **Why.** 10 + 4 = 14 in `limits.cpu`; every other sum fits already. 14 and not 24: with room for another ten, a second
+    model server would be admitted in this dimension, and only the GPU would still stop it. The other way to close the gap
+    is a smaller limit for vLLM; but CPU limits throttle tokenisation and loading, so here the quota gives way.
+    """)
+    return
+
+
+@app.cell(hide_code=True)
+def _(guess_quota, lab, live, pressed, quota_yaml):
+    mo.stop(
+        guess_quota.value is None and not pressed,
+        nb.course(
+            "<small>The picture of this quota appears once your prediction above is committed.</small>"
+        ),
+    )
+    nb.quota_picture(lab, quota_yaml, live)
+    return
+
+
+@app.cell(hide_code=True)
+def _(apply_quota, lab, pressed, quota_yaml):
+    nb.apply_panel(lab, quota_yaml, apply_quota, pressed=pressed)
+    return
+
+
+@app.cell(hide_code=True)
+def _(live):
+    nb.board(live, "quota")
+    return
+
+
+@app.cell(hide_code=True)
+def _():
+    nb.hints(
+        "Add the two columns of the table, line by line, and hold each sum against the quota. One line overruns.",
+        "There are two ways to close a gap: raise the quota, or lower what a workload takes. Here the plan stands.",
+        "Raise only the line that overruns, and only to its sum: whatever you add beyond it is room for a mistake.",
+    )
+    return
+
+
+@app.cell(hide_code=True)
+def _():
+    mo.md(r"""
+    ## 3 · Who said no?
+
+    The Deployment `greedy` asks for sixteen GPUs. You will apply the same text twice: in `llm-system`, where your
+    quota admits one, and in `llm-workshop`, where no quota is.
+    """)
+    return
+
+
+@app.cell(hide_code=True)
+def _():
+    guess_refusal = nb.predict(
+        "What do you see after `kubectl apply -n llm-system -f greedy.yaml`?",
+        {
+            "error": "An error from kubectl: exceeded quota. Nothing is created",
+            "pending": "“deployment.apps/greedy created”, and a pod that stays Pending",
+            "silent": "“deployment.apps/greedy created”, and never any pod",
+        },
+    )
+    guess_refusal
+    return (guess_refusal,)
+
+
+@app.cell(hide_code=True)
+def _(guess_refusal):
+    nb.reveal(
+        guess_refusal.value,
+        truth="silent",
+        because="Quota counts pods, not Deployments. The Deployment is fine and is created; its ReplicaSet then tries "
+        "to create a pod, and **admission** refuses that, again and again. The words stand in the ReplicaSet's events, "
+        "reason `FailedCreate`. `kubectl apply` never hears of it, and neither does a pipeline that only looks at its exit code.",
+        instead={
+            "error": "That is what a bare Pod would get. kubectl sent a Deployment, and nothing is wrong with that object.",
+            "pending": "Pending needs a pod. Here the API server does not let the pod come into being.",
+        },
+    )
+    return
+
+
+@app.cell(hide_code=True)
+def _():
+    mo.md(r"""
+    **Your turn.** As it stands, the text asks for one GPU. Make it ask for sixteen, and apply it: the panel sends it
+    to both namespaces. Notice the preview: the API server has nothing against either *Deployment*.
+    """)
+    return
+
+
+@app.cell
+def _():
+    greedy_yaml = """
+    apiVersion: apps/v1
+    kind: Deployment
+    metadata:
+      name: greedy
+    spec:
+      selector:
+        matchLabels: {app: greedy}
+      template:
+        metadata:
+          labels: {app: greedy}
+        spec:
+          terminationGracePeriodSeconds: 1
+          containers:
+          - name: greedy
+            image: $TOOLBOX
+            command: [sleep, "3600"]
+            resources:
+              requests: {cpu: 10m, memory: 16Mi}
+              limits: {cpu: 100m, memory: 64Mi, nvidia.com/gpu: 16}
+    """
+    return (greedy_yaml,)
+
+
+@app.cell(hide_code=True)
+def _():
+    mo.md(r"""
+    **Why.** Sixteen is more than the quota admits and more than this node has. In `llm-system` the ReplicaSet reports
+    `FailedCreate`: no pod. In `llm-workshop` the pod exists and stays Pending: `Insufficient nvidia.com/gpu`.
+    """)
+    return
+
+
+@app.cell(hide_code=True)
+def _(apply_greedy, greedy_yaml, lab, pressed):
+    nb.apply_panel(lab, greedy_yaml, apply_greedy, pressed=pressed, namespaces=("llm-system", "llm-workshop"))
+    return
+
+
+@app.cell(hide_code=True)
+def _(lab, live):
+    mo.vstack(
+        [
+            mo.md("**What the cluster says**, latest first, in both namespaces:"),
+            nb.event_table(
+                lab, ("llm-system", "llm-workshop"), live, reasons=("FailedCreate", "FailedScheduling")
+            ),
+        ]
+    )
+    return
+
+
+@app.cell(hide_code=True)
+def _(live):
+    nb.board(live, "refusal")
+    return
+
+
+@app.cell(hide_code=True)
+def _(guess_refusal, pressed):
+    mo.stop(guess_refusal.value is None and not pressed)
+    mo.md(r"""
+    **What to notice.** The same request, two kinds of no:
+
+    | | admission (quota) | scheduler |
+    | --- | --- | --- |
+    | is there a pod? | no | yes, `Pending` |
+    | whose event? | the ReplicaSet's (or the Job's) | the Pod's |
+    | reason | `FailedCreate` | `FailedScheduling` |
+    | in its words | `exceeded quota: …, requested: …, used: …, limited: …` | `0/1 nodes are available: 1 Insufficient nvidia.com/gpu` |
+    | who can help | the owner of the quota, or a smaller request | whoever owns nodes, or holds the GPUs |
+
+    Quota has a second no: with limits on CPU or memory in the quota, a pod that does not *state* them is refused with
+    `must specify limits.cpu …`. Try it: take the `requests` and `limits` of CPU away.
+    """)
+    return
+
+
+@app.cell(hide_code=True)
+def _():
+    nb.hints(
+        "The amount stands under `limits`, as `nvidia.com/gpu: 1`. An extended resource needs no request beside it.",
+        "If a pod of `greedy` runs, it asks for too little: compare with what your node offers (picture in part 4).",
+        "In a terminal: `kubectl describe replicaset -n llm-system`, then `kubectl describe pod -n llm-workshop`. "
+        "The last lines are the events.",
+    )
+    return
+
+
+@app.cell(hide_code=True)
+def _():
+    mo.md(r"""
+    ## 4 · One card, three shapes
+
+    A node offers what its device plugin advertises, and an administrator decides what that is:
+
+    | shape | a pod asks for | isolation | what it costs you |
+    | --- | --- | --- | --- |
+    | **full GPU** | `nvidia.com/gpu: 1` | the whole card is yours | a small model leaves most of its memory idle |
+    | **MIG slice** | `nvidia.com/mig-1g.10gb: 1` | own memory and compute, in hardware | the model must fit the slice; another resource name |
+    | **time-slicing** | `nvidia.com/gpu: 1` | none: memory, time and faults are shared | latency depends on your neighbours |
+
+    Look twice: full and time-sliced cards have **the same resource name**. What tells them apart are labels that
+    GPU feature discovery puts on the node, `nvidia.com/gpu.sharing-strategy` (`none` or `time-slicing`) among them.
+    """)
+    return
+
+
+@app.cell(hide_code=True)
+def _(lab, live):
+    nb.gpu_picture(lab, ("llm-system", "llm-workshop"), live)
+    return
+
+
+@app.cell(hide_code=True)
+def _():
+    guess_shape = nb.predict(
+        "The node offers one full GPU, and it is free. A pod asks for `nvidia.com/mig-1g.10gb: 1`, "
+        "a seventh of such a card. What does the scheduler do?",
+        {
+            "runs": "It places the pod: a whole card is more than a seventh",
+            "refused": "The API server refuses the pod: no node knows that resource",
+            "pending": "The pod stays Pending until a node advertises that very name",
+        },
+    )
+    guess_shape
+    return (guess_shape,)
+
+
+@app.cell(hide_code=True)
+def _(guess_shape):
+    nb.reveal(
+        guess_shape.value,
+        truth="pending",
+        because="For the scheduler a resource is a name and a number: `nvidia.com/mig-1g.10gb` has nothing to do with "
+        "`nvidia.com/gpu`. And for quota just the same: your limit of one `requests.nvidia.com/gpu` does not stop "
+        "anybody from taking seven slices. When the node starts to advertise the name, the waiting pod is placed "
+        "at once, and nobody has to touch it.",
+        instead={
+            "runs": "The scheduler does not know what a slice is a slice of.",
+            "refused": "Any well-formed name is accepted: a node that offers it may join in a minute.",
+        },
+    )
+    return
+
+
+@app.cell(hide_code=True)
+def _():
+    mo.md(r"""
+    **Your turn.** Three situations, three Jobs, and you choose the shape for each. As they stand, all three ask for
+    the same thing. Edit `limits` and `nodeSelector` so that each gets what it needs, *and cannot land on what would be
+    wrong for it*:
+
+    1. `one-learner` debugs latency, and must not share the card with anybody.
+    2. `twenty-learners`: a workshop, twenty short experiments; waiting in line is worse than noisy neighbours.
+    3. `two-tenants`: two companies at the same time, and neither may read or crash the other's memory.
+    """)
+    return
+
+
+@app.cell
+def _():
+    one_learner_yaml = """
+    apiVersion: batch/v1
+    kind: Job
+    metadata: {name: one-learner, namespace: llm-workshop}
+    spec:
+      template:
+        spec:
+          restartPolicy: Never
+          nodeSelector: {nvidia.com/gpu.sharing-strategy: none}
+          containers:
+          - name: run
+            image: $TOOLBOX
+            command: [sleep, "3"]
+            resources:
+              limits: {nvidia.com/gpu: 1}
+    """
+    return (one_learner_yaml,)
+
+
+@app.cell
+def _():
+    twenty_learners_yaml = """
+    apiVersion: batch/v1
+    kind: Job
+    metadata: {name: twenty-learners, namespace: llm-workshop}
+    spec:
+      completions: 20
+      parallelism: 20
+      template:
+        spec:
+          restartPolicy: Never
+          nodeSelector: {nvidia.com/gpu.sharing-strategy: time-slicing}
+          containers:
+          - name: run
+            image: $TOOLBOX
+            command: [sleep, "3"]
+            resources:
+              limits: {nvidia.com/gpu: 1}
+    """
+    return (twenty_learners_yaml,)
+
+
+@app.cell
+def _():
+    two_tenants_yaml = """
+    apiVersion: batch/v1
+    kind: Job
+    metadata: {name: two-tenants, namespace: llm-workshop}
+    spec:
+      completions: 2
+      parallelism: 2
+      template:
+        spec:
+          restartPolicy: Never
+          nodeSelector: {}
+          containers:
+          - name: run
+            image: $TOOLBOX
+            command: [sleep, "3"]
+            resources:
+              limits: {nvidia.com/mig-1g.10gb: 1}
+    """
+    return (two_tenants_yaml,)
+
+
+@app.cell(hide_code=True)
+def _():
+    mo.md(r"""
+    **Why.** One learner: a whole card, and the selector keeps the pod off a card that advertises itself several times. Twenty
+    learners: the same resource name, and the selector insists on sharing, so that four run at a time instead of one. Two
+    tenants: only MIG gives each of them memory of its own; the slice has a name of its own, so no selector is needed.
+    """)
+    return
+
+
+@app.cell(hide_code=True)
+def _(apply_jobs, lab, one_learner_yaml, pressed, twenty_learners_yaml, two_tenants_yaml):
+    nb.apply_panel(
+        lab,
+        "---".join([one_learner_yaml, twenty_learners_yaml, two_tenants_yaml]),
+        apply_jobs,
+        pressed=pressed,
+        replace=True,
+    )
+    return
+
+
+@app.cell(hide_code=True)
+def _():
+    mo.md(r"""
+    **Now be the administrator.** Jobs whose shape is not offered wait. Change what the node advertises, and watch
+    the card above, and the pods that nobody touches. (In a terminal: `course gpu --shape mig`.)
+    """)
+    return
+
+
+@app.cell(hide_code=True)
+def _(lab, shape_full, shape_mig, shape_time):
+    nb.shape_panel(lab, {"full": shape_full, "mig": shape_mig, "time-slicing": shape_time})
+    return
+
+
+@app.cell
+def _(lab, pressed):
+    mo.stop(not pressed or lab.cluster is None or lab.profile.name != "embedded")
+    # One shape after the other: each Job waits until its own is offered, and is then placed untouched.
+    for shape, job in {
+        "full": "one-learner",
+        "mig": "two-tenants",
+        "time-slicing": "twenty-learners",
+    }.items():
+        gpu.change_shape(shape)
+        gpu.wait_for_job(lab.cluster, job, "llm-workshop")
+    gpu.change_shape("full")
+    return
+
+
+@app.cell(hide_code=True)
+def _(lab, live):
+    nb.job_table(lab, "llm-workshop", live)
+    return
+
+
+@app.cell(hide_code=True)
+def _(live):
+    nb.board(live, "shapes")
+    return
+
+
+@app.cell(hide_code=True)
+def _():
+    nb.hints(
+        "Which of the three rows of the table gives memory of its own to several pods at once? Only one.",
+        "A slice has its own resource name, so it needs no selector. The other two share a name: only "
+        "`nodeSelector` can keep them apart.",
+        "`kubectl get nodes --show-labels` shows the label and its value while the node offers each shape.",
+        "Write the selector as `nodeSelector: {nvidia.com/gpu.sharing-strategy: …}`, with the value that suits the situation.",
+    )
+    return
+
+
+@app.cell(hide_code=True)
+def _():
+    mo.md(r"""
+    ## 5 · Guarding the GPU
+
+    A GPU node has CPUs and memory as well, and any pod may land on them. When such guests fill the node, the card
+    stands idle beside them, because the pod that needs it finds no room. A **taint** keeps everybody out who does not
+    carry a matching **toleration**.
+    """)
+    return
+
+
+@app.cell(hide_code=True)
+def _():
+    guess_taint = nb.predict(
+        "This cluster has one node. You taint it with `nvidia.com/gpu=present:NoSchedule`. "
+        "What happens to cluster DNS, which runs on it and does not tolerate this taint?",
+        {
+            "evicted": "It is evicted at once, and names stop resolving",
+            "later": "Nothing now; but when its pod is replaced, the new one stays Pending",
+            "never": "Nothing, ever: system pods are exempt from taints",
+        },
+    )
+    guess_taint
+    return (guess_taint,)
+
+
+@app.cell(hide_code=True)
+def _(guess_taint):
+    nb.reveal(
+        guess_taint.value,
+        truth="later",
+        because="`NoSchedule` is asked when a pod is *placed*; only `NoExecute` evicts. So the harm comes later, on the day "
+        "somebody restarts DNS, and nobody remembers the taint. Guard a node only where others remain for everybody "
+        "else. Here the guard goes up for a minute, and comes down again.",
+        instead={
+            "evicted": "That is the effect `NoExecute`. This taint has the effect `NoSchedule`.",
+            "never": "System pods are exempt only if they carry tolerations, and DNS carries none for this key.",
+        },
+    )
+    return
+
+
+@app.cell(hide_code=True)
+def _():
+    mo.md(r"""
+    **Your turn.** Raise the guard, then apply the two pods. `guest` must be kept out; `model-server` must get in, and
+    for that it lacks something. When you have seen both, take the guard down: `guest` is then placed without your help.
+    """)
+    return
+
+
+@app.cell(hide_code=True)
+def _(guard_down, guard_up, lab):
+    nb.guard_panel(lab, guard_up, guard_down)
+    return
+
+
+@app.cell
+def _(lab, pressed):
+    mo.stop(not pressed or lab.cluster is None)
+    gpu.set_guard(lab.cluster, on=True)
+    return
+
+
+@app.cell
+def _():
+    guard_yaml = """
+    apiVersion: v1
+    kind: Pod
+    metadata: {name: guest, namespace: llm-workshop}
+    spec:
+      restartPolicy: Never
+      containers:
+      - {name: run, image: $TOOLBOX, command: [sleep, "1"]}
+    ---
+    apiVersion: v1
+    kind: Pod
+    metadata: {name: model-server, namespace: llm-workshop}
+    spec:
+      restartPolicy: Never
+      tolerations:
+      - {key: nvidia.com/gpu, operator: Exists, effect: NoSchedule}
+      containers:
+      - name: run
+        image: $TOOLBOX
+        command: [sleep, "5"]
+        resources:
+          limits: {nvidia.com/gpu: 1}
+    """
+    return (guard_yaml,)
+
+
+@app.cell(hide_code=True)
+def _():
+    mo.md(r"""
+    **Why.** `Exists` tolerates the taint whatever its value, which is how GPU workloads usually write it. `guest` has no
+    business on the node and gets none. The toleration does not *bring* `model-server` there: its request for a GPU does.
+    """)
+    return
+
+
+@app.cell(hide_code=True)
+def _(apply_guard, guard_yaml, lab, pressed):
+    nb.apply_panel(lab, guard_yaml, apply_guard, pressed=pressed, replace=True)
+    return
+
+
+@app.cell
+def _(lab, pressed):
+    mo.stop(not pressed or lab.cluster is None)
+    lab.cluster.wait_until(
+        "guest kept out by the guard",
+        lambda view: (
+            view.events("llm-workshop", involved=("Pod", "guest"), reason="FailedScheduling") or None
+        ),
+        timeout_s=60,
+    )
+    gpu.wait_for_phase(lab.cluster, "model-server", "llm-workshop", ("Running", "Succeeded"))
+    gpu.set_guard(lab.cluster, on=False)
+    gpu.wait_for_phase(lab.cluster, "guest", "llm-workshop", ("Succeeded",))
+    gpu.wait_for_phase(lab.cluster, "model-server", "llm-workshop", ("Succeeded",))
+    return
+
+
+@app.cell(hide_code=True)
+def _(lab, live):
+    nb.pod_table(lab, ("llm-workshop",), live, names=("guest", "model-server"))
+    return
+
+
+@app.cell(hide_code=True)
+def _(live):
+    nb.board(live, "guard")
+    return
+
+
+@app.cell(hide_code=True)
+def _():
+    nb.hints(
+        "A toleration names the taint it tolerates: `key`, `operator`, `value` and `effect`.",
+        "Replace `[]` by a list with one entry: `- key: nvidia.com/gpu`, then `operator: Exists` and the taint's effect.",
+        "If `guest` ran at once, the guard was not up when it came. Raise it, and apply again: pods are replaced.",
+        "A toleration only *permits*. What brings a model server to a GPU node is its request; what brings it to a "
+        "certain kind of GPU is a node selector.",
+    )
+    return
+
+
+@app.cell(hide_code=True)
+def _():
+    mo.md(r"""
+    ## 6 · The price of doing nothing
+
+    A GPU is held from the moment a pod is placed until it ends, whether a request comes or not. No other pod gets it,
+    and the bill does not know the difference. Measure it: `idle-holder` takes the card and sleeps, `next-in-line`
+    wants it.
+
+    **Your turn.** Apply both, wait until `next-in-line` has waited for at least ten seconds, and then end the holder.
+    """)
+    return
+
+
+@app.cell
+def _():
+    idle_yaml = """
+    apiVersion: v1
+    kind: Pod
+    metadata: {name: idle-holder, namespace: llm-workshop}
+    spec:
+      terminationGracePeriodSeconds: 1
+      containers:
+      - name: run
+        image: $TOOLBOX
+        command: [sleep, "3600"]
+        resources: {limits: {nvidia.com/gpu: 1}}
+    ---
+    apiVersion: v1
+    kind: Pod
+    metadata: {name: next-in-line, namespace: llm-workshop}
+    spec:
+      restartPolicy: Never
+      containers:
+      - name: run
+        image: $TOOLBOX
+        command: [sleep, "1"]
+        resources: {limits: {nvidia.com/gpu: 1}}
+    """
+    return (idle_yaml,)
+
+
+@app.cell(hide_code=True)
+def _(apply_idle, idle_yaml, lab, pressed):
+    nb.apply_panel(lab, idle_yaml, apply_idle, pressed=pressed, replace=True)
+    return
+
+
+@app.cell
+def _(lab, pressed):
+    mo.stop(not pressed or lab.cluster is None)
+    # Long enough to be seen, then the holder goes, and whoever waits is placed within a second.
+    lab.cluster.wait_until(
+        "next-in-line waiting for 11 s",
+        lambda view: (
+            (gpu.waited_s(view.pod("next-in-line", "llm-workshop"), datetime.now(UTC)) or 0) > 11 or None
+        ),
+        timeout_s=60,
+    )
+    lab.cluster.delete("Pod", "idle-holder", "llm-workshop", wait_s=30, grace_s=1)
+    gpu.wait_for_phase(lab.cluster, "next-in-line", "llm-workshop", ("Succeeded",))
+    return
+
+
+@app.cell(hide_code=True)
+def _(lab, live, price, release):
+    mo.vstack(
+        [
+            nb.waiting_meter(lab, "llm-workshop", "next-in-line", price.value, live),
+            nb.delete_panel(lab, "Pod", "idle-holder", "llm-workshop", release),
+        ]
+    )
+    return
+
+
+@app.cell(hide_code=True)
+def _(live):
+    nb.board(live, "idle")
+    return
+
+
+@app.cell(hide_code=True)
+def _(cards, price):
+    mo.vstack(
+        [
+            mo.md("**The same, over a week.** Set the price of your cards and how many are held:"),
+            mo.hstack([price, cards], justify="start", gap=2),
+            nb.idle_cost_chart(price.value, cards.value),
+        ]
+    )
+    return
+
+
+@app.cell(hide_code=True)
+def _():
+    mo.md(r"""
+    **What to notice.** Your quota did not free the card: it bounds how often the mistake can be made, one GPU in
+    `llm-system`, and that is all it does. What frees cards is a habit: a scale-down at night, a lifetime for
+    experiments (`activeDeadlineSeconds`, `ttlSecondsAfterFinished`), a list of who holds what.
+    """)
+    return
+
+
+@app.cell(hide_code=True)
+def _():
+    nb.hints(
+        "If `next-in-line` ran at once, nobody held the card, or the node offers several: part 4's picture shows it.",
+        "The holder must be placed first. Apply again: both pods are replaced.",
+        "`kubectl delete pod idle-holder -n llm-workshop` ends the holder, as does the button.",
+    )
+    return
+
+
+@app.cell(hide_code=True)
+def _():
+    mo.md(r"""
+    ## 7 · Hand over
+
+    Lab 02 starts a model server in `llm-system`. It needs what you have built: the quota that admits it, a whole card,
+    and nobody sitting on it. The experiments may stay in `llm-workshop`; finished and refused pods hold nothing.
+    """)
+    return
+
+
+@app.cell(hide_code=True)
+def _(live):
+    nb.board(live, "handover")
+    return
+
+
+@app.cell(hide_code=True)
+def _(live, titles, tick):
+    mo.vstack([mo.md("### The whole lab"), nb.scoreboard(live, titles), tick])
+    return
+
+
+@app.cell(hide_code=True)
+def _():
+    mo.md(r"""
+    ### Quiz: three events, and two decisions
+    """)
+    return
+
+
+@app.cell(hide_code=True)
+def _(QUESTIONS, answers):
+    nb.quiz_board(answers, QUESTIONS)
+    return
+
+
+@app.cell(hide_code=True)
+def _():
+    mo.md(r"""
+    ### What you take along
+
+    - **No pod at all**: admission. Look at the ReplicaSet. **Pending**: the scheduler. Look at the Pod.
+    - A quota is as good as its tightest dimension, and blind to every resource name that it does not list.
+    - Full GPU to explain latency, time-slicing to let many try, MIG when tenants must not harm each other.
+    - A guard needs somewhere else for everybody else to go.
+    - An idle GPU is a bill without a product.
+
+    **Next:** `course open 02`, where a model server moves in.
+    """)
+    return
+
+
+@app.cell(hide_code=True)
+def _(reconnect):
+    # Plumbing: what marimo must not create anew when a cell above is edited.
+    lab = nb.open_lab("01", reconnect.value)
+    return (lab,)
+
+
+@app.cell(hide_code=True)
+def _():
+    pressed = False  # `course solve` runs the solution with True: as if every button had been pressed
+    return (pressed,)
+
+
+@app.cell(hide_code=True)
+def _():
+    reconnect = mo.ui.run_button(label="Connect again")
+    tick = nb.refresh()
+    apply_namespaces = nb.apply_button("Apply namespaces")
+    apply_quota = nb.apply_button("Apply the quota")
+    apply_greedy = nb.apply_button("Apply in both namespaces")
+    apply_jobs = nb.apply_button("Apply the three Jobs")
+    shape_full, shape_mig, shape_time = (
+        nb.apply_button(gpu.SHAPES[key].title, kind="neutral") for key in ("full", "mig", "time-slicing")
+    )
+    guard_up = nb.apply_button("Raise the guard", kind="warn")
+    guard_down = nb.apply_button("Take it down", kind="neutral")
+    apply_guard = nb.apply_button("Apply both pods")
+    apply_idle = nb.apply_button("Apply both pods")
+    release = nb.apply_button("End idle-holder", kind="danger")
+    price = mo.ui.slider(0.5, 12, 0.5, value=2.5, label="price of a card, $ an hour", show_value=True)
+    cards = mo.ui.slider(1, 8, 1, value=1, label="cards held", show_value=True)
+    return (
+        apply_greedy,
+        apply_guard,
+        apply_idle,
+        apply_jobs,
+        apply_namespaces,
+        apply_quota,
+        cards,
+        guard_down,
+        guard_up,
+        price,
+        reconnect,
+        release,
+        shape_full,
+        shape_mig,
+        shape_time,
+        tick,
+    )
+
+
+@app.cell(hide_code=True)
+def _(
+    apply_greedy,
+    apply_guard,
+    apply_idle,
+    apply_jobs,
+    apply_namespaces,
+    apply_quota,
+    guard_down,
+    guard_up,
+    lab,
+    release,
+    shape_full,
+    shape_mig,
+    shape_time,
+    tick,
+):
+    live = nb.grade_now(
+        lab,
+        tick,
+        apply_namespaces,
+        apply_quota,
+        apply_greedy,
+        apply_jobs,
+        shape_full,
+        shape_mig,
+        shape_time,
+        guard_up,
+        guard_down,
+        apply_guard,
+        apply_idle,
+        release,
+    )
+    return (live,)
+
+
+@app.cell(hide_code=True)
+def _():
+    titles = {
+        "namespaces": "1 · Three namespaces",
+        "quota": "2 · A quota that adds up",
+        "refusal": "3 · Who said no?",
+        "shapes": "4 · One card, three shapes",
+        "guard": "5 · Guarding the GPU",
+        "idle": "6 · The price of doing nothing",
+        "handover": "7 · Hand over",
+    }
+    QUESTIONS = [
+        nb.Question(
+            '`Warning FailedCreate replicaset/vllm-5d9c: pods "vllm-5d9c-" is forbidden: exceeded quota: llm-system-quota, '
+            "requested: limits.cpu=10, used: limits.cpu=4, limited: limits.cpu=12`",
+            (
+                nb.Option("Free a GPU", "The message names one dimension, and it is not the GPU."),
+                nb.Option(
+                    "Add a node",
+                    "Admission does not look at nodes: the pod was never offered to the scheduler.",
+                ),
+                nb.Option(
+                    "Make room in limits.cpu: raise the quota or lower a limit",
+                    "4 in use and 10 requested make 14; the quota says 12. Only this dimension is named, so only this one refused.",
+                    right=True,
+                ),
+            ),
+        ),
+        nb.Question(
+            "`Warning FailedScheduling pod/vllm-5d9c-x7k: 0/3 nodes are available: 3 Insufficient nvidia.com/gpu`. "
+            "Somebody proposes a larger quota.",
+            (
+                nb.Option(
+                    "It will not help: the quota has admitted the pod already",
+                    "The pod exists, so admission said yes. What is missing is a free device on a node.",
+                    right=True,
+                ),
+                nb.Option(
+                    "It will help: a larger quota brings more GPUs", "A quota is a ceiling, not a supply."
+                ),
+                nb.Option(
+                    "It will help, after the pod is deleted",
+                    "A new pod would be admitted again, and would wait again.",
+                ),
+            ),
+        ),
+        nb.Question(
+            "`Warning FailedScheduling pod/batch-1: 0/1 nodes are available: 1 node(s) had untolerated taint(s)`. The pod asks for no GPU.",
+            (
+                nb.Option(
+                    "Add a toleration, so that it runs",
+                    "It would run, and fill the node that the guard keeps for GPU work.",
+                ),
+                nb.Option(
+                    "Leave the guard, and give it a node without one",
+                    "The guard does its work. What is missing is a place for everybody else.",
+                    right=True,
+                ),
+                nb.Option("Remove the GPU from the node", "The taint is the reason, not the GPU."),
+            ),
+        ),
+        nb.Question(
+            "A cluster switches to time-slicing with four replicas. The quota of `llm-system` stays at "
+            "`requests.nvidia.com/gpu: 1`. What may the namespace hold now?",
+            (
+                nb.Option(
+                    "A whole card, as before", "The node now advertises four of that name for one card."
+                ),
+                nb.Option(
+                    "A share of one card, without memory of its own",
+                    "The number stayed, its meaning changed: one of four replicas, and nothing reserves it a quarter of the memory.",
+                    right=True,
+                ),
+                nb.Option(
+                    "Four shares of a card", "The quota counts what is advertised: one is one replica."
+                ),
+            ),
+        ),
+        nb.Question(
+            "One card, twenty learners, one afternoon of short experiments, no confidential data. Which shape first?",
+            (
+                nb.Option("Full GPU", "Nineteen would wait for the twentieth."),
+                nb.Option(
+                    "MIG, seven slices",
+                    "Thirteen would wait, and isolation in hardware is not what this afternoon needs.",
+                ),
+                nb.Option(
+                    "Time-slicing",
+                    "Everybody gets a turn within seconds. Say beforehand that latency will be noisy, and one crash may hit neighbours.",
+                    right=True,
+                ),
+            ),
+        ),
+    ]
+    answers = nb.quiz(QUESTIONS)
+    return QUESTIONS, answers, titles
+
+
+if __name__ == "__main__":
+    app.run()
