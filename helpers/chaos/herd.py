@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 CLIENTS = 24
 BASE_S = 1.0
 ATTEMPTS = 5
-TOKENS = 24
+TOKENS = 6
 # The outage ends between the third attempt (at 3 s) and the fourth (at 7 s).
 OUTAGE_S = 4.0
 WATCH_S = 8.0

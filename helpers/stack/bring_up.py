@@ -1,0 +1,80 @@
+"""Both backends, as labs 01 to 03 leave them: for a lab that starts where they end.
+
+A learner who did the earlier labs has all of this, and nothing is changed then. On a fresh cluster
+`course start 04` gets namespaces, quota, images, vLLM and Qdrant from the same manifests.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from helpers.errors import EnvironmentFault
+from helpers.settings import REPOSITORY
+
+if TYPE_CHECKING:
+    from helpers.cluster import Cluster
+
+Progress = Callable[[str], None]
+MANIFESTS = REPOSITORY / "manifests"
+SYSTEM, APPS = "llm-system", "llm-apps"
+READY_TIMEOUT_S = 300.0
+
+
+def bring_up(cluster: Cluster, progress: Progress) -> list[str]:
+    """Namespaces, vLLM and Qdrant, Ready; what had to be done, a line each.
+
+    Raises:
+        EnvironmentFault: the images are not to be had.
+        WaitTimeout, WaitRejected: a backend does not become Ready, with its events.
+    """
+    done = [
+        f"{item.action} {item.kind} {item.name}"
+        for item in cluster.apply(_namespaces())
+        if item.action != "unchanged"
+    ]
+    overlay = cluster.profile().overlay
+    missing = [
+        name
+        for name, kind in (("vllm", "Deployment"), ("qdrant", "StatefulSet"))
+        if not cluster.view().find(kind, name, SYSTEM)
+    ]
+    if missing and overlay == "embedded":
+        progress("images for vLLM and Qdrant")
+        _load_images()
+    for name in missing:
+        progress(f"applying {name}")
+        for item in cluster.apply(cluster.kustomize(MANIFESTS / name / "overlays" / overlay)):
+            done.append(f"{item.action} {item.kind} {item.name}")
+    for kind, name in (("StatefulSet", "qdrant"), ("Deployment", "vllm")):
+        cluster.wait_rollout(
+            kind, name, SYSTEM, timeout_s=READY_TIMEOUT_S, on_progress=lambda elapsed_s, text: progress(f"{name}: {text} ({elapsed_s:.0f} s)")
+        )
+    return done
+
+
+def first_policy() -> str:
+    """The policy with which lab 02 left vLLM."""
+    text = (MANIFESTS / "vllm" / "base" / "network-policy.yaml").read_text()
+    return text.replace("metadata:\n", f"metadata:\n  namespace: {SYSTEM}\n", 1)
+
+
+def _namespaces() -> list[dict[str, Any]]:
+    def namespace(name: str, labels: dict[str, str]) -> dict[str, Any]:
+        return {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name, "labels": labels}}
+
+    return [namespace(SYSTEM, {}), namespace(APPS, {"kubedojo.dev/role": "llm-apps"})]
+
+
+def _load_images() -> None:
+    """Through the command line: the embedded cluster is known to it alone."""
+    command = [sys.executable, "-m", "helpers.cli", "images", "load", "vllm", "model", "qdrant"]
+    done = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, check=False)
+    if done.returncode != 0:
+        said = (done.stderr or done.stdout).strip().splitlines()
+        raise EnvironmentFault(
+            f"the images could not be loaded: {said[-1] if said else done.returncode}",
+            next_command="course images load vllm model qdrant",
+        )
