@@ -23,14 +23,21 @@ def register(app: typer.Typer) -> None:
     app.add_typer(images, name="images")
 
 
-def up(name: Name = "") -> None:
+def up(
+    name: Name = "",
+    images: Annotated[
+        str,
+        typer.Option(help="Workload images: auto, official (from their registries) or local (made here)."),
+    ] = "auto",
+) -> None:
     """Start the embedded cluster, new or as it was left; harmless when it runs already."""
     from helpers.embedded.launch import up as launch
+    from helpers.embedded.registry import source_named
     from helpers.embedded.steps import Steps
 
     steps = Steps()
     with steps.total():
-        launch(name or cluster_name(), steps)
+        launch(name or cluster_name(), steps, source=source_named(images))
 
 
 def down(

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import fcntl
-import json
 import os
 import re
 import shutil
 import string
-import subprocess
 import threading
 import time
 from collections.abc import Iterator, Sequence
@@ -19,12 +17,12 @@ from pathlib import Path
 
 import yaml
 
-from helpers.embedded import addresses, gpu, observe, preflight
+from helpers.embedded import addons, addresses, gpu, observe, preflight, registry
 from helpers.embedded.binaries import KUBERNETES, Binaries, ensure_binaries
-from helpers.embedded.images import IMAGES
-from helpers.embedded.images.system import ETCD_TAG, PAUSE
+from helpers.embedded.images.system import ETCD_TAG
 from helpers.embedded.layers import ensure_course_layer, ensure_site_packages
-from helpers.embedded.loading import Source, Store, at_up, built, load_images, named
+from helpers.embedded.loading import Store, at_up, built, load_images, named
+from helpers.embedded.registry import Source
 from helpers.embedded.root import ensure_root
 from helpers.embedded.sandbox import SCRIPTS, Sandbox
 from helpers.embedded.seed import copy_seed, ensure_seed
@@ -64,15 +62,17 @@ def up(name: str, steps: Steps, *, source: Source = Source.AUTO) -> Sandbox:
     parts = ensure_parts(steps)
     with _locked(folder, steps):
         sandbox = Sandbox(folder, addresses.choose(folder))
+        source = registry.settled(source, sandbox.data(registry.REMEMBERED))
         pid = sandbox.pid()
         if pid is None or not _initialised(sandbox):
             pid = _start(sandbox, parts, steps)
         if not _initialised(sandbox):
             with _stopped_on_failure(sandbox):
-                _initialise(sandbox, pid, steps)
+                _initialise(sandbox, pid, source, steps)
         _write_kubeconfig(sandbox, pid, name)
         _wait(sandbox, pid, steps)
-        load_images(Store.of(sandbox, pid, parts.binaries), at_up(), steps)
+        addons.renew(sandbox, pid, source, steps)
+        load_images(Store.of(sandbox, pid, parts.binaries), at_up(), source, steps)
     return sandbox
 
 
@@ -123,7 +123,8 @@ def load(name: str, names: Sequence[str], steps: Steps) -> list[str]:
     if sandbox is None or pid is None:
         raise NoClusterChosen(f"the cluster {name} does not run", next_command="course up")
     store = Store.of(sandbox, pid, ensure_binaries(steps))
-    return load_images(store, named(names), steps)
+    source = registry.settled(Source.AUTO, sandbox.data(registry.REMEMBERED))
+    return load_images(store, named(names), source, steps)
 
 
 def existing(name: str) -> Sandbox | None:
@@ -193,19 +194,20 @@ def _stopped_on_failure(sandbox: Sandbox) -> Iterator[None]:
         raise
 
 
-def _initialise(sandbox: Sandbox, pid: int, steps: Steps) -> None:
+def _initialise(sandbox: Sandbox, pid: int, source: Source, steps: Steps) -> None:
     """`kubeadm init`, and the add-ons as soon as the API server takes them, not after its last phase."""
     with steps.step("Initialising the cluster with kubeadm") as step, ThreadPoolExecutor() as pool:
         _render_kubeadm(sandbox)
         _wait_for_containerd(sandbox, pid)
         failed = threading.Event()
-        adding = pool.submit(_add_ons, sandbox, pid, failed)
+        adding = pool.submit(addons.add_when_possible, sandbox, pid, source, failed)
         try:
             _kubeadm_init(sandbox, pid, step)
         except BaseException:
             failed.set()
             raise
         adding.result()
+    sandbox.data(registry.REMEMBERED).write_text(f"{source}\n")
     sandbox.data(INITIALISED).write_text(f"{time.time():.0f}\n")
 
 
@@ -214,20 +216,6 @@ def _kubeadm_init(sandbox: Sandbox, pid: int, step: Step) -> None:
     command = sandbox.run(["kubeadm", "init", "--config", "/etc/course/kubeadm.yaml", skipped], pid=pid)
     log = sandbox.folder / "kubeadm.log"
     run(command, step=step, log=log, next_command="course doctor")
-
-
-def _add_ons(sandbox: Sandbox, pid: int, failed: threading.Event) -> None:
-    """DNS, storage and the profile. kubeadm's own failure, told by `failed`, ends the wait for the API."""
-    manifests = [
-        _dns_manifest(sandbox, pid),
-        (SCRIPTS / "storage.yaml").read_text(),
-        yaml.safe_dump(_profile(sandbox.folder.name)),
-    ]
-    while not failed.is_set():
-        if observe.takes_objects(sandbox, pid):
-            _apply(sandbox, pid, "\n---\n".join(manifests))
-            return
-        time.sleep(0.05)
 
 
 def _render_kubeadm(sandbox: Sandbox) -> None:
@@ -245,68 +233,6 @@ def _wait_for_containerd(sandbox: Sandbox, pid: int) -> None:
         if time.monotonic() > deadline:
             raise StepFailed(f"containerd did not start\n{sandbox.log_tail('containerd')}")
         time.sleep(0.05)
-
-
-def _dns_manifest(sandbox: Sandbox, pid: int) -> str:
-    """kubeadm's own CoreDNS add-on, for one node: one replica, soon ready, and no outside to forward to."""
-    phase = [
-        "kubeadm",
-        "init",
-        "phase",
-        "addon",
-        "coredns",
-        "--config",
-        "/etc/course/kubeadm.yaml",
-        "--print-manifest",
-    ]
-    printed = subprocess.run(sandbox.run(phase, pid=pid), capture_output=True, text=True, check=True).stdout
-    documents = [document for document in yaml.safe_load_all(printed) if document]
-    for document in documents:
-        if document["kind"] == "Deployment":
-            document["spec"]["replicas"] = 1
-            (container,) = document["spec"]["template"]["spec"]["containers"]
-            container["readinessProbe"] |= {"periodSeconds": 1, "initialDelaySeconds": 0}
-            container["livenessProbe"] |= {"initialDelaySeconds": 5}
-        if document["kind"] == "ConfigMap":
-            corefile = document["data"]["Corefile"]
-            document["data"]["Corefile"] = re.sub(r" +forward [^{]*\{[^}]*\}\n| +loop\n", "", corefile)
-    return yaml.safe_dump_all(documents)
-
-
-def _apply(sandbox: Sandbox, pid: int, manifests: str) -> None:
-    command = ["kubectl", f"--kubeconfig=/{observe.ADMINISTRATOR}", "apply", "--server-side", "-f", "-"]
-    done = subprocess.run(sandbox.run(command, pid=pid), input=manifests, capture_output=True, text=True)
-    if done.returncode != 0:
-        raise StepFailed(f"kubectl apply failed\n{done.stderr}", next_command="course up")
-
-
-def _profile(name: str) -> dict:
-    profile = {
-        "name": "embedded",
-        "gpu": "simulated",
-        "gpu_resource": "nvidia.com/gpu",
-        "gpu_shape": "full",
-        "storage_class": observe.STORAGE_CLASS,
-        "images": {**{spec.name: spec.reference for spec in IMAGES}, "pause": PAUSE},
-        "model": "/models/smollm2-135m-instruct",
-        "served_model_name": "smollm2-135m-instruct",
-        "overlay": "embedded",
-        "allows_faults": True,
-        "labels": {
-            "gpu": "no GPU: the node advertises simulated devices",
-            "qdrant": "Qdrant's engine, embedded server",
-        },
-    }
-    return {
-        "apiVersion": "v1",
-        "kind": "ConfigMap",
-        "metadata": {
-            "name": "course-profile",
-            "namespace": "kube-public",
-            "labels": {"course/cluster": name},
-        },
-        "data": {"profile": json.dumps(profile)},
-    }
 
 
 def _write_kubeconfig(sandbox: Sandbox, pid: int, name: str) -> None:

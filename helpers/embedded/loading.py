@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import enum
 import json
 import subprocess
 import tarfile
@@ -12,17 +11,10 @@ from pathlib import Path
 
 from helpers.embedded.binaries import Binaries
 from helpers.embedded.images import IMAGES, ImageSpec, image
+from helpers.embedded.registry import Source, hosts_folder, reference
 from helpers.embedded.sandbox import SOCKET, Sandbox
 from helpers.embedded.seed import NAMESPACE
 from helpers.embedded.steps import StepFailed, Steps, run
-
-
-class Source(enum.StrEnum):
-    """Where workload images come from."""
-
-    AUTO = "auto"
-    OFFICIAL = "official"
-    LOCAL = "local"
 
 
 @dataclass(frozen=True)
@@ -57,12 +49,29 @@ class Store:
         with steps.step(f"Importing {title}") as step:
             run(self.command("images", "import", "--local", "--digests", archive), step=step)
 
+    def pull(self, name: str, steps: Steps) -> None:
+        """Pull an image from its registry, by way of this machine's network."""
+        hosts = hosts_folder()
+        mirrors = ["--hosts-dir", str(hosts)] if hosts else []
+        with steps.step(f"Pulling {name}") as step:
+            run(
+                self.command("images", "pull", "--local", *mirrors, name),
+                step=step,
+                next_command="course doctor",
+            )
 
-def load_images(store: Store, specs: Sequence[ImageSpec], steps: Steps) -> list[str]:
-    """Make and import the images that the node lacks; returns the names of those."""
+
+def load_images(store: Store, specs: Sequence[ImageSpec], source: Source, steps: Steps) -> list[str]:
+    """Pull, or make and import, the images that the node lacks; returns the names of those."""
     held = store.digests()
     loaded = []
     for spec in specs:
+        official = reference(spec, source)
+        if official != spec.reference:
+            if official not in held:
+                store.pull(official, steps)
+                loaded.append(spec.name)
+            continue
         archive = built(spec, steps)
         if held.get(spec.reference) != digest_of(archive):
             store.load(archive, steps, spec.about)

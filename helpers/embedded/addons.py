@@ -1,0 +1,118 @@
+"""What a cluster carries besides kubeadm's own parts: DNS, storage, and the profile that labs read."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from helpers.embedded import cache, observe
+from helpers.embedded.images import IMAGES
+from helpers.embedded.images.system import PAUSE
+from helpers.embedded.registry import Source, reference
+from helpers.embedded.sandbox import SCRIPTS, Sandbox
+from helpers.embedded.steps import StepFailed, Steps
+
+APPLIED = "etc/course/addons"
+KUBEADM = "/etc/course/kubeadm.yaml"
+_OUTSIDE = re.compile(r"^ +forward [^{]*\{[^}]*\}\n|^ +loop\n", re.MULTILINE)
+
+
+def add_when_possible(sandbox: Sandbox, pid: int, source: Source, failed: threading.Event) -> None:
+    """Add everything as soon as the API server takes it; `failed` ends the wait, since kubeadm gave up."""
+    manifests = _manifests(sandbox, pid, source)
+    while not failed.is_set():
+        if observe.takes_objects(sandbox, pid):
+            _apply(sandbox, pid, manifests)
+            sandbox.data(APPLIED).write_text(_key(sandbox, source))
+            return
+        time.sleep(0.05)
+
+
+def renew(sandbox: Sandbox, pid: int, source: Source, steps: Steps) -> None:
+    """Bring the add-ons of a kept cluster to what this checkout has."""
+    applied = sandbox.data(APPLIED)
+    if applied.exists() and applied.read_text() == _key(sandbox, source):
+        return
+    with steps.step("Renewing DNS, storage and the profile"):
+        _apply(sandbox, pid, _manifests(sandbox, pid, source))
+        applied.write_text(_key(sandbox, source))
+
+
+def profile(source: Source) -> dict[str, Any]:
+    """What labs may need to know of this cluster; helpers/cluster/profile.py reads it."""
+    return {
+        "name": "embedded",
+        "gpu": "simulated",
+        "gpu_resource": "nvidia.com/gpu",
+        "gpu_shape": "full",
+        "storage_class": observe.STORAGE_CLASS,
+        "images": {**{spec.name: reference(spec, source) for spec in IMAGES}, "pause": PAUSE},
+        "model": "/models/smollm2-135m-instruct",
+        "served_model_name": "smollm2-135m-instruct",
+        "overlay": "embedded",
+        "allows_faults": True,
+        "labels": {
+            "gpu": "no GPU: the node advertises simulated devices",
+            "images": "from their projects' registries"
+            if source is Source.OFFICIAL
+            else "made on this machine",
+            **{spec.name: spec.about for spec in IMAGES if reference(spec, source) == spec.reference},
+        },
+    }
+
+
+def _manifests(sandbox: Sandbox, pid: int, source: Source) -> str:
+    storage = (SCRIPTS / "storage.yaml").read_text()
+    return "\n---\n".join([_dns(sandbox, pid), storage, _profile_manifest(source)])
+
+
+def _key(sandbox: Sandbox, source: Source) -> str:
+    """What the add-ons are made from: DNS by this file and kubeadm's own, the rest by its text."""
+    kubeadm = sandbox.data(KUBEADM)
+    return cache.key_of([Path(__file__), SCRIPTS / "storage.yaml", _profile_manifest(source), kubeadm])
+
+
+def _dns(sandbox: Sandbox, pid: int) -> str:
+    """kubeadm's own CoreDNS add-on, for one node: one replica, soon ready, and no outside to forward to."""
+    phase = ["kubeadm", "init", "phase", "addon", "coredns", "--config", KUBEADM, "--print-manifest"]
+    printed = subprocess.run(sandbox.run(phase, pid=pid), capture_output=True, text=True)
+    if printed.returncode != 0:
+        raise StepFailed(
+            f"kubeadm does not print its DNS add-on\n{printed.stderr}", next_command="course doctor"
+        )
+    documents = [document for document in yaml.safe_load_all(printed.stdout) if document]
+    for document in documents:
+        if document["kind"] == "Deployment":
+            document["spec"]["replicas"] = 1
+            (container,) = document["spec"]["template"]["spec"]["containers"]
+            container["readinessProbe"] |= {"periodSeconds": 1, "initialDelaySeconds": 0}
+            container["livenessProbe"] |= {"initialDelaySeconds": 5}
+        if document["kind"] == "ConfigMap":
+            document["data"]["Corefile"] = _OUTSIDE.sub("", document["data"]["Corefile"])
+    return yaml.safe_dump_all(documents)
+
+
+def _profile_manifest(source: Source) -> str:
+    return yaml.safe_dump(
+        {
+            "apiVersion": "v1",
+            "kind": "ConfigMap",
+            "metadata": {"name": "course-profile", "namespace": "kube-public"},
+            "data": {"profile": json.dumps(profile(source), indent=1)},
+        }
+    )
+
+
+def _apply(sandbox: Sandbox, pid: int, manifests: str) -> None:
+    kubeconfig = f"--kubeconfig=/{observe.ADMINISTRATOR}"
+    command = ["kubectl", kubeconfig, "apply", "--server-side", "--force-conflicts", "-f", "-"]
+    done = subprocess.run(sandbox.run(command, pid=pid), input=manifests, capture_output=True, text=True)
+    if done.returncode != 0:
+        raise StepFailed(f"kubectl apply failed\n{done.stderr}", next_command="course up")

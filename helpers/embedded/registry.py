@@ -1,0 +1,81 @@
+"""Where workload images come from: their projects' registries where one answers, else this machine.
+
+An image is pulled by containerd's client outside the node, in the machine's own network and with its
+proxies: so the node itself never needs a way out. Mirrors are set as for any containerd, by a folder of
+`HOST/hosts.toml` files (https://github.com/containerd/containerd/blob/main/docs/hosts.md) that
+COURSE_REGISTRY_HOSTS names.
+"""
+
+from __future__ import annotations
+
+import enum
+import os
+from pathlib import Path
+
+import httpx
+
+from helpers.embedded.images import ImageSpec
+from helpers.errors import LabError
+
+PROBE = "https://registry-1.docker.io/v2/"
+PROBE_S = 3.0
+REMEMBERED = "etc/course/images-from"
+# What the projects publish themselves, for CPU; an image of ours without an entry is always made here.
+OFFICIAL = {
+    "vllm": "public.ecr.aws/q9t5s3a7/vllm-cpu-release-repo:v0.32.0",
+    "qdrant": "docker.io/qdrant/qdrant:v1.20.0",
+    "redis": "docker.io/library/redis:8.2",
+}
+
+
+class Source(enum.StrEnum):
+    """Where workload images come from; AUTO asks the network and becomes one of the others."""
+
+    AUTO = "auto"
+    OFFICIAL = "official"
+    LOCAL = "local"
+
+
+class NoSuchSource(LabError):
+    """Images come from their registries or from this machine."""
+
+
+def source_named(text: str) -> Source:
+    """The source of that name."""
+    try:
+        return Source(text)
+    except ValueError as cause:
+        names = ", ".join(Source)
+        raise NoSuchSource(
+            f"no image source {text!r}: {names}", next_command="course up --images auto"
+        ) from cause
+
+
+def settled(source: Source, remembered: Path) -> Source:
+    """The source a cluster uses: the one asked for, else the one it began with, else what answers now."""
+    if source is Source.AUTO and remembered.exists():
+        return Source(remembered.read_text().strip())
+    if source is Source.AUTO:
+        return Source.OFFICIAL if _registry_answers() else Source.LOCAL
+    return source
+
+
+def reference(spec: ImageSpec, source: Source) -> str:
+    """The name under which manifests use an image."""
+    return OFFICIAL.get(spec.name, spec.reference) if source is Source.OFFICIAL else spec.reference
+
+
+def hosts_folder() -> Path | None:
+    """The folder of registry mirrors, if there is one."""
+    named = os.environ.get("COURSE_REGISTRY_HOSTS")
+    return Path(named) if named else None
+
+
+def _registry_answers() -> bool:
+    if hosts_folder() is not None:
+        return True
+    try:
+        # An anonymous question is answered with 401 and where to log in.
+        return httpx.get(PROBE, timeout=PROBE_S).status_code in {200, 401}
+    except httpx.HTTPError:
+        return False
