@@ -364,6 +364,19 @@ class Memory:
                 self.collection, FILTER_FIELD, models.PayloadSchemaType.KEYWORD, wait=True
             )
 
+    def recreate_collection(self, *, size: int, distance: str, index: str | None) -> None:
+        """Drop the collection with all its points and make it anew; `index` is a keyword index's field.
+
+        Raises:
+            MemoryRefused: the server does not take these parameters.
+        """
+        self._request("DELETE", f"/collections/{self.collection}")
+        body = {"vectors": {"size": size, "distance": distance}}
+        _json(self._request("PUT", f"/collections/{self.collection}", json=body))
+        if index:
+            field = {"field_name": index, "field_schema": "keyword"}
+            _json(self._request("PUT", f"/collections/{self.collection}/index?wait=true", json=field))
+
     def state(self, collection: str | None = None) -> CollectionState | None:
         """The collection as it is, or None when there is none."""
         name = collection or self.collection
@@ -474,6 +487,54 @@ class Memory:
                 timeout=300,
             )
         _json(answer)
+
+
+# -- health is not correctness ----------------------------------------------------------------------
+
+SCRATCH = "scratch"
+WRONG_SIZE = 256
+
+
+@dataclass(frozen=True)
+class Symptom:
+    """One broken memory: what is wrong with it, what the probes say, what a query meets."""
+
+    broken: str
+    probes: Mapping[str, int]
+    query: str
+
+
+def broken_memories(memory: Memory, embedder: Embedder) -> list[Symptom]:
+    """Break a scratch collection in three ways, and look at the probes and at a filtered query each time.
+
+    The scratch collection is removed again; the course's own is not touched.
+    """
+    scratch = Memory(memory.url, collection=SCRATCH, api_key=memory._api_key, timeout_s=memory._timeout_s)
+    vectors = embedder.embed([passage.embedded_text for passage in corpus()[:8]])
+    points = [as_point(*pair) for pair in zip(corpus(), vectors, strict=False)]
+    without = [{**p, "payload": {"text": p["payload"]["text"]}} for p in points]
+    cut = [{**p, "vector": p["vector"][:WRONG_SIZE]} for p in points]
+    cases = [
+        ("an empty collection", DIMENSIONS, []),
+        (f"made for {WRONG_SIZE} dimensions", WRONG_SIZE, cut),
+        (f"points without the field `{FILTER_FIELD}`", DIMENSIONS, without),
+    ]
+    try:
+        return [_break(scratch, vectors[0], *case) for case in cases]
+    finally:
+        scratch.delete_collection()
+        scratch.close()
+
+
+def _break(scratch: Memory, vector: Vector, what: str, size: int, points: list[dict[str, Any]]) -> Symptom:
+    scratch.recreate_collection(size=size, distance=DISTANCE, index=FILTER_FIELD)
+    if points:
+        _json(scratch._request("PUT", f"/collections/{SCRATCH}/points?wait=true", json={"points": points}))
+    try:
+        seen = f"200, {len(scratch.search_vector(vector, layer='substrate'))} hits"
+    except MemoryRefused as refusal:
+        seen = str(refusal)
+    return Symptom(what, scratch.probes(), seen)
 
 
 # -- the wire, shared with the checks ---------------------------------------------------------------

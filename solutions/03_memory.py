@@ -1,0 +1,953 @@
+import marimo
+
+__generated_with = "0.25.2"
+app = marimo.App(
+    width="medium",
+    app_title="03 · The memory layer · solved",
+    css_file="../helpers/notebook/course.css",
+)
+
+with app.setup(hide_code=True):
+    import marimo as mo
+
+    from helpers import notebook as nb
+    from helpers.notebook import memory as draw
+    from helpers.settings import home_dir
+    from helpers.stack import memory
+    from helpers.stack.embeddings import Embedder
+    from helpers.stack.sizing import Collection
+
+
+@app.cell(hide_code=True)
+def _():
+    mo.md(r"""
+    # 03 · The memory layer: solved, with the reasons
+
+    A model answers from what it was trained on; what your organisation knows must be fetched for it. That is the work
+    of a vector database: passages go in as vectors, and the passages nearest to a question come out. It is the first
+    part of the stack that **holds state**, and state is lost in other ways than processes are.
+
+    You will give Qdrant a volume and a name, fill it, find out what its health checks do not tell you, kill it, lose
+    its disk, and get everything back.
+
+    *90 minutes. The cluster's state is graded: buttons here and `kubectl`, `helm` or `curl` in a terminal count alike.*
+    """)
+    return
+
+
+@app.cell(hide_code=True)
+def _(lab, reconnect):
+    mo.vstack([lab.card(), reconnect])
+    return
+
+
+@app.cell(hide_code=True)
+def _():
+    nb.layer_picture(focus="memory")
+    return
+
+
+@app.cell(hide_code=True)
+def _():
+    guess_loss = nb.predict(
+        "Qdrant runs in a Deployment with an `emptyDir`, and holds a million vectors. Its container crashes "
+        "(out of memory) and is restarted in the same pod. An hour later the node is drained. What is left?",
+        {
+            "all": "Everything, both times: the Deployment brings the pod back",
+            "crash": "After the crash everything, after the drain nothing",
+            "none": "Nothing after the crash already: a container starts from its image",
+        },
+    )
+    guess_loss
+    return (guess_loss,)
+
+
+@app.cell(hide_code=True)
+def _(guess_loss):
+    nb.reveal(
+        guess_loss.value,
+        truth="crash",
+        because="An `emptyDir` belongs to the **pod**. A container that restarts in its pod finds it again, which is why "
+        "the mistake survives so many demos; a pod that is replaced starts with an empty one.",
+        instead={
+            "all": "A Deployment brings back the *process*. Nobody promised it the old pod's directory.",
+            "none": "That holds for the container's own file system, not for a volume of the pod.",
+        },
+    )
+    return
+
+
+@app.cell(hide_code=True)
+def _():
+    mo.md(r"""
+    ## 1 · How much will it hold?
+
+    A claim that is too small stops the writes one day; one that is far too large is paid for every day. Count what
+    takes room: vectors (4 bytes for each dimension), the search graph, the payload, the log, segments that are
+    written anew while the old ones are still there, and **every snapshot you keep**.
+
+    **Your turn.** Two million passages of 384 dimensions with half a kilobyte of payload each, and two snapshots
+    kept. Change the claim until the plan fits. Then find out what *one more* snapshot costs, and what a model with
+    1024 dimensions would.
+    """)
+    return
+
+
+@app.cell
+def _():
+    plan = Collection(vectors=2_000_000, dimensions=384, payload_bytes=512, snapshots=2)
+    claim = "16Gi"
+    return claim, plan
+
+
+@app.cell(hide_code=True)
+def _():
+    mo.md(r"""
+    **Why so.** Vectors 2.9 GiB, graph 0.2, payload 1.0: 4.1 GiB are stored. Two snapshots bring 8.2 more, rewriting 2.0: 14.2 GiB. A third
+    snapshot would cost 4.1 GiB, and a model of 1024 dimensions makes the stored part 8.8 GiB.
+    """)
+    return
+
+
+@app.cell(hide_code=True)
+def _(claim, plan):
+    draw.sizing_picture(plan, claim)
+    return
+
+
+@app.cell(hide_code=True)
+def _():
+    nb.hints(
+        "Read the bars: which part is the largest, and what does it grow with?",
+        "`datatype='float16'` halves the vectors, `uint8` quarters them; both cost some precision.",
+        "`on_disk=True` keeps vectors on the volume: it saves memory, not disk.",
+    )
+    return
+
+
+@app.cell(hide_code=True)
+def _():
+    mo.md(r"""
+    ## 2 · A pod with a name and a volume
+
+    A **StatefulSet** gives its pod three things that outlive it: the name `qdrant-0`, the claim
+    `qdrant-storage-qdrant-0`, and a DNS name under a **headless Service**. Where you can pull images,
+    the official chart writes all this for you
+    (`helm upgrade --install qdrant qdrant/qdrant -n llm-system -f manifests/qdrant/values.yaml`); here you write it
+    once yourself, with the chart's names and labels. On the embedded cluster the image is *Qdrant's engine,
+    embedded server*; `course start 03` brings it in.
+
+    **Your turn.** A colleague wrote the manifest below, and it would even start. Three things in it are wrong:
+
+    1. Where does Qdrant write, and what kind of volume is there?
+    2. `serviceName` names a Service that nobody wrote. It must be headless, select the pod, and carry the label
+       `app.kubernetes.io/component: cluster-discovery`: by that the scraper will find it in part 7.
+    3. The readiness probe asks a path that answers 200 as soon as the process listens.
+    """)
+    return
+
+
+@app.cell
+def _():
+    memory_yaml = """
+    apiVersion: v1
+    kind: Service
+    metadata:
+      name: qdrant
+      namespace: llm-system
+      labels: {app: qdrant, app.kubernetes.io/name: qdrant, app.kubernetes.io/instance: qdrant}
+    spec:
+      selector: {app.kubernetes.io/name: qdrant, app.kubernetes.io/instance: qdrant}
+      ports:
+      - {name: http, port: 6333, targetPort: http}
+    ---
+    apiVersion: v1
+    kind: Service
+    metadata:
+      name: qdrant-headless
+      namespace: llm-system
+      labels:
+        app: qdrant
+        app.kubernetes.io/name: qdrant
+        app.kubernetes.io/instance: qdrant
+        app.kubernetes.io/component: cluster-discovery
+    spec:
+      clusterIP: None
+      publishNotReadyAddresses: true
+      selector: {app.kubernetes.io/name: qdrant, app.kubernetes.io/instance: qdrant}
+      ports:
+      - {name: http, port: 6333, targetPort: http}
+    ---
+    apiVersion: apps/v1
+    kind: StatefulSet
+    metadata:
+      name: qdrant
+      namespace: llm-system
+      labels: {app: qdrant, app.kubernetes.io/name: qdrant, app.kubernetes.io/instance: qdrant}
+    spec:
+      replicas: 1
+      serviceName: qdrant-headless
+      selector:
+        matchLabels: {app: qdrant, app.kubernetes.io/name: qdrant, app.kubernetes.io/instance: qdrant}
+      template:
+        metadata:
+          labels: {app: qdrant, app.kubernetes.io/name: qdrant, app.kubernetes.io/instance: qdrant}
+        spec:
+          enableServiceLinks: false
+          automountServiceAccountToken: false
+          terminationGracePeriodSeconds: 15
+          securityContext:
+            {runAsNonRoot: true, runAsUser: 1000, runAsGroup: 2000, fsGroup: 3000, seccompProfile: {type: RuntimeDefault}}
+          containers:
+          - name: qdrant
+            image: $QDRANT
+            env:
+            - {name: QDRANT__CLUSTER__ENABLED, value: "false"}
+            - {name: QDRANT_INIT_FILE_PATH, value: /qdrant/init/.qdrant-initialized}
+            ports:
+            - {name: http, containerPort: 6333}
+            startupProbe:
+              httpGet: {path: /livez, port: http}
+              periodSeconds: 1
+              failureThreshold: 600
+            readinessProbe:
+              httpGet: {path: /readyz, port: http}
+              periodSeconds: 1
+            livenessProbe:
+              httpGet: {path: /livez, port: http}
+              periodSeconds: 10
+              failureThreshold: 6
+            resources:
+              requests: {cpu: 100m, memory: 256Mi}
+              limits: {cpu: "1", memory: 1Gi}
+            securityContext:
+              {allowPrivilegeEscalation: false, readOnlyRootFilesystem: true, capabilities: {drop: [ALL]}}
+            volumeMounts:
+            - {name: qdrant-storage, mountPath: /qdrant/storage}
+            - {name: qdrant-snapshots, mountPath: /qdrant/snapshots}
+            - {name: qdrant-init, mountPath: /qdrant/init}
+          volumes:
+          - {name: qdrant-snapshots, emptyDir: {}}
+          - {name: qdrant-init, emptyDir: {}}
+      volumeClaimTemplates:
+      - metadata:
+          name: qdrant-storage
+          labels: {app: qdrant}
+        spec:
+          accessModes: [ReadWriteOnce]
+          resources:
+            requests: {storage: 10Gi}
+    """
+    return (memory_yaml,)
+
+
+@app.cell(hide_code=True)
+def _():
+    mo.md(r"""
+    **Why so.** The claim template makes `qdrant-storage-qdrant-0`, which no deletion of pod or StatefulSet touches. The headless Service gives
+    `qdrant-0` its DNS name (also while it loads) and the scraper its target. `/readyz` is red until the shards are loaded, so
+    no query arrives too early; liveness stays on `/livez`, or a long load would be punished with a restart.
+    """)
+    return
+
+
+@app.cell(hide_code=True)
+def _(apply_memory, lab, memory_yaml, pressed):
+    nb.apply_panel(lab, memory_yaml, apply_memory, pressed=pressed, replace=True)
+    return
+
+
+@app.cell(hide_code=True)
+def _(lab, live):
+    nb.pod_table(lab, ("llm-system",), live)
+    return
+
+
+@app.cell(hide_code=True)
+def _(live):
+    nb.board(live, "install")
+    return
+
+
+@app.cell(hide_code=True)
+def _():
+    nb.hints(
+        "`volumeClaimTemplates` stands beside `template`, not in it. Its name is what `volumeMounts` refers to; "
+        "the volume of that name in `volumes` must go.",
+        "A claim template is a claim without a namespace: `metadata.name`, then `spec` with `accessModes: [ReadWriteOnce]` "
+        "and `resources.requests.storage`. Without `storageClassName` the cluster's default class serves it.",
+        "A headless Service has `clusterIP: None`. `publishNotReadyAddresses: true` lets names resolve while Qdrant loads.",
+        "`/healthz` and `/livez` speak of the process. `/readyz` speaks of the shards.",
+        "If the image cannot be pulled: `course start 03`.",
+    )
+    return
+
+
+@app.cell(hide_code=True)
+def _():
+    mo.md(r"""
+    ## 3 · A collection for your model
+
+    A collection is made for vectors of one **size** and one **distance**; both follow from the embedding model. The
+    course embeds on your machine, with all-MiniLM-L6-v2: 384 numbers a text, of length one, compared by their angle.
+    The corpus is small and real: 51 passages on running this very stack, each about one layer of it.
+
+    You will ask *within* a layer, so that field needs a payload index: a keyword index, because `memory` must match
+    exactly, not word by word.
+
+    **Your turn.** Correct the three values, and make the collection. Making it anew drops what is in it.
+    """)
+    return
+
+
+@app.cell
+def _():
+    collection = {"size": 384, "distance": "Cosine", "index": "layer"}
+    return (collection,)
+
+
+@app.cell(hide_code=True)
+def _():
+    mo.md(r"""
+    **Why so.** The model decides: 384 numbers, of length one, so the angle is all there is to compare. The keyword index makes the filter part of
+    the search: without it, Qdrant reads the payload of each candidate.
+    """)
+    return
+
+
+@app.cell(hide_code=True)
+def _(collection, lab, make_collection, pressed):
+    def make_it(say):
+        draw.wait_for_qdrant(lab, say)
+        with memory.connect(lab.cluster) as qdrant:
+            qdrant.recreate_collection(**collection)
+            state = qdrant.state()
+        indexes = ", ".join(state.indexes) or "none"
+        return f"`{state.name}`: {state.dimensions} dimensions, {state.distance}, indexes: {indexes}"
+
+    draw.act(lab, make_collection, make_it, title="Making the collection", pressed=pressed)
+    return
+
+
+@app.cell(hide_code=True)
+def _():
+    mo.md(r"""
+    Now the passages. `to_point` makes a point of each: an **id**, the vector, and a **payload**, which is what filters
+    and readers see of it.
+
+    **Your turn.** As it stands, ingesting twice doubles everything, and no filter by layer can ever match. Mend both.
+    A passage has `key`, `layer`, `title`, `text`, and `id`: a UUID derived from its key.
+    """)
+    return
+
+
+@app.cell
+def _():
+    def to_point(passage, vector):
+        return {
+            "id": passage.id,
+            "vector": vector,
+            "payload": {
+                "kind": "passage",
+                "key": passage.key,
+                "layer": passage.layer,
+                "title": passage.title,
+                "text": passage.text,
+            },
+        }
+
+    return (to_point,)
+
+
+@app.cell(hide_code=True)
+def _():
+    mo.md(r"""
+    **Why so.** The id is a UUID of version 5 of the passage's key: whoever ingests, and however often, the same passage is the same point.
+    The layer goes into the payload, because a filter sees nothing else.
+    """)
+    return
+
+
+@app.cell(hide_code=True)
+def _(ingest, lab, pressed, to_point):
+    draw.ingest_panel(lab, ingest, memory.corpus(), to_point, pressed=pressed)
+    return
+
+
+@app.cell(hide_code=True)
+def _(live):
+    nb.board(live, "collection")
+    return
+
+
+@app.cell(hide_code=True)
+def _():
+    nb.hints(
+        "The size and the distance of the model stand in the text above. For vectors of length one, `Cosine` is the angle.",
+        "`passage.id` is the same on every machine and every day; `uuid4()` never is.",
+        "Twice the points? Ids that were random stay: make the collection anew, then ingest.",
+        '`"layer": passage.layer` belongs into the payload, and `"layer"` is the field to index.',
+    )
+    return
+
+
+@app.cell(hide_code=True)
+def _():
+    mo.md(r"""
+    Ask it something. Edit the question, or set `layer` to `"inference"`, `"memory"`, `"isolation"`, `"chaos"` or
+    `"substrate"`. The filter is applied *during* the search, not afterwards: you get three hits of that layer, not
+    those of the best three that happen to be in it.
+    """)
+    return
+
+
+@app.cell
+def _():
+    question = "Why does my pod stay Pending although a GPU is free?"
+    layer = "substrate"
+    return layer, question
+
+
+@app.cell(hide_code=True)
+def _(lab, layer, live, question):
+    draw.answers(lab, question, layer, live)
+    return
+
+
+@app.cell(hide_code=True)
+def _():
+    mo.md(r"""
+    ## 4 · Health is not correctness
+
+    Three health paths, and what your collection really holds:
+    """)
+    return
+
+
+@app.cell(hide_code=True)
+def _(lab, live):
+    draw.vital_signs(lab, live)
+    return
+
+
+@app.cell(hide_code=True)
+def _():
+    guess_health = nb.predict(
+        "Overnight somebody re-created the collection, and the ingestion job failed at once. "
+        "Which of these alarms rings first?",
+        {
+            "readyz": "The readiness probe: an empty collection is not ready to serve",
+            "errors": "The error rate: queries against an empty collection fail",
+            "none": "None: probes are green, queries answer 200, with zero hits",
+        },
+    )
+    guess_health
+    return (guess_health,)
+
+
+@app.cell(hide_code=True)
+def _(guess_health):
+    nb.reveal(
+        guess_health.value,
+        truth="none",
+        because="Probes ask whether the server can serve, and it can: it serves nothing, quickly. Only somebody who knows "
+        "what *ought* to be there can notice: a count, a schema, and a few **golden queries** with known answers. That "
+        "is what the four checks of part 3 are.",
+        instead={
+            "readyz": "Readiness speaks of loaded shards. A collection without points has all of its shards loaded.",
+            "errors": "No hit is a perfectly good answer, with status 200.",
+        },
+    )
+    return
+
+
+@app.cell(hide_code=True)
+def _(break_memory, lab, pressed):
+    def show(button):
+        if lab.cluster is None or not (button.value or pressed):
+            return button
+        with memory.connect(lab.cluster) as qdrant:
+            return mo.vstack([button, draw.symptom_table(memory.broken_memories(qdrant, Embedder()))])
+
+    mo.vstack(
+        [
+            mo.md(
+                "See it: a scratch collection is broken in three ways, probed, queried, and removed again."
+            ),
+            nb.needs_cluster(lambda _lab: show(break_memory))(lab),
+        ]
+    )
+    return
+
+
+@app.cell(hide_code=True)
+def _():
+    mo.md(r"""
+    ## 5 · The process dies
+
+    Delete the pod. The StatefulSet makes another of the same name, on the same claim; Qdrant opens its segments and
+    replays its write-ahead log, and only then `/readyz` turns 200 and the Service gets its address back.
+    """)
+    return
+
+
+@app.cell(hide_code=True)
+def _():
+    guess_restart = nb.predict(
+        "A client sends a point, and Qdrant acknowledges it. A moment later the process is killed with `SIGKILL`, "
+        "before anything was flushed to segments. Is the point there after the restart?",
+        {
+            "no": "No: what was not flushed is lost",
+            "yes": "Yes: acknowledged means that it is in the write-ahead log",
+            "maybe": "Perhaps: it depends on the page cache",
+        },
+    )
+    guess_restart
+    return (guess_restart,)
+
+
+@app.cell(hide_code=True)
+def _(guess_restart):
+    nb.reveal(
+        guess_restart.value,
+        truth="yes",
+        because="An operation is written to the log before it is acknowledged, and the log is replayed at start. Killing the "
+        "*process* does not touch what the kernel has taken over; losing the *machine* before it reached the disk would.",
+        instead={
+            "no": "Segments are flushed every few seconds; that is what the log bridges.",
+            "maybe": "The page cache belongs to the kernel and survives the process. For a power cut you would be right.",
+        },
+    )
+    return
+
+
+@app.cell(hide_code=True)
+def _(kill_pod, lab, pressed):
+    @nb.needs_cluster
+    def restart(session):
+        from helpers.grading import grade
+
+        with mo.status.spinner(title="Deleting qdrant-0 and watching its successor") as spinner:
+            moments = memory.replace_pod(
+                session.cluster,
+                on_moment=lambda m: spinner.update(subtitle=f"{m.at_s:.1f} s: {m.phase}, readyz {m.readyz}"),
+            )
+            # What the new process was never sent can be told now; the journal keeps it.
+            grade(["03"], session.cluster, only={"memory.restart"})
+        return mo.vstack([draw.timeline(moments)])
+
+    mo.vstack([kill_pod, restart(lab)] if (kill_pod.value or pressed) else [kill_pod])
+    return
+
+
+@app.cell(hide_code=True)
+def _(live):
+    nb.board(live, "restart")
+    return
+
+
+@app.cell(hide_code=True)
+def _():
+    nb.hints(
+        "`kubectl delete pod -n llm-system qdrant-0`, then `kubectl get pods -n llm-system -w`.",
+        "The check looks at `/metrics` of the running process: how many points it serves, and how many it was sent. "
+        "Look (or run `course grade 03`) before you write anything else.",
+    )
+    return
+
+
+@app.cell(hide_code=True)
+def _():
+    mo.md(r"""
+    ## 6 · The disk is gone
+
+    A claim deleted by a clean-up script, a node's disk that died, a storage class that reclaimed too much: the pod
+    comes back as quickly as before, ready, green, and empty. What helps then was done **before**: a snapshot, copied
+    somewhere else. In the chart's default, snapshots lie in an `emptyDir` beside the data, and would be gone as well.
+
+    Do it in this order. The note is your witness: it is in no corpus, so re-ingesting cannot bring it back.
+    """)
+    return
+
+
+@app.cell
+def _():
+    note = "Escalation for the memory layer: the on-call phone hangs beside the coffee machine."
+    return (note,)
+
+
+@app.cell(hide_code=True)
+def _(lab, note, pressed, write_note):
+    def write(say):
+        with memory.connect(lab.cluster) as qdrant:
+            qdrant.write_note(note, Embedder())
+        return "the note is a point of the collection now"
+
+    draw.act(lab, write_note, write, title="Writing the note", pressed=pressed)
+    return
+
+
+@app.cell(hide_code=True)
+def _(lab, pressed, take_copy):
+    def copy(say):
+        with memory.connect(lab.cluster) as qdrant:
+            say("taking the snapshot")
+            snapshot = qdrant.take_snapshot()
+            say(f"copying {snapshot.size / 1e6:.1f} MB to this machine")
+            path = qdrant.download(snapshot, copies)
+        return f"`{path.name}`, {snapshot.size / 1e6:.1f} MB, sha256 `{(snapshot.checksum or '')[:12]}…`, is on this machine"
+
+    copies = home_dir() / "snapshots"
+    draw.act(lab, take_copy, copy, title="Snapshot and copy", pressed=pressed)
+    return (copies,)
+
+
+@app.cell(hide_code=True)
+def _():
+    guess_volume = nb.predict(
+        "You delete the claim while the pod is running. What happens first?",
+        {
+            "gone": "The volume and its data are gone at once, and Qdrant fails",
+            "protected": "The claim is marked for deletion, and stays as long as a pod uses it",
+            "refused": "The API server refuses: the claim is in use",
+        },
+    )
+    guess_volume
+    return (guess_volume,)
+
+
+@app.cell(hide_code=True)
+def _(guess_volume):
+    nb.reveal(
+        guess_volume.value,
+        truth="protected",
+        because="The finalizer `kubernetes.io/pvc-protection` holds the claim while a pod uses it. The moment that pod goes, "
+        "for whatever reason, the claim and (reclaim policy Delete) the data go with it: a time bomb that looks like nothing.",
+        instead={
+            "gone": "A finalizer stands before that: deletion is accepted, and waits.",
+            "refused": "Deletion is accepted. It is carried out later, which is worse.",
+        },
+    )
+    return
+
+
+@app.cell(hide_code=True)
+def _(copies, lab, lose, pressed):
+    def lose_it(say):
+        if not list(copies.glob("*.snapshot")):
+            return "nothing was deleted: take a copy of a snapshot first"
+        memory.lose_volume(lab.cluster, on_progress=say)
+        return "the claim and everything on it are gone; a new, empty volume is in its place"
+
+    mo.vstack(
+        [
+            mo.md("**This deletes every vector you have stored.** That is the exercise."),
+            draw.act(lab, lose, lose_it, title="Losing the volume", pressed=pressed),
+        ]
+    )
+    return
+
+
+@app.cell(hide_code=True)
+def _(copies, lab, pressed, restore):
+    def bring_back(say):
+        newest = max(copies.glob("*.snapshot"), key=lambda path: path.stat().st_mtime, default=None)
+        if newest is None:
+            return "there is no copy on this machine"
+        say(f"uploading {newest.name}")
+        with memory.connect(lab.cluster) as qdrant:
+            qdrant.restore(newest)
+            state = qdrant.state()
+        return f"{state.points} points are back, from `{newest.name}`"
+
+    draw.act(lab, restore, bring_back, title="Restoring", pressed=pressed)
+    return
+
+
+@app.cell(hide_code=True)
+def _(live):
+    nb.board(live, "restore")
+    return
+
+
+@app.cell(hide_code=True)
+def _():
+    nb.hints(
+        "Look at *Vital signs* above between the steps: green all the time, whatever the collection holds.",
+        "With kubectl: `kubectl scale statefulset qdrant --replicas=0`, `kubectl delete pvc qdrant-storage-qdrant-0`, "
+        "`kubectl scale statefulset qdrant --replicas=1`.",
+        "With curl, through `kubectl port-forward`: `POST /collections/course_docs/snapshots` takes one, "
+        "`POST /collections/course_docs/snapshots/upload?priority=snapshot` with the form field `snapshot` restores one.",
+        "The note is missing after the restore? Then the snapshot was taken before the note was written: that interval "
+        "is called the recovery point objective.",
+    )
+    return
+
+
+@app.cell(hide_code=True)
+def _():
+    mo.md(r"""
+    ## 7 · Seen by Prometheus
+
+    `/metrics` says what probes do not: how many points each collection holds, how long answers take, how much memory
+    is resident. An alert on `collection_points` would have rung in part 4.
+    """)
+    return
+
+
+@app.cell(hide_code=True)
+def _(lab, live):
+    draw.metrics_table(lab, live)
+    return
+
+
+@app.cell(hide_code=True)
+def _():
+    mo.md(r"""
+    A `ServiceMonitor` tells the Prometheus Operator what to scrape: Services by label, a port by *name*. It selects the
+    headless Service only, because through both of them every pod would be counted twice. Read what your cluster says to it:
+    """)
+    return
+
+
+@app.cell
+def _():
+    monitor_yaml = """
+    apiVersion: monitoring.coreos.com/v1
+    kind: ServiceMonitor
+    metadata:
+      name: qdrant
+      namespace: llm-system
+      labels: {release: kube-prometheus-stack}
+    spec:
+      selector:
+        matchLabels:
+          app.kubernetes.io/name: qdrant
+          app.kubernetes.io/component: cluster-discovery
+      endpoints:
+      - {port: http, path: /metrics, interval: 30s}
+    """
+    return (monitor_yaml,)
+
+
+@app.cell(hide_code=True)
+def _(lab, monitor_yaml):
+    nb.preview(lab, monitor_yaml)
+    return
+
+
+@app.cell(hide_code=True)
+def _():
+    mo.md(r"""
+    **What to notice.** A ServiceMonitor is no part of Kubernetes: without the operator's CustomResourceDefinition the
+    API server has no such kind, and a chart with `serviceMonitor.enabled: true` fails as a whole. Prometheus being
+    installed does not help; its *operator* must be.
+
+    GPU metrics come the same way on a real cluster: NVIDIA's DCGM exporter, a Service with the label
+    `app.kubernetes.io/name: dcgm-exporter`, and a ServiceMonitor in its namespace. A simulated GPU computes
+    nothing, so it has no such metrics, and this course does not invent any.
+    """)
+    return
+
+
+@app.cell(hide_code=True)
+def _(live):
+    nb.board(live, "metrics")
+    return
+
+
+@app.cell(hide_code=True)
+def _():
+    mo.md(r"""
+    ## 8 · Upgrades go one step at a time
+
+    Qdrant reads what the previous minor version wrote, and promises no more. Between two versions lies one rollout for
+    each minor (the newest patch of each), with a snapshot before it and the golden queries after it. The way back is
+    the snapshot: an older version does not read newer segments. With a chart you step the **chart's** version; the
+    image alone would miss changed probes and defaults.
+    """)
+    return
+
+
+@app.cell
+def _():
+    running_version, wanted_version = "1.15", "1.20"
+    return running_version, wanted_version
+
+
+@app.cell(hide_code=True)
+def _(running_version, wanted_version):
+    draw.upgrade_path(running_version, wanted_version)
+    return
+
+
+@app.cell(hide_code=True)
+def _(live, tick, titles):
+    mo.vstack([mo.md("### The whole lab"), nb.scoreboard(live, titles), tick])
+    return
+
+
+@app.cell(hide_code=True)
+def _():
+    mo.md(r"""
+    ### Quiz
+    """)
+    return
+
+
+@app.cell(hide_code=True)
+def _(QUESTIONS, quiz_answers):
+    nb.quiz_board(quiz_answers, QUESTIONS)
+    return
+
+
+@app.cell(hide_code=True)
+def _():
+    mo.md(r"""
+    ### What you take along
+
+    - State needs a claim **and** a name; a Deployment with an `emptyDir` passes every demo until the pod is replaced.
+    - Probes say *can serve*. Counts, schemas and golden queries say *serves the right thing*.
+    - A snapshot is a backup when it lies elsewhere **and** was restored once.
+    - Deterministic ids make ingestion repeatable; random ones make it a one-way street.
+    - One minor version at a time, with the way back in your pocket.
+
+    **Next:** `course open 04`. At the moment every pod of the cluster may read, and delete, what you have stored.
+    """)
+    return
+
+
+@app.cell(hide_code=True)
+def _(reconnect):
+    # Plumbing: what marimo must not create anew when a cell above is edited.
+    lab = nb.open_lab("03", reconnect.value)
+    return (lab,)
+
+
+@app.cell(hide_code=True)
+def _():
+    pressed = False  # `course solve` runs the solution with True: as if every button had been pressed
+    return (pressed,)
+
+
+@app.cell(hide_code=True)
+def _():
+    reconnect = mo.ui.run_button(label="Connect again")
+    tick = nb.refresh()
+    apply_memory = nb.apply_button("Apply Qdrant")
+    make_collection = nb.apply_button("Make the collection")
+    ingest = nb.apply_button("Ingest the corpus")
+    break_memory = nb.apply_button("Show me three broken memories", kind="neutral")
+    kill_pod = nb.apply_button("Delete the pod", kind="warn")
+    write_note = nb.apply_button("1 · Write the note")
+    take_copy = nb.apply_button("2 · Take a snapshot, and copy it here")
+    lose = nb.apply_button("3 · Lose the volume", kind="danger")
+    restore = nb.apply_button("4 · Restore from the copy")
+    return (
+        apply_memory,
+        break_memory,
+        ingest,
+        kill_pod,
+        lose,
+        make_collection,
+        reconnect,
+        restore,
+        take_copy,
+        tick,
+        write_note,
+    )
+
+
+@app.cell(hide_code=True)
+def _(
+    apply_memory,
+    ingest,
+    kill_pod,
+    lab,
+    lose,
+    make_collection,
+    restore,
+    take_copy,
+    tick,
+    write_note,
+):
+    live = nb.grade_now(
+        lab, tick, apply_memory, make_collection, ingest, kill_pod, write_note, take_copy, lose, restore
+    )
+    return (live,)
+
+
+@app.cell(hide_code=True)
+def _():
+    titles = {
+        "install": "2 · A pod with a name and a volume",
+        "collection": "3 · A collection for your model",
+        "restart": "5 · The process dies",
+        "restore": "6 · The disk is gone",
+        "metrics": "7 · Seen by Prometheus",
+    }
+    QUESTIONS = [
+        nb.Question(
+            "After a node drain `qdrant-0` runs for two minutes already, and readiness still fails. What do you do?",
+            (
+                nb.Option(
+                    "Restart it", "It would begin to load from the start, and need the same time again."
+                ),
+                nb.Option(
+                    "Wait, and watch its log: segments are loading",
+                    "That is what readiness is for. The pod keeps its name and volume, the Service keeps clients away.",
+                    right=True,
+                ),
+                nb.Option(
+                    "Point readiness at /healthz",
+                    "Then queries arrive at a server that has not loaded what they ask for.",
+                ),
+            ),
+        ),
+        nb.Question(
+            "Queries answer 200, quickly, with passages that have nothing to do with the question. Counts are right. "
+            "What do you suspect first?",
+            (
+                nb.Option(
+                    "Questions and passages were embedded by different models",
+                    "Same size, other space: nothing refuses such vectors. Golden queries notice.",
+                    right=True,
+                ),
+                nb.Option("A missing payload index", "That makes filters slow, not answers wrong."),
+                nb.Option("Too little memory", "It would show as latency or restarts."),
+            ),
+        ),
+        nb.Question(
+            "You may keep one: hourly snapshots on the data volume, or one a day in another place.",
+            (
+                nb.Option(
+                    "Hourly", "They protect against a wrong write, and are lost together with the volume."
+                ),
+                nb.Option(
+                    "Daily, elsewhere",
+                    "A day may be lost, but not everything. The better answer is to copy the hourly ones too.",
+                    right=True,
+                ),
+            ),
+        ),
+        nb.Question(
+            "`helm upgrade` from Qdrant 1.16 to 1.20 in one step, on a copy of the data, has worked. Do you do it in production?",
+            (
+                nb.Option(
+                    "No: 1.17, 1.18, 1.19, 1.20, a snapshot before each",
+                    "Only neighbouring minors are promised to read each other's data; a copy that works is luck, not a promise.",
+                    right=True,
+                ),
+                nb.Option(
+                    "Yes: it was tested",
+                    "It was tested with one copy. Storage migrations are not promised to skip versions.",
+                ),
+            ),
+        ),
+    ]
+    quiz_answers = nb.quiz(QUESTIONS)
+    return QUESTIONS, quiz_answers, titles
+
+
+if __name__ == "__main__":
+    app.run()
