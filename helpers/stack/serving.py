@@ -179,7 +179,7 @@ class DrainBudget:
         hook = ((container.get("lifecycle") or {}).get("preStop")) or {}
         return cls(
             _pre_stop_s(hook),
-            float(option(container, "--shutdown-timeout") or 0),
+            _seconds(option(container, "--shutdown-timeout")),
             float(pod_spec.get("terminationGracePeriodSeconds", DEFAULT_GRACE_S)),
         )
 
@@ -195,15 +195,57 @@ def _pre_stop_s(hook: Mapping[str, Any]) -> float:
 
 
 def option(container: Mapping[str, Any], name: str) -> str | None:
-    """The value of a command-line option, written `--name=value` or `--name value`."""
-    words = [*(container.get("command") or []), *(container.get("args") or [])]
+    """The value of a command-line option, written `--name=value` or `--name value`.
+
+    A `$(NAME)` is replaced by the container's own variable, as the kubelet does; one that comes from
+    a ConfigMap stays as it is.
+    """
+    words = [str(word) for word in [*(container.get("command") or []), *(container.get("args") or [])]]
     words = [part for word in words for part in (word.split() if "\n" in word else [word])]
     for number, word in enumerate(words):
         if word == name and number + 1 < len(words):
-            return str(words[number + 1])
+            return _expanded(words[number + 1], container)
         if word.startswith(f"{name}="):
-            return str(word.partition("=")[2])
+            return _expanded(word.partition("=")[2], container)
     return None
+
+
+def _expanded(text: str, container: Mapping[str, Any]) -> str:
+    for item in container.get("env") or []:
+        text = text.replace(f"$({item['name']})", str(item.get("value", "")))
+    return text
+
+
+def _seconds(text: str | None) -> float:
+    try:
+        return float(text or 0)
+    except ValueError:
+        return 0.0
+
+
+@dataclass(frozen=True)
+class KvShape:
+    """What one token costs in the KV cache: a key and a value in each layer and each KV head.
+
+    https://docs.vllm.ai/en/stable/design/paged_attention.html
+    """
+
+    layers: int
+    kv_heads: int
+    head_size: int
+    bytes_per_value: int = 2
+
+    @property
+    def bytes_per_token(self) -> int:
+        return 2 * self.layers * self.kv_heads * self.head_size * self.bytes_per_value
+
+    def tokens(self, cache_bytes: int, block_size: int = 128) -> int:
+        """How many tokens a cache of this size holds, in whole blocks."""
+        return cache_bytes // (self.bytes_per_token * block_size) * block_size
+
+
+# config.json of SmolLM2-135M: num_hidden_layers, num_key_value_heads, head_dim
+SMOLLM2_135M = KvShape(layers=30, kv_heads=3, head_size=64)
 
 
 @dataclass(frozen=True)

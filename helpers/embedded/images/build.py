@@ -7,10 +7,12 @@ when it is done; the folder goes when the archives made from it are there.
 
 from __future__ import annotations
 
+import fcntl
 import shutil
 import subprocess
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
@@ -65,6 +67,25 @@ def archive(name: str, key: str, write: Callable[[Path], object]) -> Path:
         write(content / f"{name}.tar")
 
     return cache.ensure("images", key, make) / f"{name}.tar"
+
+
+def cached_archive(name: str, key: str) -> Path | None:
+    """The archive if it is in the cache, whole."""
+    folder = cache.lookup("images", key)
+    return folder / f"{name}.tar" if folder else None
+
+
+@contextmanager
+def only_one_builder(folder: Path) -> Iterator[None]:
+    """Hold a build's work folder: another process that wants it waits, and then finds the result.
+
+    It is taken before any lock of the cache, so that two builds that share a folder cannot wait for
+    each other in a circle.
+    """
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with folder.with_name(f".{folder.name}.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
 
 
 def work_folder(name: str, key: str) -> Path:

@@ -20,9 +20,12 @@ from helpers.embedded.images.build import (
     ImageBuildFailed,
     Progress,
     archive,
+    cached_archive,
     clear,
+    only_one_builder,
     run,
     run_in_root,
+    work_folder,
 )
 
 NAME = "SmolLM2-135M-Instruct"
@@ -40,17 +43,28 @@ def key() -> str:
 
 def build(progress: Progress) -> Path:
     """The image's archive, from the cache or made now."""
-
-    def write(target: Path) -> str:
-        layer = oci.Layer.of_tree(files(progress), "/model")
-        labels = {"org.opencontainers.image.title": NAME, "org.opencontainers.image.licenses": "Apache-2.0"}
-        return oci.write_image(target, image("model").reference, [layer], labels=labels)
-
-    return archive("model", key(), write)
+    if found := cached_archive("model", key()):
+        return found
+    with only_one_builder(work_folder("vllm", vllm.key())):
+        return archive("model", key(), lambda target: _write(target, progress))
 
 
 def files(progress: Progress) -> Path:
     """The model's folder in the cache: weights, tokenizer, chat template, checksums."""
+    if found := cache.lookup("models", key()):
+        return found
+    with only_one_builder(work_folder("vllm", vllm.key())):
+        return converted(progress)
+
+
+def _write(target: Path, progress: Progress) -> str:
+    layer = oci.Layer.of_tree(converted(progress), "/model")
+    labels = {"org.opencontainers.image.title": NAME, "org.opencontainers.image.licenses": "Apache-2.0"}
+    return oci.write_image(target, image("model").reference, [layer], labels=labels)
+
+
+def converted(progress: Progress) -> Path:
+    """As `files`, for a caller that holds vLLM's work folder already."""
 
     def make(folder: Path) -> None:
         progress(f"{NAME}: converting the weights to the Hugging Face layout")

@@ -24,7 +24,9 @@ from helpers.embedded.images.build import (
     ImageBuildFailed,
     Progress,
     archive,
+    cached_archive,
     clear,
+    only_one_builder,
     require_space,
     run,
     run_in_root,
@@ -102,36 +104,42 @@ def key() -> str:
 
 
 def build(progress: Progress) -> Path:
-    """The image's archive, from the cache or built now (a minute and a half on two cores)."""
-
-    def write(target: Path) -> str:
-        from helpers.embedded.images import model
-
-        root = environment(progress)
-        model.files(progress)  # converted with this environment, so before it goes
-        progress("vLLM image: writing its layers")
-        return oci.write_image(
-            target,
-            image("vllm").reference,
-            _layers(root),
-            entrypoint=["vllm", "serve"],
-            env=ENVIRONMENT,
-            user=str(debian.USER_ID),
-            workdir="/tmp",
-            labels={
-                "org.opencontainers.image.title": "vLLM on CPU",
-                "org.opencontainers.image.version": VERSION,
-                "org.opencontainers.image.source": "https://github.com/vllm-project/vllm",
-            },
-        )
-
-    path = archive("vllm", cache.key_of([key(), repr(ENVIRONMENT), LAUNCHER]), write)
-    clear(work_folder("vllm", key()))
+    """The image's archive, from the cache or built now (two minutes on two cores)."""
+    image_key = cache.key_of([key(), repr(ENVIRONMENT), LAUNCHER])
+    if found := cached_archive("vllm", image_key):
+        return found
+    with only_one_builder(work_folder("vllm", key())):
+        path = archive("vllm", image_key, lambda target: _write(target, progress))
+        clear(work_folder("vllm", key()))
     return path
+
+
+def _write(target: Path, progress: Progress) -> str:
+    from helpers.embedded.images import model
+
+    root = environment(progress)
+    model.converted(progress)  # with this environment, so before it goes
+    progress("vLLM image: writing its layers")
+    return oci.write_image(
+        target,
+        image("vllm").reference,
+        _layers(root),
+        entrypoint=["vllm", "serve"],
+        env=ENVIRONMENT,
+        user=str(debian.USER_ID),
+        workdir="/tmp",
+        labels={
+            "org.opencontainers.image.title": "vLLM on CPU",
+            "org.opencontainers.image.version": VERSION,
+            "org.opencontainers.image.source": "https://github.com/vllm-project/vllm",
+        },
+    )
 
 
 def environment(progress: Progress) -> Path:
     """A root folder that `chroot` can run vLLM in; resumes where an interrupted build stopped.
+
+    Call it within `only_one_builder(work_folder("vllm", key()))`.
 
     Raises:
         ImageBuildFailed: not an x86_64 machine, too little disk, or a step failed.
