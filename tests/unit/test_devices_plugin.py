@@ -8,6 +8,7 @@ import tempfile
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ import pytest
 import yaml
 
 from helpers.embedded.devices import deviceplugin_pb2 as api
-from helpers.embedded.devices.daemon import Paths, run
+from helpers.embedded.devices.daemon import Options, run
 
 FULL = {"version": "v1", "course": {"gpus": 1, "mig": {"1g.10gb": 7}}}
 MIG = {**FULL, "flags": {"migStrategy": "mixed"}}
@@ -96,11 +97,12 @@ class Bench:
     """A daemon and a kubelet in one temporary folder."""
 
     def __init__(self, folder: Path) -> None:
-        self.paths = Paths(folder / "devices.yaml", folder / "unhealthy.json", folder / "admin.conf", folder)
+        files = (folder / "devices.yaml", folder / "unhealthy.json", folder / "admin.conf")
+        self.options = Options(*files, folder, "substrate", poll_s=0.02, node_check_s=0.1)
         self.kubelet = Kubelet(folder)
 
     def configure(self, document: dict[str, Any]) -> None:
-        self.paths.config.write_text(yaml.safe_dump(document))
+        self.options.config.write_text(yaml.safe_dump(document))
 
     def next_list(self) -> tuple[str, dict[str, str]]:
         return self.kubelet.lists.get(timeout=WAIT_S)
@@ -111,8 +113,7 @@ def bench() -> Iterator[Bench]:
     # A socket's path has 108 characters at most: pytest's own folder may be longer.
     with tempfile.TemporaryDirectory(prefix="devices-") as folder:
         bench, stop = Bench(Path(folder)), threading.Event()
-        options = {"poll_s": 0.02, "node_check_s": 60.0}
-        daemon = threading.Thread(target=run, args=(bench.paths, "substrate", stop), kwargs=options)
+        daemon = threading.Thread(target=run, args=(bench.options, stop))
         bench.configure(FULL)
         daemon.start()
         try:
@@ -146,9 +147,9 @@ def test_allocation_of_an_unknown_device_is_refused(bench: Bench) -> None:
 
 def test_marking_a_device_unhealthy_and_back_is_streamed(bench: Bench) -> None:
     bench.next_list()
-    bench.paths.unhealthy.write_text(json.dumps(["0"]))
+    bench.options.unhealthy.write_text(json.dumps(["0"]))
     assert list(bench.next_list()[1].values()) == ["Unhealthy"]
-    bench.paths.unhealthy.unlink()
+    bench.options.unhealthy.unlink()
     assert list(bench.next_list()[1].values()) == ["Healthy"]
 
 
@@ -180,7 +181,68 @@ def test_a_restarted_kubelet_is_registered_with_again(bench: Bench) -> None:
 
 def test_a_bad_configuration_leaves_the_last_good_one(bench: Bench) -> None:
     bench.next_list()
-    bench.paths.config.write_text("flags: {migStrategy: nonsense}")
-    bench.paths.unhealthy.write_text("[]")
+    bench.options.config.write_text("flags: {migStrategy: nonsense}")
+    bench.options.unhealthy.write_text("[]")
     bench.configure(MIG)
     assert bench.next_list() == ("nvidia.com/gpu", {})
+
+
+class NodeApi:
+    """The Node's part of an API server: a GET and a merge patch, over plain HTTP."""
+
+    def __init__(self, node: dict[str, Any]) -> None:
+        self.patched: queue.Queue[dict[str, Any]] = queue.Queue()
+        self.is_registered = False
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_GET(inner) -> None:
+                if self.is_registered:
+                    inner.answer(200, node)
+                else:
+                    self.is_registered = True
+                    inner.answer(404, {"message": "not found"})
+
+            def do_PATCH(inner) -> None:
+                body = inner.rfile.read(int(inner.headers["Content-Length"]))
+                self.patched.put(json.loads(body))
+                inner.answer(200, node)
+
+            def answer(inner, code: int, document: dict[str, Any]) -> None:
+                inner.send_response(code)
+                inner.end_headers()
+                inner.wfile.write(json.dumps(document).encode())
+
+            def log_message(inner, format: str, *args: Any) -> None:
+                pass
+
+        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        threading.Thread(target=self._server.serve_forever, args=(0.02,), daemon=True).start()
+
+    def kubeconfig(self) -> str:
+        server = f"http://127.0.0.1:{self._server.server_address[1]}"
+        return yaml.safe_dump(
+            {
+                "current-context": "c",
+                "contexts": [{"name": "c", "context": {"cluster": "k", "user": "u"}}],
+                "clusters": [{"name": "k", "cluster": {"server": server}}],
+                "users": [{"name": "u", "user": {}}],
+            }
+        )
+
+    def close(self) -> None:
+        self._server.shutdown()
+        self._server.server_close()
+
+
+def test_the_node_is_labelled_and_rid_of_what_an_earlier_daemon_advertised(bench: Bench) -> None:
+    assert bench.next_list()[0] == "nvidia.com/gpu"
+    stale = {"metadata": {"labels": {}}, "status": {"capacity": {"nvidia.com/mig-1g.10gb": "7"}}}
+    node = NodeApi(stale)
+    try:
+        bench.options.kubeconfig.write_text(node.kubeconfig())
+        patch = node.patched.get(timeout=WAIT_S)["metadata"]
+        assert patch["labels"]["nvidia.com/gpu.count"] == "1"
+        assert patch["annotations"] == {"kubedojo.dev/gpu": "simulated"}
+        assert bench.next_list() == ("nvidia.com/mig-1g.10gb", {})
+    finally:
+        node.close()

@@ -8,7 +8,7 @@ import signal
 import threading
 from pathlib import Path
 
-from helpers.embedded.devices.daemon import Paths, default_node_name, run
+from helpers.embedded.devices.daemon import Options, default_node_name, run
 
 
 def main() -> None:
@@ -20,16 +20,17 @@ def main() -> None:
     parser.add_argument("--socket-dir", type=Path, default=Path("/var/lib/kubelet/device-plugins"))
     parser.add_argument("--node-name", default=default_node_name())
     parser.add_argument(
-        "--poll-s", type=float, default=0.25, help="how often files and sockets are looked at"
+        "--poll-s", type=float, default=Options.poll_s, help="how often files and sockets are looked at"
     )
-    parser.add_argument("--node-check-s", type=float, default=15.0, help="how often the Node is looked at")
-    options = parser.parse_args()
+    parser.add_argument(
+        "--node-check-s", type=float, default=Options.node_check_s, help="how often the Node is looked at"
+    )
+    options = Options(**vars(parser.parse_args()))
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s %(levelname)s %(message)s")
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
-    paths = Paths(options.config, options.unhealthy, options.kubeconfig, options.socket_dir)
-    run(paths, options.node_name, stop, poll_s=options.poll_s, node_check_s=options.node_check_s)
+    run(options, stop)
 
 
 if __name__ == "__main__":

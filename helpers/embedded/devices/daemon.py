@@ -27,13 +27,16 @@ FileState = tuple[int, int, int] | None
 
 
 @dataclass(frozen=True)
-class Paths:
-    """The files and folders the daemon works with."""
+class Options:
+    """The files and folders the daemon works with, its node, and how often it looks at them."""
 
     config: Path
     unhealthy: Path
     kubeconfig: Path
     socket_dir: Path
+    node_name: str
+    poll_s: float = 0.25
+    node_check_s: float = 15.0
 
 
 class PluginSet:
@@ -94,20 +97,20 @@ class PluginSet:
 class Settings:
     """The configuration files, read again when they change; a bad one leaves the last good one in force."""
 
-    def __init__(self, paths: Paths, node_name: str) -> None:
-        self._paths, self._node_name = paths, node_name
+    def __init__(self, options: Options) -> None:
+        self._options = options
         self._seen: tuple[FileState, FileState] | None = None
         self.shape, self.unhealthy = Shape(), frozenset[str]()
 
     def refresh(self) -> bool:
         """Read what changed; True when the wanted state is now another."""
-        now = (file_state(self._paths.config), file_state(self._paths.unhealthy))
+        now = (file_state(self._options.config), file_state(self._options.unhealthy))
         if now == self._seen:
             return False
         self._seen, before = now, (self.shape, self.unhealthy)
         try:
-            self.shape = load_shape(self._paths.config, self._node_name)
-            self.unhealthy = load_unhealthy(self._paths.unhealthy)
+            self.shape = load_shape(self._options.config, self._options.node_name)
+            self.unhealthy = load_unhealthy(self._options.unhealthy)
         except FileNotFoundError:
             self.shape = Shape()
         except (BadConfig, OSError, TypeError, ValueError) as fault:
@@ -124,51 +127,50 @@ def file_state(path: Path) -> FileState:
     return status.st_ino, status.st_mtime_ns, status.st_size
 
 
-def run(paths: Paths, node_name: str, stop: threading.Event, *, poll_s: float, node_check_s: float) -> None:
-    """Reconcile until `stop` is set. The node is looked at on every change, and each `node_check_s`."""
-    settings = Settings(paths, node_name)
-    plugins = PluginSet(paths.socket_dir)
-    labeller = threading.Thread(
-        target=_keep_node, args=(paths, node_name, settings, plugins, stop, poll_s, node_check_s), daemon=True
-    )
-    labeller.start()
+class NodeKeeper:
+    """Keeps the Node's labels, and takes back what an earlier run of this daemon left on it."""
+
+    def __init__(self, options: Options, settings: Settings, plugins: PluginSet) -> None:
+        self._options, self._settings, self._plugins = options, settings, plugins
+        self._api: Api | None = None
+        self._labelled: Shape | None = None
+        self._next_look = 0.0
+
+    def run(self, stop: threading.Event) -> None:
+        """Look on every change of the shape, and each `node_check_s`, until `stop` is set."""
+        while not stop.wait(self._options.poll_s):
+            shape = self._settings.shape
+            if shape == self._labelled and time.monotonic() < self._next_look:
+                continue
+            try:
+                self._label(shape, stop)
+            except TRANSIENT as fault:
+                log.info("node not labelled yet: %s", fault)
+                self._api = None  # the kubeconfig may be another by now
+
+    def _label(self, shape: Shape, stop: threading.Event) -> None:
+        self._api = self._api or wait_for_api(self._options.kubeconfig, stop)
+        if self._api is None:
+            return
+        node = label_node(self._api, self._options.node_name, shape)
+        self._plugins.retire_stale(stale_resources(node, shape))
+        self._labelled, self._next_look = shape, time.monotonic() + self._options.node_check_s
+
+
+def run(options: Options, stop: threading.Event) -> None:
+    """Serve and reconcile until `stop` is set."""
+    settings, plugins = Settings(options), PluginSet(options.socket_dir)
+    keeper = NodeKeeper(options, settings, plugins)
+    # Its own thread: an API server that hangs must not keep the kubelet from being served.
+    threading.Thread(target=keeper.run, args=(stop,), name="node", daemon=True).start()
     try:
         while not stop.is_set():
             settings.refresh()
             plugins.reconcile(settings.shape, settings.unhealthy)
-            stop.wait(poll_s)
+            stop.wait(options.poll_s)
     finally:
         stop.set()
         plugins.stop()
-
-
-def _keep_node(
-    paths: Paths,
-    node_name: str,
-    settings: Settings,
-    plugins: PluginSet,
-    stop: threading.Event,
-    poll_s: float,
-    node_check_s: float,
-) -> None:
-    """Its own thread: an API server that hangs must not keep the kubelet from being served."""
-    labelled: Shape | None = None
-    next_look = 0.0
-    api: Api | None = None
-    while not stop.wait(poll_s):
-        shape = settings.shape
-        if shape == labelled and time.monotonic() < next_look:
-            continue
-        try:
-            api = api or wait_for_api(paths.kubeconfig, stop)
-            if api is None:
-                return
-            node = label_node(api, node_name, shape)
-            plugins.retire_stale(stale_resources(node, shape))
-            labelled, next_look = shape, time.monotonic() + node_check_s
-        except TRANSIENT as fault:
-            log.info("node not labelled yet: %s", fault)
-            api = None
 
 
 def default_node_name() -> str:
