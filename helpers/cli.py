@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import os
 import sys
+from datetime import UTC, datetime
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -127,7 +128,13 @@ def grade(
     hints: Annotated[bool, typer.Option("--hints", help="Show each check's hint.")] = False,
 ) -> None:
     """Grade labs from the cluster's state. Exit code 0 all passed, 1 fell short, 2 environment."""
+    from helpers.grading.progress import Progress
+
     report = _graded(labs, set(only) if only else None, quiet=json)
+    try:
+        Progress().record(report, whole=not only)
+    except OSError as problem:
+        _say(f"progress could not be kept: {problem}")
     if junit:
         _write_junit(junit, report)
     if json:
@@ -168,7 +175,7 @@ def _graded(labs: list[str], only: set[str] | None, *, quiet: bool) -> Report:
 
 def _write_junit(path: Path, report: Report) -> None:
     from helpers.grading.export.junit import to_junit
-    from helpers.grading.journal import write_atomically
+    from helpers.grading.statefile import write_atomically
 
     try:
         write_atomically(path, to_junit(report))
@@ -182,9 +189,11 @@ def start(lab: LabArgument) -> None:
     from helpers.checks import load_lab
     from helpers.cluster import Cluster
     from helpers.grading import lifecycle
+    from helpers.grading.progress import Progress
 
     chosen = load_lab(lab)
     done = lifecycle.start(chosen, Cluster.connect(), _say)
+    Progress().started(chosen.id, datetime.now(UTC))
     _report_done(done, f"lab {chosen.id}: the start state was already there")
     typer.echo(f"Lab {chosen.id} ({chosen.title}) is ready. Next: course open {chosen.id}")
 
@@ -217,6 +226,16 @@ def solve(lab: LabArgument) -> None:
     _say(f"running {notebook.name} with its buttons pressed")
     lifecycle.solve(notebook)
     typer.echo(f"{notebook.name} ran to its end. Next: course grade {notebook.name[:2]}")
+
+
+@app.command()
+def progress() -> None:
+    """What is done, what is next, and how long it took: from your own runs of `course grade`."""
+    from helpers.checks import lab_ids, load_lab
+    from helpers.grading.progress import Progress
+    from helpers.grading.render import print_progress
+
+    print_progress(Progress().labs(), [load_lab(number) for number in lab_ids()], _console())
 
 
 @app.command(name="check-author")

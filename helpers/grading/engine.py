@@ -274,10 +274,18 @@ class _Run:
             and verdict.status is Status.PASS
             and not answer.observation.remembered
         ):
-            self._journal(started.check.lab).record(started.check.id, verdict, self._runtime.now())
+            verdict = self._keep(started.check, verdict)
         if answer.observation.unreachable:
             self._suspect()
         yield self._settle(answer.key, verdict, self._runtime.monotonic() - started.at)
+
+    def _keep(self, check: Check, verdict: Verdict) -> Verdict:
+        """Write an edge's PASS down; one that cannot be kept would be lost at the next look."""
+        try:
+            self._journal(check.lab).record(check.id, verdict, self._runtime.now())
+        except OSError as problem:
+            return env_error(f"the journal cannot be written: {problem}", expected=check.criterion)
+        return verdict
 
     def _expire(self) -> Iterator[CheckResult]:
         now = self._runtime.monotonic()

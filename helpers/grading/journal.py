@@ -8,17 +8,14 @@ instructor's run keeps a journal of its own.
 
 from __future__ import annotations
 
-import fcntl
 import json
-import os
-import tempfile
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from helpers.grading.statefile import locked, read_json, set_aside, write_atomically
 from helpers.grading.verdict import Evidence, Status, Verdict
 from helpers.settings import home_dir
 
@@ -64,45 +61,32 @@ class Journal:
     def record(self, check: str, verdict: Verdict, observed_at: datetime) -> None:
         """Keep a PASS; the first one stays."""
         new = Entry(check, observed_at.isoformat(), verdict.expected, verdict.observed, verdict.evidence)
-        with self._locked():
+        with locked(self.path):
             entries = self._entries()
             if check not in entries:
                 self._write({**entries, check: new})
 
     def forget(self) -> bool:
         """Drop all entries: the lab starts over. False when there were none."""
-        with self._locked():
+        with locked(self.path):
             had_entries = bool(self._entries())
             self.path.unlink(missing_ok=True)
         return had_entries
 
     def _entries(self) -> dict[str, Entry]:
         try:
-            data = json.loads(self.path.read_text())
-            if data["schema"] != SCHEMA or data["cluster"] != self.cluster_uid:
+            data = read_json(self.path, SCHEMA)
+            if not data or data["cluster"] != self.cluster_uid:
                 return {}
             return {name: _entry(name, item) for name, item in data["entries"].items()}
-        except FileNotFoundError:
-            return {}
         except (ValueError, KeyError, TypeError, AttributeError):
-            # Half a file cannot come from us, whole files replace each other: keep it for inspection.
-            self.path.replace(self.path.with_suffix(".unreadable"))
+            set_aside(self.path)
             return {}
 
     def _write(self, entries: Mapping[str, Entry]) -> None:
         plain = {name: asdict(entry) for name, entry in entries.items()}
-        write_atomically(
-            self.path,
-            json.dumps({"schema": SCHEMA, "cluster": self.cluster_uid, "entries": plain}, indent=2),
-        )
-
-    @contextmanager
-    def _locked(self) -> Iterator[None]:
-        """One writer at a time: the notebook's board and the command line share the file."""
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        with self.path.with_suffix(".lock").open("w") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)
-            yield
+        data = {"schema": SCHEMA, "cluster": self.cluster_uid, "entries": plain}
+        write_atomically(self.path, json.dumps(data, indent=2))
 
 
 def _entry(name: str, data: Mapping[str, Any]) -> Entry:
@@ -162,17 +146,3 @@ def _created(raw: Mapping[str, Any]) -> datetime | None:
 
 def _number(resource_version: str | None) -> int:
     return int(resource_version) if resource_version and resource_version.isdigit() else 0
-
-
-def write_atomically(path: Path, text: str) -> None:
-    """Replace a file in one step: a reader sees the old text or the new one, also after a power cut."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(handle, "w") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        Path(temporary).replace(path)
-    finally:
-        Path(temporary).unlink(missing_ok=True)

@@ -5,13 +5,15 @@ Each verdict speaks in the course's order: the word, expected and observed, why,
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from datetime import datetime, timedelta
 
 from rich.console import Console
-from rich.table import Table
 from rich.text import Text
 
 from helpers.grading.author import Finding
+from helpers.grading.declare import Lab
+from helpers.grading.progress import LabProgress, next_lab
 from helpers.grading.report import CheckResult, Report
 from helpers.grading.verdict import Status
 
@@ -100,18 +102,54 @@ def summary(report: Report) -> Text:
 
 
 def print_proofs(findings: Sequence[Finding], console: Console) -> None:
-    """The author's table: every state, what each check said in it, and whether that is right."""
-    table = Table(box=None, padding=(0, 2, 0, 0), show_edge=False)
-    for name in ("proof", "state", "check", "status", "observed"):
-        table.add_column(name, overflow="fold")
-    for finding in findings:
-        proven = Text("missing", "bold red") if finding.problem else Text("ok", "green")
-        observed = f"{finding.observed} — {finding.problem}" if finding.problem else finding.observed
-        table.add_row(
-            proven,
-            Text(finding.state),
-            Text(finding.check),
-            Text(finding.status.value, STYLES[finding.status]),
-            Text(observed),
-        )
-    console.print(table)
+    """The author's table, state by state: what each check said there, and whether that is right."""
+    for state in dict.fromkeys(finding.state for finding in findings):
+        console.print(Text(state, style="bold"))
+        for finding in findings:
+            if finding.state == state:
+                _print_finding(finding, console)
+
+
+def _print_finding(finding: Finding, console: Console) -> None:
+    word, style = ("WRONG", "bold red") if finding.problem else ("ok", "green")
+    line = Text.assemble(
+        (f"{word:<7}", style),
+        (finding.status.value, STYLES[finding.status]),
+        f"  {finding.check}  {finding.observed}",
+        (f"  ({finding.problem})" if finding.problem else "", "bold red"),
+    )
+    _print_indented(console, line, "  ", 9)
+
+
+def print_progress(labs: Mapping[str, LabProgress], known: Sequence[Lab], console: Console) -> None:
+    """One line for each lab, and the next command."""
+    for lab in known:
+        line = Text.assemble((f"Lab {lab.id}  {lab.title}", "bold"), f"  {_standing(labs.get(lab.id), lab)}")
+        _print_indented(console, line, "", 4)
+    following = next_lab(labs, [lab.id for lab in known])
+    if following is None:
+        console.print("Every lab is done.")
+        return
+    command = f"course open {following}" if following in labs else f"course start {following}"
+    console.print(Text(f"Next: {command}"))
+
+
+def _standing(progress: LabProgress | None, lab: Lab) -> str:
+    if progress is None:
+        return "not started"
+    if progress.done_at is None:
+        return f"{len(progress.passed)} of {len(lab.checks)} checks passed so far, begun {_day(progress.started_at)}"
+    where = GPU_WORDS.get(progress.gpu or "", str(progress.gpu))
+    return f"done {_day(progress.done_at)}, {_span(progress.took)} after it was begun ({where})"
+
+
+def _day(stamp: str) -> str:
+    return datetime.fromisoformat(stamp).astimezone().strftime("%Y-%m-%d %H:%M")
+
+
+def _span(took: timedelta | None) -> str:
+    minutes = round(took.total_seconds() / 60) if took else 0
+    hours, rest = divmod(minutes, 60)
+    days, hours = divmod(hours, 24)
+    parts = [f"{days} d" if days else "", f"{hours} h" if hours else "", f"{rest} min" if rest else ""]
+    return " ".join(part for part in parts if part) or "less than a minute"

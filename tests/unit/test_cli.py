@@ -245,6 +245,17 @@ def test_a_bug_is_one_line_and_a_log(
     assert str(log) in err and "Traceback" in log.read_text()
 
 
+def test_a_home_that_cannot_be_written_costs_the_progress_and_not_the_grade(
+    course: Course, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("COURSE_HOME", str(tmp_path / "file"))
+    assert course("grade", "99", "--json") == 1
+    captured = capsys.readouterr()
+    assert Report.from_json(captured.out).exit_code == 1
+    assert "progress could not be kept" in captured.err
+
+
 def test_ctrl_c_ends_a_hanging_check_with_130_and_no_traceback(tmp_path: Path) -> None:
     """In a process of its own, as a learner would: the check never returns."""
     script = textwrap.dedent(
@@ -335,3 +346,22 @@ def test_open_starts_marimo_on_the_labs_notebook(
 
 def test_the_exceptions_of_an_empty_selection_are_lab_errors() -> None:
     assert issubclass(NothingSelected, cli.LabError) and issubclass(ClusterUnreachable, cli.LabError)
+
+
+def test_progress_says_what_is_done_and_what_is_next(
+    course: Course, lab: Lab, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(helpers.checks, "lab_ids", lambda: ["99"])
+    course("progress")
+    assert "Lab 99  Tiny  not started" in capsys.readouterr().out
+    course("grade", "99")
+    capsys.readouterr()
+    course("progress")
+    assert "1 of 4 checks passed so far" in capsys.readouterr().out
+    for name in ("quota.gpu", "after", "config"):
+        del lab._checks[name]
+    course("grade", "99")
+    capsys.readouterr()
+    course("progress")
+    out = " ".join(capsys.readouterr().out.split())
+    assert "less than a minute after it was begun (GPU simulated)" in out and "Every lab is done." in out

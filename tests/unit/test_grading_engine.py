@@ -403,6 +403,12 @@ def test_a_journal_of_another_cluster_or_half_a_file_holds_nothing(tmp_path: Any
     assert path.with_suffix(".unreadable").exists()
 
 
+def test_an_edge_that_cannot_be_kept_is_the_environments_fault(tmp_path: Any) -> None:
+    (tmp_path / "journals").write_text("a file where a folder should be")
+    result = edge_run(tmp_path, POD)
+    assert result.status is Status.ENV_ERROR and "journal cannot be written" in result.observed
+
+
 def test_an_environment_fault_is_not_papered_over_by_the_journal(tmp_path: Any) -> None:
     edge_run(tmp_path, POD)
     ground = Ground()

@@ -1,0 +1,144 @@
+"""The grader against a real API server that is stopped and killed under it.
+
+Needs the tests' own embedded cluster: the API server's process is found by the address it advertises.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import pytest
+
+from helpers.cluster import Cluster
+from helpers.errors import LabError
+from helpers.grading import Lab, Report, Status, Verdict, expect, grade
+
+pytestmark = [pytest.mark.live, pytest.mark.embedded]
+
+
+@pytest.fixture
+def api_server(cluster: Cluster) -> Iterator[Callable[[], int]]:
+    """The API server's process id, asked anew each time; the cluster is whole again afterwards."""
+    host = urlsplit(cluster.address).hostname
+
+    def find() -> int:
+        for folder in Path("/proc").glob("[0-9]*"):
+            try:
+                command = (folder / "cmdline").read_bytes().split(b"\0")
+            except OSError:
+                continue
+            if command[0].endswith(b"kube-apiserver") and f"--advertise-address={host}".encode() in command:
+                return int(folder.name)
+        pytest.skip("the live cluster's API server is no process of this machine")
+
+    find()
+    yield find
+    cluster.wait_until("API server back", lambda view: view.nodes(), timeout_s=120)
+
+
+Course = Callable[..., subprocess.CompletedProcess[str]]
+
+
+@pytest.fixture
+def course(kubeconfig: Path) -> Course:
+    """`course` as a learner runs it, in a process of its own."""
+
+    def run(*arguments: str) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, "-m", "helpers.cli", *arguments]
+        environment = {**os.environ, "COURSE_KUBECONFIG": str(kubeconfig)}
+        return subprocess.run(
+            command, capture_output=True, text=True, timeout=120, check=False, env=environment
+        )
+
+    return run
+
+
+def interrupted_lab(stop: Callable[[], None], size: int = 24) -> Lab:
+    """`first` reads, then the server is stopped, then it and all checks that waited for it read again."""
+    lab, stopped = Lab("99", "Interrupted"), threading.Event()
+
+    @lab.check("early")
+    def early(cluster: Any) -> Verdict:
+        """Reads before anything happens."""
+        return expect(len(cluster.nodes()), at_least=1)
+
+    @lab.check("first", needs=["early"])
+    def first(cluster: Any) -> Verdict:
+        """Reads, loses the server, reads again."""
+        cluster.nodes()
+        stop()
+        stopped.set()
+        return expect(len(cluster.nodes()), at_least=1)
+
+    for number in range(size):
+
+        def later(cluster: Any) -> Verdict:
+            """Reads after the server was stopped."""
+            stopped.wait(30)
+            return expect(len(cluster.nodes()), at_least=1)
+
+        lab.check(f"later-{number}", needs=["early"])(later)
+    return lab
+
+
+@pytest.mark.parametrize(("sign", "most_s"), [(signal.SIGKILL, 10), (signal.SIGSTOP, 20)])
+def test_an_api_server_lost_in_the_middle_is_env_error_and_one_time_out(
+    cluster: Cluster, api_server: Callable[[], int], sign: signal.Signals, most_s: float, tmp_path: Path
+) -> None:
+    """26 checks of 5 s: asked one after the other they would take 130 s, eight at once 20 s."""
+    process = api_server()
+    started = time.monotonic()
+    try:
+        report = grade([interrupted_lab(lambda: os.kill(process, sign))], cluster, journals=tmp_path)
+    finally:
+        if sign is signal.SIGSTOP:
+            os.kill(process, signal.SIGCONT)
+    statuses = {result.check: result.status for result in report.verdicts}
+    assert statuses.pop("early") is Status.PASS
+    assert set(statuses.values()) == {Status.ENV_ERROR}
+    assert report.exit_code == 2
+    assert time.monotonic() - started < most_s
+
+
+def test_a_learner_sees_which_command_comes_next_and_no_traceback(
+    cluster: Cluster, api_server: Callable[[], int], course: Course
+) -> None:
+    process = api_server()
+    os.kill(process, signal.SIGSTOP)
+    try:
+        silent = course("grade", "01", "--json")
+        shown = course("grade", "01")
+    finally:
+        os.kill(process, signal.SIGCONT)
+    report = Report.from_json(silent.stdout)
+    assert (silent.returncode, shown.returncode) == (2, 2)
+    assert {result.status for result in report.verdicts} == {Status.ENV_ERROR}
+    assert report.duration_s < 6
+    assert "Traceback" not in silent.stderr + shown.stdout + shown.stderr
+    assert "ENV_ERROR" in shown.stdout and "next" in shown.stdout
+
+
+def test_the_same_command_grades_again_when_the_server_is_back(
+    cluster: Cluster, api_server: Callable[[], int], course: Course
+) -> None:
+    os.kill(api_server(), signal.SIGKILL)
+
+    def graded(view: Any) -> Report | None:
+        report = Report.from_json(course("grade", "01", "--json").stdout)
+        assert report.exit_code in (1, 2)
+        return report if report.exit_code == 1 else None
+
+    try:
+        report = cluster.wait_until("grading works again", graded, timeout_s=120)
+    except LabError as problem:
+        pytest.fail(str(problem))
+    assert Status.FAIL not in {result.status for result in report.verdicts}
