@@ -12,7 +12,7 @@ from typing import Any
 
 import yaml
 
-from helpers.embedded import cache, observe
+from helpers.embedded import cache, gpu, observe
 from helpers.embedded.images import IMAGES
 from helpers.embedded.images.system import PAUSE
 from helpers.embedded.registry import Source, reference
@@ -45,13 +45,19 @@ def renew(sandbox: Sandbox, pid: int, source: Source, steps: Steps) -> None:
         applied.write_text(_key(sandbox, source))
 
 
-def profile(source: Source) -> dict[str, Any]:
+def publish_profile(sandbox: Sandbox, pid: int, source: Source) -> None:
+    """Tell the labs what the cluster is now."""
+    _apply(sandbox, pid, _profile_manifest(sandbox, source))
+    sandbox.data(APPLIED).write_text(_key(sandbox, source))
+
+
+def profile(source: Source, shape: str) -> dict[str, Any]:
     """What labs may need to know of this cluster; helpers/cluster/profile.py reads it."""
     return {
         "name": "embedded",
         "gpu": "simulated",
-        "gpu_resource": "nvidia.com/gpu",
-        "gpu_shape": "full",
+        "gpu_resource": "nvidia.com/mig-1g.10gb" if shape == gpu.Shape.MIG else "nvidia.com/gpu",
+        "gpu_shape": shape,
         "storage_class": observe.STORAGE_CLASS,
         "images": {**{spec.name: reference(spec, source) for spec in IMAGES}, "pause": PAUSE},
         "model": "/models/smollm2-135m-instruct",
@@ -70,13 +76,15 @@ def profile(source: Source) -> dict[str, Any]:
 
 def _manifests(sandbox: Sandbox, pid: int, source: Source) -> str:
     storage = (SCRIPTS / "storage.yaml").read_text()
-    return "\n---\n".join([_dns(sandbox, pid), storage, _profile_manifest(source)])
+    return "\n---\n".join([_dns(sandbox, pid), storage, _profile_manifest(sandbox, source)])
 
 
 def _key(sandbox: Sandbox, source: Source) -> str:
     """What the add-ons are made from: DNS by this file and kubeadm's own, the rest by its text."""
     kubeadm = sandbox.data(KUBEADM)
-    return cache.key_of([Path(__file__), SCRIPTS / "storage.yaml", _profile_manifest(source), kubeadm])
+    return cache.key_of(
+        [Path(__file__), SCRIPTS / "storage.yaml", _profile_manifest(sandbox, source), kubeadm]
+    )
 
 
 def _dns(sandbox: Sandbox, pid: int) -> str:
@@ -99,13 +107,14 @@ def _dns(sandbox: Sandbox, pid: int) -> str:
     return yaml.safe_dump_all(documents)
 
 
-def _profile_manifest(source: Source) -> str:
+def _profile_manifest(sandbox: Sandbox, source: Source) -> str:
+    found = profile(source, gpu.read_shape(sandbox.data("etc/course")))
     return yaml.safe_dump(
         {
             "apiVersion": "v1",
             "kind": "ConfigMap",
             "metadata": {"name": "course-profile", "namespace": "kube-public"},
-            "data": {"profile": json.dumps(profile(source), indent=1)},
+            "data": {"profile": json.dumps(found, indent=1)},
         }
     )
 

@@ -55,6 +55,39 @@ def ensure(kind: str, key: str, make: Callable[[Path], None]) -> Path:
         return _make(cache_dir() / kind / key, make)
 
 
+def sizes_mib() -> dict[str, float]:
+    """How much each kind of thing takes; files that several entries share count once."""
+    seen: set[int] = set()
+    return {folder.name: _size(folder, seen) / 2**20 for folder in _kinds()}
+
+
+def clear() -> None:
+    """Delete every entry. Clusters that run or are kept need theirs again at their next start."""
+    for folder in _kinds():
+        shutil.rmtree(folder, onerror=_make_writable)
+
+
+def _kinds() -> list[Path]:
+    return sorted(path for path in cache_dir().glob("*") if path.is_dir())
+
+
+def _size(folder: Path, seen: set[int]) -> int:
+    total = 0
+    for here, _, files in os.walk(folder):
+        for name in files:
+            status = (Path(here) / name).lstat()
+            if status.st_ino not in seen:
+                seen.add(status.st_ino)
+                total += status.st_blocks * 512
+    return total
+
+
+def _make_writable(function: Callable[[str], None], path: str, _error: object) -> None:
+    """Go marks its module cache read-only; root is stopped by that only on some file systems."""
+    Path(path).parent.chmod(0o755)
+    function(path)
+
+
 def _make(entry: Path, make: Callable[[Path], None]) -> Path:
     _remove_leftovers(entry)
     work = Path(tempfile.mkdtemp(dir=entry.parent, prefix=f".{entry.name}."))

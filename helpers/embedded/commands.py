@@ -15,7 +15,7 @@ Name = Annotated[
 
 def register(app: typer.Typer) -> None:
     """Add the embedded cluster's commands to the command line."""
-    for command in (up, down, status, doctor, kubeconfig, gpu):
+    for command in (up, down, status, doctor, kubeconfig, gpu, cache):
         app.command()(command)
     images = typer.Typer(no_args_is_help=True, help="The images of the labs' workloads.")
     images.command("list")(images_list)
@@ -74,17 +74,38 @@ def status(
         typer.echo("Next: course up")
 
 
-def doctor(name: Name = "") -> None:
-    """What is wrong, and the next command for each. Exit code 2 when something is."""
-    from helpers.embedded.doctor import diagnose
+def doctor(
+    name: Name = "",
+    quick: Annotated[bool, typer.Option("--quick", help="Start no pods to find out.")] = False,
+) -> None:
+    """What is wrong or missing, for which labs, and the next command for each. Exit code 2 when something is."""
+    from helpers.embedded.doctor import diagnose, diagnose_chosen, uses_embedded
 
-    findings = diagnose(name or cluster_name())
+    embedded = bool(name) or uses_embedded()
+    findings = diagnose(name or cluster_name()) if embedded else diagnose_chosen(experiment=not quick)
     for finding in findings:
-        typer.echo(f"{'ok     ' if finding.fine else 'PROBLEM'}  {finding.text}")
+        labs = f" ({finding.labs})" if finding.labs and not finding.fine else ""
+        typer.echo(f"{'ok     ' if finding.fine else 'PROBLEM'}  {finding.text}{labs}")
         if finding.next_command:
             typer.echo(f"         Next: {finding.next_command}")
     if not all(finding.fine for finding in findings):
         raise typer.Exit(2)
+
+
+def cache(
+    delete: Annotated[
+        bool, typer.Option("--delete", help="Delete everything; the next `up` builds it anew.")
+    ] = False,
+) -> None:
+    """What was built for the embedded cluster, where, and how much disk it takes."""
+    from helpers.embedded.cache import clear, sizes_mib
+    from helpers.settings import cache_dir
+
+    for kind, size in sizes_mib().items():
+        typer.echo(f"{size:8.0f} MiB  {cache_dir() / kind}")
+    if delete:
+        clear()
+        typer.echo("deleted")
 
 
 def images_list() -> None:

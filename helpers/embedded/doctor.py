@@ -2,21 +2,27 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
-from dataclasses import dataclass
 
+from helpers.cluster import Cluster
+from helpers.cluster import doctor as capabilities
+from helpers.cluster.connection import load_choice
+from helpers.cluster.doctor import Finding
 from helpers.embedded import launch, observe, preflight
 from helpers.embedded.binaries import SOURCE_LIST
 from helpers.embedded.cache import lookup
 
 
-@dataclass(frozen=True)
-class Finding:
-    """One thing that was looked at."""
+def uses_embedded() -> bool:
+    """Whether the labs work against the embedded cluster and not against one that `course use` chose."""
+    chosen = os.environ.get("COURSE_KUBECONFIG") or os.environ.get("COURSE_CONTEXT")
+    return not chosen and (bool(os.environ.get("COURSE_CLUSTER")) or load_choice().context is None)
 
-    fine: bool
-    text: str
-    next_command: str = ""
+
+def diagnose_chosen(*, experiment: bool) -> list[Finding]:
+    """What the chosen cluster lacks for which labs; `experiment` starts two small pods to find out."""
+    return capabilities.diagnose(Cluster.connect(), experiment=experiment)
 
 
 def diagnose(name: str) -> list[Finding]:

@@ -76,6 +76,14 @@ def write_shape(folder: Path, shape: Shape, *, replicas: int = 4) -> None:
     _write(folder / DEVICES, yaml.safe_dump(configuration(shape, replicas=replicas)))
 
 
+def read_shape(folder: Path) -> Shape:
+    """The shape that is configured."""
+    config = yaml.safe_load((folder / DEVICES).read_text())
+    if "sharing" in config:
+        return Shape.TIME_SLICING
+    return Shape.MIG if config["flags"]["migStrategy"] == "mixed" else Shape.FULL
+
+
 def read_unhealthy(folder: Path) -> list[str]:
     """The devices marked unhealthy: ids, indexes, or "all"."""
     try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 import re
@@ -26,8 +27,8 @@ from helpers.embedded.registry import Source
 from helpers.embedded.root import ensure_root
 from helpers.embedded.sandbox import SCRIPTS, Sandbox
 from helpers.embedded.seed import copy_seed, ensure_seed
-from helpers.embedded.steps import Step, StepFailed, Steps, run
-from helpers.errors import LabError, NoClusterChosen
+from helpers.embedded.steps import DISK_FULL_NEXT, DiskFull, Step, StepFailed, Steps, run
+from helpers.errors import EnvironmentFault, LabError, NoClusterChosen
 from helpers.settings import cluster_dir, kubeconfig_path
 
 READY_S = 120.0
@@ -36,6 +37,10 @@ INITIALISED = "etc/course/initialised"
 
 class BadName(LabError):
     """A cluster's name is part of file and interface names."""
+
+
+class OtherVersion(EnvironmentFault):
+    """The state that was kept belongs to another version of Kubernetes."""
 
 
 @dataclass(frozen=True)
@@ -59,8 +64,8 @@ def up(name: str, steps: Steps, *, source: Source = Source.AUTO) -> Sandbox:
     """
     folder = _checked(name)
     preflight.require(steps)
-    parts = ensure_parts(steps)
-    with _locked(folder, steps):
+    with _disk_faults(), _locked(folder, steps):
+        parts = ensure_parts(steps)
         sandbox = Sandbox(folder, addresses.choose(folder))
         source = registry.settled(source, sandbox.data(registry.REMEMBERED))
         pid = sandbox.pid()
@@ -112,6 +117,8 @@ def change_gpus(
         if shape:
             gpu.write_shape(folder, gpu.shape_named(shape), replicas=replicas)
         gpu.write_unhealthy(folder, marked)
+        source = registry.settled(Source.AUTO, sandbox.data(registry.REMEMBERED))
+        addons.publish_profile(sandbox, pid, source)
         _wait_for(observe.gpus(sandbox, pid), sandbox, pid, time.monotonic() + READY_S, step)
         return step.detail
 
@@ -158,6 +165,17 @@ def _checked(name: str) -> Path:
 
 
 @contextmanager
+def _disk_faults() -> Iterator[None]:
+    """A full disk is the machine's fault and not the course's."""
+    try:
+        yield
+    except OSError as cause:
+        if cause.errno != errno.ENOSPC:
+            raise
+        raise DiskFull(f"no space left for {cause.filename}", next_command=DISK_FULL_NEXT) from cause
+
+
+@contextmanager
 def _locked(folder: Path, steps: Steps) -> Iterator[None]:
     """One `up` or `down` of a cluster at a time; the lock lies beside the folder, which may be deleted."""
     folder.parent.mkdir(parents=True, exist_ok=True)
@@ -171,10 +189,22 @@ def _initialised(sandbox: Sandbox) -> bool:
     return all(sandbox.data(path).exists() for path in (INITIALISED, observe.ADMINISTRATOR))
 
 
+def _require_same_version(sandbox: Sandbox) -> None:
+    """State of another Kubernetes version is not upgraded: a teaching cluster is made anew in seconds."""
+    made_by = sandbox.data(INITIALISED).read_text().strip()
+    if made_by != KUBERNETES:
+        raise OtherVersion(
+            f"the kept cluster {sandbox.folder.name} was made by Kubernetes {made_by}, this is {KUBERNETES}",
+            next_command=f"course down --delete --name {sandbox.folder.name}; then: course up",
+        )
+
+
 def _start(sandbox: Sandbox, parts: Parts, steps: Steps) -> int:
     with steps.step("Starting the node") as step:
         sandbox.stop()
         preflight.require_subnet(sandbox.addresses)
+        if _initialised(sandbox):
+            _require_same_version(sandbox)
         if not _initialised(sandbox):
             # A first boot that was interrupted: nothing of it is worth keeping.
             shutil.rmtree(sandbox.folder / "data", ignore_errors=True)
@@ -208,7 +238,7 @@ def _initialise(sandbox: Sandbox, pid: int, source: Source, steps: Steps) -> Non
             raise
         adding.result()
     sandbox.data(registry.REMEMBERED).write_text(f"{source}\n")
-    sandbox.data(INITIALISED).write_text(f"{time.time():.0f}\n")
+    sandbox.data(INITIALISED).write_text(f"{KUBERNETES}\n")
 
 
 def _kubeadm_init(sandbox: Sandbox, pid: int, step: Step) -> None:

@@ -39,6 +39,7 @@ class DiskFull(StepFailed):
     """There is no space left for what is being built."""
 
 
+DISK_FULL_NEXT = "df -h; then: course up, it goes on from here"
 _SIGNS = {
     DiskFull: ("No space left on device",),
     NoNetwork: (
@@ -55,7 +56,7 @@ _SIGNS = {
     ),
 }
 _NEXT = {
-    DiskFull: "df -h; then: course up, it goes on from here",
+    DiskFull: DISK_FULL_NEXT,
     NoNetwork: "check the network and its proxies (curl -I https://proxy.golang.org); then: course up",
 }
 
