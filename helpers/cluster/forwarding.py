@@ -28,7 +28,7 @@ DATA, ERROR = 0, 1
 PROTOCOLS = ["v4.channel.k8s.io"]
 CONNECT_S = 10.0
 # How long a client that closed its side may still wait for the rest of the answer.
-LINGER_S = 5.0
+LINGER_S = 1.0
 _TICK_S = 0.5
 _CHUNK = 1 << 16
 _HEAD = 16

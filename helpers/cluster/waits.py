@@ -6,7 +6,7 @@ with 410 Gone does so silently. A poll costs a few milliseconds and cannot miss 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sized
 from typing import TypeVar
 
 from helpers.cluster.deadline import Deadline
@@ -51,7 +51,7 @@ def wait_until(
     on_progress: Progress | None = None,
     diagnose: Callable[[ClusterView], tuple[str, ...]] | None = None,
 ) -> T:
-    """Poll until `condition` returns something other than None or False, and return that.
+    """Poll until `condition` returns something other than None, False or an empty collection.
 
     The condition is observed at least once. It may raise NotYet or ObjectMissing to say what it saw;
     an API server that is briefly away is waited for too. `reject` ends the wait at once with a reason.
@@ -89,7 +89,9 @@ def _look(view: ClusterView, condition: Callable[[ClusterView], T | None]) -> T 
         value = condition(view)
     except (NotYet, ObjectMissing, ClusterUnreachable, ServerFault) as error:
         return _Unmet(str(error))
-    return _Unmet("the condition does not hold") if value is None or value is False else value
+    # Nothing found is not what was waited for: an empty list is no endpoint.
+    is_empty = isinstance(value, Sized) and len(value) == 0
+    return _Unmet("nothing yet") if value is None or value is False or is_empty else value
 
 
 def _rejection(view: ClusterView, reject: Callable[[ClusterView], str | None] | None) -> str | None:

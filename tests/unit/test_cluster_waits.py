@@ -73,10 +73,14 @@ def test_a_wait_ends_on_its_deadline_and_says_what_it_saw_last(fake: FakeCluster
     assert caught.value.last == "seen at 10"
 
 
-def test_false_is_not_yet_and_zero_is_a_value(fake: FakeCluster) -> None:
+def test_zero_is_a_value(fake: FakeCluster) -> None:
     assert fake.wait_until("zero", lambda view: 0, timeout_s=0) == 0
-    with pytest.raises(WaitTimeout):
-        fake.wait_until("false", lambda view: False, timeout_s=0)
+
+
+@pytest.mark.parametrize("nothing", [None, False, [], {}, ""])
+def test_nothing_is_not_yet(fake: FakeCluster, nothing: object) -> None:
+    with pytest.raises(WaitTimeout, match="nothing yet"):
+        fake.wait_until("something", lambda view: nothing, timeout_s=0)
 
 
 def test_progress_tells_how_long_and_for_what(fake: FakeCluster) -> None:
