@@ -383,7 +383,11 @@ def _(lab, live):
         [
             mo.md("**What the cluster says**, latest first, in both namespaces:"),
             nb.event_table(
-                lab, ("llm-system", "llm-workshop"), live, reasons=("FailedCreate", "FailedScheduling")
+                lab,
+                ("llm-system", "llm-workshop"),
+                live,
+                reasons=("FailedCreate", "FailedScheduling"),
+                about="greedy",
             ),
         ]
     )
@@ -398,7 +402,10 @@ def _(live):
 
 @app.cell(hide_code=True)
 def _(guess_refusal, pressed):
-    mo.stop(guess_refusal.value is None and not pressed)
+    mo.stop(
+        guess_refusal.value is None and not pressed,
+        nb.course("<small>What to notice: appears once your prediction above is committed.</small>"),
+    )
     mo.md(r"""
     **What to notice.** The same request, two kinds of no:
 

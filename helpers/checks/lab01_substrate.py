@@ -40,11 +40,13 @@ SHORTEST_WAIT_S = 10
 lab = Lab("01", "Substrate", module=__name__, namespaces=(SYSTEM, APPS, WORKSHOP))
 
 
-def reset(cluster: Cluster) -> None:
-    """What the default reset cannot know of: the taint on the node."""
-    gpu.set_guard(cluster, on=False)
-    for namespace in lab.namespaces:
-        cluster.delete_namespace(namespace, wait_s=120)
+def reset(cluster: Cluster) -> list[str]:
+    """Back to nothing: the lab's namespaces, and the taint that no namespace holds."""
+    done = [f"took the guard from node {name}" for name in gpu.set_guard(cluster, on=False)]
+    for name in lab.namespaces:
+        if cluster.delete_namespace(name, wait_s=120):
+            done.append(f"deleted Namespace {name}")
+    return done
 
 
 # a. Namespaces

@@ -19,19 +19,23 @@ def event_table(
     namespaces: tuple[str, ...],
     *_triggers: object,
     reasons: tuple[str, ...] = ("FailedCreate", "FailedScheduling", "Scheduled"),
+    about: str = "",
     last: int = 6,
 ) -> mo.Html:
-    """The latest events of some namespaces: who reported, about what, in its own words."""
+    """The latest events of some namespaces: who reported, about what (names that begin so), in its own words."""
     assert lab.cluster is not None
     view = lab.cluster.view()
     found: list[tuple[str, Event]] = [
-        (name, event) for name in namespaces for event in view.events(name) if event.reason in reasons
+        (name, event)
+        for name in namespaces
+        for event in view.events(name)
+        if event.reason in reasons and event.involved[1].startswith(about)
     ]
     if not found:
         return course("<small>No such event yet.</small>")
     found.sort(key=lambda pair: pair[1].last_seen, reverse=True)
     rows = [_event(name, event) for name, event in found[:last]]
-    return card(table(("when", "who reported", "about", "in its own words"), rows))
+    return card(table(("when", "who reported", "about", "in its own words"), rows, kind="events"))
 
 
 def _event(namespace: str, event: Event) -> tuple[str, str, str, str]:
@@ -41,7 +45,7 @@ def _event(namespace: str, event: Event) -> tuple[str, str, str, str]:
     return (
         esc(event.last_seen[11:19]),
         esc(source),
-        f"{esc(kind)}<br><code>{esc(namespace)}/{esc(name)}</code>",
+        f"{esc(kind)} in {esc(namespace)}<br><code>{esc(name)}</code>",
         said,
     )
 

@@ -1,0 +1,288 @@
+"""Experiments on a page: run in the background, their time line drawn while they run."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from itertools import pairwise
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import altair as alt
+import marimo as mo
+import pandas as pd
+
+from helpers.errors import LabError
+from helpers.notebook.html import course, esc, inline, problem_card, word
+from helpers.notebook.session import LabSession, needs_cluster, waiting_card
+
+if TYPE_CHECKING:
+    from helpers.chaos.experiment import Finished
+    from helpers.chaos.journal import Record
+    from helpers.cluster import Cluster
+
+Work = Callable[..., "Finished"]
+# Mid-tones that stand out on white and on near-black.
+_COLOURS = {
+    "served": "#2f9e63",
+    "failed": "#d64545",
+    "ready": "#3b82c4",
+    "not ready": "#d99a2b",
+    "terminating": "#8b6fc0",
+    "no endpoint": "#d64545",
+}
+_GREY = "#7f8a99"
+_REDRAW_S = 1.0
+
+
+def experiment_panel(
+    lab: LabSession,
+    names: tuple[str, ...],
+    run: Any,
+    stop: Any,
+    work: dict[str, Work],
+    *,
+    pressed: bool = False,
+) -> Any:
+    """A button that runs experiments one after the other, and their time lines.
+
+    Args:
+        names: the journals to draw.
+        run, stop: buttons; pressing `stop`, or running the cell again, cancels and undoes.
+        work: what to run for each name: called with the cluster, on_progress and should_stop.
+        pressed: stands in for the button where a solution runs headless; the cell then waits.
+    """
+    if lab.cluster is None:
+        return waiting_card()
+    buttons = mo.hstack([run, stop], justify="start")
+    if pressed:
+        for name in names:
+            work[name](lab.cluster)
+    elif run.value:
+        mo.Thread(target=_in_background, args=(lab.cluster, names, buttons, work)).start()
+        return mo.vstack([buttons, course(f"{word('open', 'starting')} the steady state comes first")])
+    return mo.vstack([buttons, *(timeline(lab, name) for name in names)])
+
+
+def _in_background(cluster: Cluster, names: tuple[str, ...], buttons: Any, work: dict[str, Work]) -> None:
+    """Run and redraw; an exit of the thread (cell run again, stop pressed) cancels and undoes."""
+    thread = mo.current_thread()
+    uid = cluster.identity().uid
+    drawn = [0.0]
+
+    def show(name: str, line: str) -> None:
+        if time.monotonic() - drawn[0] < _REDRAW_S:
+            return
+        drawn[0] = time.monotonic()
+        state = course(f"{word('open', 'running')} <b>{esc(name)}</b> {esc(line)}", live=True)
+        mo.output.replace(mo.vstack([buttons, state, _chart_on_disk(uid, name)]))
+
+    for name in names:
+        try:
+            work[name](
+                cluster,
+                on_progress=lambda line, name=name: show(name, line),
+                should_stop=lambda: bool(thread.should_exit),
+            )
+        except LabError as problem:
+            card = problem_card(str(problem), problem.next_command, title=f"{name} did not end.")
+            mo.output.replace(mo.vstack([buttons, card]))
+            return
+    done = [_chart_on_disk(uid, name) for name in names]
+    mo.output.replace(mo.vstack([buttons, course(word("PASS", "done and undone")), *done]))
+
+
+def _chart_on_disk(uid: str, name: str) -> Any:
+    from helpers.chaos.journal import JournalBroken, latest, parse
+
+    path: Path | None = latest(uid, name)
+    if path is None:
+        return mo.md("")
+    try:
+        return chart(parse(path.read_text()))
+    except JournalBroken:
+        return mo.md("")
+
+
+@needs_cluster
+def timeline(lab: LabSession, name: str, *_triggers: object) -> Any:
+    """The time line of an experiment as the cluster keeps it, or that it was not run yet."""
+    from helpers.chaos.journal import JournalBroken, published
+    from helpers.errors import ObjectMissing
+
+    assert lab.cluster is not None
+    try:
+        record = published(lab.cluster.view(), name)
+    except ObjectMissing:
+        return course(f"<small>No journal of <code>{esc(name)}</code> yet.</small>")
+    except JournalBroken as broken:
+        return problem_card(f"The journal {name} does not verify: {broken}", f"course experiment {name}")
+    return mo.vstack([chart(record), _reading(record)])
+
+
+def chart(record: Record) -> alt.LayerChart:
+    """Clients, endpoints and pods over seconds from the fault, as one picture."""
+    rows = pd.DataFrame(list(segments(record)), columns=["lane", "start", "end", "state", "detail"])
+    lanes = [lane for lane in _LANES if lane in set(rows["lane"])] + sorted(
+        lane for lane in set(rows["lane"]) if lane not in _LANES
+    )
+    bars = (
+        alt.Chart(rows)
+        .mark_bar(height=16)
+        .encode(
+            x=alt.X("start:Q", title="seconds from the fault", axis=alt.Axis(grid=True)),
+            x2="end:Q",
+            y=alt.Y("lane:N", sort=lanes, title=None, axis=alt.Axis(labelLimit=260)),
+            color=alt.Color(
+                "state:N",
+                title=None,
+                scale=alt.Scale(domain=list(_COLOURS), range=list(_COLOURS.values())),
+                legend=alt.Legend(orient="top"),
+            ),
+            tooltip=["lane", "state", "detail", alt.Tooltip("start:Q", format=".2f")],
+        )
+    )
+    marks = pd.DataFrame(list(_marks(record)), columns=["t", "what"])
+    rules = alt.Chart(marks).mark_rule(strokeDash=[4, 3], color=_GREY).encode(x="t:Q")
+    labels = (
+        alt.Chart(marks)
+        .mark_text(align="left", dx=4, dy=-4, baseline="bottom", color=_GREY)
+        .encode(x="t:Q", y=alt.value(0), text="what")
+    )
+    return (
+        alt.layer(bars, rules, labels)
+        .properties(width=640, height=34 * max(1, len(lanes)))
+        .configure(background="transparent")
+        .configure_axis(labelColor=_GREY, titleColor=_GREY, gridOpacity=0.2, labelFontSize=12)
+        .configure_legend(labelColor=_GREY)
+        .configure_view(strokeOpacity=0)
+    )
+
+
+_LANES = ("client: inference", "client: retrieval", "endpoints: vllm", "endpoints: qdrant")
+Segment = tuple[str, float, float, str, str]
+
+
+def segments(record: Record) -> Iterator[Segment]:
+    """The journal as bars: (lane, from, to, state, detail), in seconds from the fault."""
+    from helpers.chaos import evidence
+    from helpers.chaos.clients import INTERVAL_S
+
+    zero = evidence.injected_at(record) or float(record.header.get("t", 0))
+    for attempt in evidence.attempts(record):
+        state = "served" if attempt.ok else "failed"
+        width = max(INTERVAL_S, attempt.ms / 1000)
+        began = attempt.t - zero
+        detail = f"{attempt.outcome}, {attempt.ms:.0f} ms"
+        yield f"client: {attempt.client}", began, began + width, state, detail
+    samples = record.of("sample")
+    for sample, later in pairwise(samples):
+        start, end = sample["t"] - zero, later["t"] - zero
+        for name, counts in sample["endpoints"].items():
+            state = "ready" if counts["ready"] else "no endpoint"
+            yield f"endpoints: {name}", start, end, state, f"{counts['ready']} of {counts['all']} ready"
+        for pod in sample["pods"]:
+            state = (
+                "terminating" if pod["phase"] == "Terminating" else "ready" if pod["ready"] else "not ready"
+            )
+            detail = f"{pod['phase']}, {pod['restarts']} restarts {pod['reason']}".strip()
+            yield f"pod: {pod['backend']} {pod['uid'][:6]}", start, end, state, detail
+
+
+def _marks(record: Record) -> Iterator[tuple[float, str]]:
+    from helpers.chaos import evidence
+
+    zero = evidence.injected_at(record)
+    if zero is None:
+        return
+    yield 0.0, "fault"
+    for kind, what in (("healed", "healed"), ("repaired", "repaired"), ("undo", "undo")):
+        entry = record.first(kind)
+        if entry and not (kind == "undo" and record.first("healed")):
+            yield float(entry["t"]) - zero, what
+
+
+def _reading(record: Record) -> mo.Html:
+    """The journal in one sentence for each client."""
+    from helpers.chaos import evidence
+
+    said = []
+    for client in ("inference", "retrieval"):
+        failed = evidence.failures(record, client)
+        share = evidence.availability(evidence.attempts(record, client))
+        if share is None:
+            continue
+        words = ", ".join(f"{number} x `{outcome}`" for outcome, number in failed.most_common(3))
+        told = (
+            f"interrupted for {evidence.interrupted_s(record, client):.1f} s ({words})"
+            if failed
+            else "served throughout"
+        )
+        said.append(f"**{client}** {told}, {share:.0%} of attempts succeeded")
+    return course(f"<div>{inline('; '.join(said))}.</div>")
+
+
+@needs_cluster
+def herd_chart(lab: LabSession, *_triggers: object) -> Any:
+    """vLLM's own queue over time, with and without jitter, and when the clients came back."""
+    from helpers.chaos.journal import JournalBroken, published
+    from helpers.errors import ObjectMissing
+
+    assert lab.cluster is not None
+    rows = []
+    for name, shown in (("herd-none", "without jitter"), ("herd-full", "with jitter")):
+        try:
+            record = published(lab.cluster.view(), name)
+        except (ObjectMissing, JournalBroken):
+            continue
+        result = (record.last("after") or {}).get("result") or {}
+        zero = (record.first("inject") or {}).get("t", 0)
+        rows += [(shown, t - zero, running, waiting) for t, running, waiting in result.get("queue", [])]
+    if not rows:
+        return course("<small>No herd yet.</small>")
+    data = pd.DataFrame(rows, columns=["herd", "t", "running", "waiting"])
+    return (
+        alt.Chart(data)
+        .mark_line(interpolate="step-after", strokeWidth=2.5)
+        .encode(
+            x=alt.X("t:Q", title="seconds from the outage"),
+            y=alt.Y("waiting:Q", title="requests waiting inside vLLM"),
+            color=alt.Color(
+                "herd:N",
+                title=None,
+                scale=alt.Scale(domain=["without jitter", "with jitter"], range=["#d64545", "#2f9e63"]),
+                legend=alt.Legend(orient="top"),
+            ),
+            tooltip=["herd", "t", "running", "waiting"],
+        )
+        .properties(width=640, height=200)
+        .configure(background="transparent")
+        .configure_axis(labelColor=_GREY, titleColor=_GREY, gridOpacity=0.2, labelFontSize=12)
+        .configure_legend(labelColor=_GREY)
+        .configure_view(strokeOpacity=0)
+    )
+
+
+@needs_cluster
+def trials_table(lab: LabSession, *_triggers: object) -> mo.Html:
+    """What the judge saw of the retry function, scenario by scenario."""
+    from helpers.checks.lab05_chaos import trials
+    from helpers.errors import ObjectMissing
+
+    assert lab.cluster is not None
+    try:
+        found = trials(lab.cluster.view())
+    except ObjectMissing:
+        return course("<small>Not judged yet.</small>")
+    if not isinstance(found, dict):
+        return problem_card(found.observed, "course backoff labs/05_chaos.py")
+    rows = "".join(
+        f"<tr><td>{esc(trial.scenario)}</td><td>{len(trial.attempts)}</td>"
+        f"<td>{esc(', '.join(f'{gap:.2f}' for gap in trial.gaps[:6]))}</td><td>{trial.elapsed_s:.1f} s</td>"
+        f"<td><code>{esc(trial.ended)}</code>{esc(f' from {trial.cause}' if trial.cause else '')}</td></tr>"
+        for trial in found.values()
+    )
+    head = "<th>scenario</th><th>attempts</th><th>pauses (s)</th><th>in all</th><th>ended with</th>"
+    return course(
+        f'<div class="card"><table class="facts"><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table></div>'
+    )
