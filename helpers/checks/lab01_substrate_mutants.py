@@ -326,7 +326,6 @@ _QUOTA = [
         "GPUs are not limited",
         quota(gpu=None),
         quota__gpu="not limited",
-        quota__brake="requests.nvidia.com/gpu",
     ),
     wrong("no GPU at all", quota(gpu="0"), quota__gpu="0 GPUs at most"),
     wrong("a second quota forbids GPUs", quota("other", gpu="0"), quota__gpu="0 GPUs at most"),
