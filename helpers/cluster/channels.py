@@ -62,7 +62,7 @@ def open_socket(
     except (websocket.WebSocketException, OSError) as error:
         raise ClusterUnreachable(
             f"no connection to the API server at {connection.server} for {asked.doing}: {error}",
-            next_command="course doctor",
+            next_command=connection.remedy,
         ) from error
 
 

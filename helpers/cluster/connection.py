@@ -14,7 +14,7 @@ import os
 import ssl
 import tempfile
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -42,6 +42,8 @@ class Connection:
     tls: ssl.SSLContext | None = None
     tls_server_name: str | None = None
     proxy: str | None = None
+    # What to do when it does not answer.
+    remedy: str = "course doctor"
     # Asked for every request: tokens expire and are renewed.
     authorization: Callable[[], str | None] = lambda: None
 
@@ -97,7 +99,7 @@ def choose_connection(*, kubeconfig: Path | None = None, context: str | None = N
         return from_kubeconfig(Path(choice.kubeconfig or default_kubeconfig(choice.context)), choice.context)
     embedded = settings.kubeconfig_path(settings.cluster_name())
     if embedded.exists():
-        return from_kubeconfig(embedded, None)
+        return replace(from_kubeconfig(embedded, None), remedy="course up")
     if os.environ.get("KUBERNETES_SERVICE_HOST") and (SERVICE_ACCOUNT / "token").exists():
         return in_cluster()
     raise NoClusterChosen(

@@ -30,6 +30,7 @@ from helpers.cluster.profile import PROFILE_NAME, PROFILE_NAMESPACE, Profile
 from helpers.cluster.quantity import is_binary, quantity, quantity_text
 from helpers.cluster.resource import Resource, dig
 from helpers.cluster.scope import Scope
+from helpers.cluster.selectors import matches
 from helpers.errors import ClusterUnreachable, ObjectMissing, ProbeInconclusive
 
 Key = tuple[str, str, str, str]
@@ -208,12 +209,13 @@ class FakeBackend:
     def _get(self, type_: ResourceType, namespace: str, name: str, query: dict[str, str]) -> Response:
         if name:
             return _json(self._one(type_, namespace, name))
+        selector = parse_selector(query.get("labelSelector", ""))
         items = [
             item
             for key, item in sorted(self.objects.items())
             if key[:2] == (type_.group, type_.plural)
             and (not namespace or key[2] == namespace)
-            and matches_labels(item["metadata"].get("labels") or {}, query.get("labelSelector", ""))
+            and matches(selector, item["metadata"].get("labels"))
             and _matches_fields(item, query.get("fieldSelector", ""))
         ]
         # As a real API server does: the items of a list carry no kind of their own.
@@ -743,26 +745,23 @@ def _json_patch(tree: dict[str, Any], operations: list[dict[str, Any]]) -> dict[
 _REQUIREMENT = re.compile(r"\s*(!?)\s*([\w./-]+)\s*(?:(==|=|!=)\s*([\w.-]*)|\s(in|notin)\s*\(([^)]*)\))?\s*")
 
 
-def matches_labels(labels: Mapping[str, str], selector: str) -> bool:
-    """Whether labels satisfy a selector: equality, sets and existence, as kubectl writes them."""
-    for part in re.split(r",(?![^(]*\))", selector) if selector else []:
-        match = _REQUIREMENT.fullmatch(part)
-        if not match:
-            raise ApiProblem(400, "BadRequest", f"unable to parse requirement: {part}")
-        absent, key, operator, value, among, values = match.groups()
-        have = labels.get(key)
-        if among:
-            listed = {item.strip() for item in values.split(",")}
-            met = have in listed if among == "in" else have not in listed
-        elif operator == "!=":
-            met = have != value
-        elif operator:
-            met = have == value
-        else:
-            met = (have is None) == bool(absent)
-        if not met:
-            return False
-    return True
+def parse_selector(text: str) -> dict[str, Any]:
+    """A selector as queries write it (`a=b,c in (d,e),!f`) in its JSON form."""
+    parts = re.split(r",(?![^(]*\))", text) if text else []
+    return {"matchExpressions": [_requirement(part) for part in parts]}
+
+
+def _requirement(part: str) -> dict[str, Any]:
+    match = _REQUIREMENT.fullmatch(part)
+    if not match:
+        raise ApiProblem(400, "BadRequest", f"unable to parse requirement: {part}")
+    absent, key, operator, value, among, listed = match.groups()
+    if among:
+        values = [item.strip() for item in listed.split(",")]
+        return {"key": key, "operator": "In" if among == "in" else "NotIn", "values": values}
+    if operator:
+        return {"key": key, "operator": "NotIn" if operator == "!=" else "In", "values": [value]}
+    return {"key": key, "operator": "DoesNotExist" if absent else "Exists"}
 
 
 def _matches_fields(item: dict[str, Any], selector: str) -> bool:

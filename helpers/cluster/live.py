@@ -19,7 +19,7 @@ from helpers.errors import ClusterUnreachable, EnvironmentFault, LabError, NoClu
 
 # Checks run in parallel threads, each with a connection of its own.
 POOL_SIZE = 32
-CONNECT_S = 5.0
+CONNECT_S = 3.0
 CALL_S = 20.0
 _RETRY_PAUSES_S = (0.1, 0.4)
 _CHUNK = 1 << 16
@@ -155,7 +155,8 @@ class LiveBackend:
         return lost
 
     def _unreachable(self, what: str) -> ClusterUnreachable:
-        return ClusterUnreachable(f"the API server at {self.address} {what}", next_command="course doctor")
+        message = f"the API server at {self.address} {what}"
+        return ClusterUnreachable(message, next_command=self.connection.remedy)
 
     def exec(
         self,

@@ -1,0 +1,114 @@
+"""The doctor: what a cluster lacks is found by asking and by experiment."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from helpers.cluster import ExecResult
+from helpers.cluster.doctor import Finding, diagnose
+from helpers.cluster.fake import FakeCluster
+from helpers.cluster.faults import Response
+
+ALLOWED = b'{"kind": "SelfSubjectAccessReview", "status": {"allowed": true}}'
+DENIED = b'{"kind": "SelfSubjectAccessReview", "status": {"allowed": false}}'
+
+
+class Foreign(FakeCluster):
+    """A cluster whose pods start at once, and which enforces policies or does not."""
+
+    def __init__(self, *, enforces: bool, review: bytes = ALLOWED) -> None:
+        super().__init__()
+        self.enforces, self.review = enforces, review
+        self.fail_with(self.answer)
+        self.exec_handler = self.connect
+
+    def answer(self, method: str, path: str) -> Response | None:
+        if path.endswith("selfsubjectaccessreviews"):
+            return Response(201, self.review)
+        return None
+
+    def connect(self, namespace: str, pod: str, command: list[str], stdin: str | None) -> ExecResult:
+        denied = self.enforces and self.view().network_policies(namespace)
+        return ExecResult(1, "", "TIMEOUT") if denied else ExecResult(0, "", "")
+
+    def apply(self, manifests: Any, **options: Any) -> Any:
+        applied = super().apply(manifests, **options)
+        for item in applied:
+            if item.kind == "Pod":
+                conditions = [{"type": "Ready", "status": "True"}]
+                status = {"phase": "Running", "podIP": "10.0.0.1", "conditions": conditions}
+                self.set_status("Pod", item.name, status, item.namespace)
+        return applied
+
+
+def texts(findings: list[Finding]) -> str:
+    return "\n".join(f"{'ok' if finding.fine else 'bad'}: {finding.text}" for finding in findings)
+
+
+def test_a_cluster_that_enforces_policies_is_told_from_one_that_stores_them(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("helpers.cluster.doctor._ENFORCE_S", 0.3)
+    assert "ok: network policies are enforced" in texts(diagnose(Foreign(enforces=True)))
+    findings = diagnose(Foreign(enforces=False))
+    assert "bad: network policies are stored but not enforced" in texts(findings)
+    assert (
+        next(finding.labs for finding in findings if "stored" in finding.text) == "lab 04, network isolation"
+    )
+
+
+def test_the_experiment_leaves_nothing() -> None:
+    cluster = Foreign(enforces=True)
+    diagnose(cluster)
+    assert not [item.name for item in cluster.view().list("Namespace") if "doctor" in item.name]
+
+
+def test_a_baseline_that_fails_proves_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("helpers.cluster.doctor._ENFORCE_S", 0.3)
+    cluster = Foreign(enforces=True)
+    cluster.exec_handler = lambda *_: ExecResult(1, "", "TIMEOUT")
+    text = texts(diagnose(cluster))
+    assert "the experiment could not be made: the pods reach each other" in text
+    assert "enforced" not in text
+
+
+def test_without_rights_nothing_is_started() -> None:
+    cluster = Foreign(enforces=True, review=DENIED)
+    text = texts(diagnose(cluster))
+    assert "bad: these credentials may not: create namespaces" in text
+    assert "network policies are" not in text
+
+
+def test_a_cluster_that_is_away_is_the_only_finding() -> None:
+    cluster = FakeCluster()
+    cluster.go_down()
+    (finding,) = diagnose(cluster)
+    assert not finding.fine and finding.next_command == "course up"
+
+
+@pytest.mark.parametrize(
+    ("version", "fine"), [("v1.36.3", True), ("v1.35.0+k3s1", True), ("v1.34.9", False), ("?", False)]
+)
+def test_old_clusters_are_named(version: str, fine: bool) -> None:
+    cluster = Foreign(enforces=True)
+    cluster.fail_with(
+        lambda method, path: (
+            Response(200, f'{{"gitVersion": "{version}"}}'.encode())
+            if path == "/version"
+            else cluster.answer(method, path)
+        )
+    )
+    assert diagnose(cluster, experiment=False)[0].fine is fine
+
+
+def test_a_cluster_without_gpu_or_storage_says_for_which_labs() -> None:
+    cluster = Foreign(enforces=True)
+    cluster.delete("ConfigMap", "course-profile", "kube-public")
+    cluster.delete("StorageClass", "fast-nvme")
+    cluster.patch("Node", "substrate", {"metadata": {"labels": {"course.dev/gpu": None}}})
+    cluster.set_status("Node", "substrate", {"allocatable": {"cpu": "2"}})
+    findings = {finding.text: finding for finding in diagnose(cluster)}
+    assert "no default storage class" in findings
+    assert any("no node offers a GPU" in text for text in findings)
