@@ -61,6 +61,14 @@ def sizes_mib() -> dict[str, float]:
     return {folder.name: _size(folder, seen) / 2**20 for folder in _kinds()}
 
 
+def keep_newest(kind: str, count: int) -> None:
+    """Delete a kind's older entries: for what is copied from, never for what running nodes lie on."""
+    entries = [path for path in (cache_dir() / kind).glob("[!.]*") if path.is_dir()]
+    entries.sort(key=lambda path: path.stat().st_mtime, reverse=True)
+    for entry in entries[count:]:
+        shutil.rmtree(entry, ignore_errors=True)
+
+
 def clear() -> None:
     """Delete every entry. Clusters that run or are kept need theirs again at their next start."""
     for folder in _kinds():

@@ -99,11 +99,13 @@ def cache(
 ) -> None:
     """What was built for the embedded cluster, where, and how much disk it takes."""
     from helpers.embedded.cache import clear, sizes_mib
+    from helpers.embedded.sandbox import require_none_running
     from helpers.settings import cache_dir
 
     for kind, size in sizes_mib().items():
         typer.echo(f"{size:8.0f} MiB  {cache_dir() / kind}")
     if delete:
+        require_none_running()
         clear()
         typer.echo("deleted")
 

@@ -17,12 +17,19 @@ from pathlib import Path
 
 from helpers.embedded.addresses import Addresses
 from helpers.embedded.steps import StepFailed
+from helpers.errors import EnvironmentFault
 
 SCRIPTS = Path(__file__).parent / "node"
 CGROUP_ROOT = Path("/sys/fs/cgroup")
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 NAMESPACES = ("--mount", "--net", "--pid", "--uts", "--ipc", "--cgroup")
 SOCKET = Path("run/containerd/containerd.sock")
+INIT = "/usr/bin/catatonit"
+BOOT = "/opt/course/node/boot.sh"
+
+
+class StillRunning(EnvironmentFault):
+    """Something cannot be done while a cluster runs."""
 
 
 @dataclass(frozen=True)
@@ -40,7 +47,7 @@ class Sandbox:
     def pid(self) -> int | None:
         """The node's PID 1 as this machine numbers it, or None when it does not run."""
         for pid, words in _processes():
-            if words[-1:] == [str(self.folder)] and words[:1] == ["/usr/bin/catatonit"]:
+            if words[-1:] == [str(self.folder)] and words[:1] == [INIT]:
                 return pid
         return None
 
@@ -151,6 +158,14 @@ class Sandbox:
             time.sleep(0.02)
         log = (self.folder / "keeper.log").read_text(errors="replace")
         raise StepFailed(f"the node did not start\n{log}", next_command="course doctor")
+
+
+def require_none_running() -> None:
+    """Running nodes lie on the cache's folders: raises StillRunning when there is one."""
+    for _, words in _processes():
+        if words[:1] == [INIT] and BOOT in words:
+            name = Path(words[-1]).name
+            raise StillRunning(f"the cluster {name} runs on it", next_command=f"course down --name {name}")
 
 
 def remove_cgroups(name: str) -> None:

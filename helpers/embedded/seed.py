@@ -46,7 +46,10 @@ def ensure_seed(binaries: Binaries, root: Path, workloads: Sequence[Path], steps
         with steps.step("Preparing the system images") as step:
             _fill(content, binaries, root, workloads, step)
 
-    return cache.ensure("seeds", key, make)
+    seed = cache.ensure("seeds", key, make)
+    # Each is close to a GB; another checkout may be using one of its own.
+    cache.keep_newest("seeds", 2)
+    return seed
 
 
 def copy_seed(seed: Path, target: Path) -> None:
