@@ -72,6 +72,7 @@ def with_fragment(lab: LabSession, objects: Sequence[Manifest], *fragments: str)
     """
     import yaml
 
+    lab = serving_session(lab)  # the checksum of the ConfigMap as it is now
     deployment = serving.only(list(objects), "Deployment")
     for fragment in fragments:
         try:
@@ -437,12 +438,18 @@ class _client:
 
 
 @needs_cluster
-def drain_panel(lab: LabSession, manifest: str, button: Any, *, pressed: bool = False) -> Any:
-    """Start the witness, roll out the manifest while its answers are in flight, and hear what it got."""
-    parts = [preview(lab, manifest), button]
-    if button.value or pressed:
-        parts.append(_drained(lab, manifest))
-    return mo.vstack(parts, gap=0.5)
+def drain_panel(
+    lab: LabSession,
+    objects: Sequence[Manifest],
+    fragments: Sequence[str],
+    button: Any,
+    *,
+    pressed: bool = False,
+) -> Any:
+    """Start the witness, roll out the Deployment while its answers are in flight, and hear what it got."""
+    if not (button.value or pressed):
+        return button
+    return mo.vstack([button, _drained(lab, with_fragment(lab, objects, *fragments))])
 
 
 def _drained(lab: LabSession, manifest: str) -> Any:
@@ -450,7 +457,9 @@ def _drained(lab: LabSession, manifest: str) -> Any:
     assert cluster is not None
     with mo.status.spinner(title="The witness") as spinner:
         heard = drain.run(
-            cluster, lambda: applied(lab, manifest), progress=lambda text: spinner.update(subtitle=text)
+            cluster,
+            lambda: serving.roll_out(cluster, manifest),
+            progress=lambda text: spinner.update(subtitle=text),
         )
     pill = (
         word("PASS", "none lost")
@@ -458,6 +467,26 @@ def _drained(lab: LabSession, manifest: str) -> Any:
         else word("FAIL", f"{heard.broken} of {drain.ANSWERS} broken off")
     )
     return card(f"{pill} The witness says:<pre>{esc(heard.log)}</pre>")
+
+
+@needs_cluster
+def cache_panel(lab: LabSession, *_triggers: object) -> mo.Html:
+    """What the newest pod's init container found in the model cache."""
+    assert lab.cluster is not None
+    pods = lab.cluster.view().pods(serving.NAMESPACE, labels=serving.LABELS)
+    newest = max(pods, key=lambda item: str(item.metadata.get("creationTimestamp")), default=None)
+    names = [item["name"] for item in newest.path("spec.initContainers", [])] if newest else []
+    if newest is None or serving.CACHE_CONTAINER not in names:
+        return course("<small>No pod that fills the cache yet.</small>")
+    try:
+        log = lab.cluster.logs(
+            serving.NAMESPACE, newest.name, container=serving.CACHE_CONTAINER, tail_lines=12
+        )
+    except LabError as problem:
+        return course(f"<small>{inline(problem)}</small>")
+    first = next((line for line in log.splitlines() if line.startswith("cache ")), log.strip()[:160])
+    pill = word("fits", "hit") if "cache hit" in first else word("open", "miss")
+    return card(f"{pill} <code>{esc(newest.name)}</code>: {esc(first)}")
 
 
 # Load, measured

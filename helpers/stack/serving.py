@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable, Mapping
 from copy import deepcopy
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -27,6 +28,7 @@ DEPLOYMENT = SERVICE = CONTAINER = "vllm"
 PORT = 8000
 CONFIG_MAP = "vllm-model-config"
 CLAIM = "vllm-model-cache"
+CACHE_CONTAINER = "fill-model-cache"
 LABELS = "app=vllm"
 CHECKSUM = "checksum/config"
 MANIFESTS = REPOSITORY / "manifests" / "vllm"
@@ -308,3 +310,15 @@ def watch(
 def is_serving(moments: list[Moment]) -> bool:
     """Exactly one pod, ready and among the Service's endpoints."""
     return len(moments) == 1 and moments[0].is_ready and moments[0].in_endpoints
+
+
+def roll_out(cluster: Cluster, manifest: str) -> None:
+    """Apply a Deployment; where that changes nothing, replace its pods as `kubectl rollout restart` does."""
+    before = cluster.view().find("Deployment", DEPLOYMENT, NAMESPACE)
+    (applied,) = cluster.apply(manifest)
+    generation = applied.resource.path("metadata.generation")
+    if before is not None and before.path("metadata.generation") == generation:
+        stamp = datetime.now(UTC).isoformat(timespec="seconds")
+        annotations = {"kubectl.kubernetes.io/restartedAt": stamp}
+        patch = {"spec": {"template": {"metadata": {"annotations": annotations}}}}
+        cluster.patch("Deployment", DEPLOYMENT, patch, NAMESPACE)
