@@ -188,14 +188,14 @@ def vital_signs(lab: LabSession, *_triggers: object) -> mo.Html:
     assert lab.cluster is not None
     view = lab.cluster.view()
     rows = []
-    for path in ("/healthz", "/livez", "/readyz"):
+    for path in ("/", "/healthz", "/livez", "/readyz"):
         answer = view.http(memory.NAMESPACE, memory.SERVICE, memory.PORT, path)
         good = answer.from_service and answer.status == 200
         rows.append(
             (
                 f"<code>{path}</code>",
                 word("PASS" if good else "FAIL", str(answer.status)),
-                esc(answer.body.strip()[:80]),
+                esc(answer.body.strip()[:140]),
             )
         )
     info = view.http(memory.NAMESPACE, memory.SERVICE, memory.PORT, f"/collections/{memory.COLLECTION}")

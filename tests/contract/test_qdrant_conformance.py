@@ -228,6 +228,12 @@ READS: dict[str, Call] = {
         (group.id, [str(hit.id) for hit in group.hits])
         for group in c.query_points_groups("lab", query=QUERY, group_by="city", limit=3, group_size=2).groups
     ],
+    "groups with some of the payload": lambda c: [
+        [hit.payload for hit in group.hits]
+        for group in c.query_points_groups(
+            "lab", query=QUERY, group_by="city", limit=3, group_size=2, with_payload=["n"]
+        ).groups
+    ],
     "does it exist": lambda c: (c.collection_exists("lab"), c.collection_exists("other")),
 }
 

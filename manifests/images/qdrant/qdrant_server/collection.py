@@ -17,7 +17,7 @@ from .errors import NotFound, StorageFull, engine_errors
 from .files import Gate, write_json
 from .queries import VectorOf, to_request
 from .schema import HNSW_DEFAULTS, OPTIMIZER_DEFAULTS, check_supported, engine_config
-from .values import Json, json_scored, point_id
+from .values import Json, json_id, json_scored, payload_selector, point_id
 
 CONFIG_FILE = "config.json"
 SHARD_FOLDER = "0"
@@ -158,7 +158,20 @@ class Collection:
             if len(points) < wanted or len(full) >= limit:
                 break
             wanted *= 4
-        return [{"id": key, "hits": hits} for key, hits in list(groups.items())[:limit]]
+        found = [{"id": key, "hits": hits} for key, hits in list(groups.items())[:limit]]
+        self._show_payload(found, body.get("with_payload", False))
+        return found
+
+    def _show_payload(self, groups: list[Json], wanted: Any) -> None:
+        """Grouping needs whole payloads; give back what was asked for."""
+        if wanted is True:
+            return
+        hits = [hit for group in groups for hit in group["hits"]]
+        with self.reading() as shard:
+            ids = [point_id(hit["id"]) for hit in hits]
+            shown = {json_id(r.id): r.payload for r in shard.retrieve(ids, payload_selector(wanted), False)}
+        for hit in hits:
+            hit["payload"] = shown.get(hit["id"])
 
     def points_count(self) -> int:
         with self.reading() as shard:

@@ -12,6 +12,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 
 from . import API_VERSION
 from .collection import Collection
+from .errors import NotFound
 from .storage import Storage
 
 LABELS = ["method", "endpoint", "status"]
@@ -119,7 +120,10 @@ def _collection_metrics(collections: list[Collection]) -> Iterable[Metric]:
         "collection_running_optimizations", "number of currently running optimization tasks", labels=["id"]
     )
     for collection in collections:
-        count = collection.points_count()
+        try:
+            count = collection.points_count()
+        except NotFound:  # deleted since the list was made
+            continue
         points.add_metric([collection.name], count)
         running.add_metric([collection.name], int(collection.optimizing))
         dense = collection.config.get("vectors") or {}
