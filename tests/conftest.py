@@ -47,15 +47,16 @@ def pytest_unconfigure(config: pytest.Config) -> None:
     if hasattr(config, "workerinput") or KEEP:
         return
     if settings.cluster_dir(settings.cluster_name()).exists():
-        _course("down", "--delete", "--name", settings.cluster_name())
+        done = _course("down", "--delete", "--name", settings.cluster_name())
+        if done.returncode:
+            print(f"the tests' cluster was not removed:\n{done.stderr[-2000:]}", file=sys.stderr)
+            return
     shutil.rmtree(settings.home_dir(), ignore_errors=True)
 
 
-def _course(*arguments: str) -> None:
+def _course(*arguments: str) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "helpers.cli", *arguments]
-    done = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, timeout=1800, check=False)
-    if done.returncode:
-        pytest.fail(f"course {' '.join(arguments)} failed:\n{done.stdout[-2000:]}\n{done.stderr[-2000:]}")
+    return subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, timeout=1800, check=False)
 
 
 @pytest.fixture(scope="session")
@@ -67,7 +68,11 @@ def kubeconfig() -> Path:
         fcntl.flock(lock, fcntl.LOCK_EX)
         path = settings.kubeconfig_path(settings.cluster_name())
         if KEEP or not path.exists():
-            _course("up", "--name", settings.cluster_name())
+            done = _course("up", "--name", settings.cluster_name())
+            if done.returncode:
+                pytest.fail(
+                    f"the tests' cluster does not start:\n{done.stdout[-2000:]}\n{done.stderr[-2000:]}"
+                )
         return path
 
 

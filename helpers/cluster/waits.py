@@ -10,7 +10,7 @@ from collections.abc import Callable, Sized
 from typing import TypeVar
 
 from helpers.cluster.deadline import Deadline
-from helpers.cluster.resource import Pod, Workload
+from helpers.cluster.resource import Condition, Pod, Resource, Workload
 from helpers.cluster.view import ClusterView
 from helpers.errors import (
     ClusterUnreachable,
@@ -34,6 +34,7 @@ _STUCK = {
     "RunContainerError",
     "CrashLoopBackOff",
 }
+_CRASHES = 3
 _FAST_S, _FAST_FOR_S, _SLOW_S = 0.1, 2.0, 0.5
 
 
@@ -165,18 +166,25 @@ def stuck(kind: str, name: str, namespace: str | None) -> Callable[[ClusterView]
 
     def reject(view: ClusterView) -> str | None:
         found = view.get(kind, name, namespace)
-        refusal = _creation_refused(view, found.kind, name, namespace)
+        refusal = _failed(found) or _creation_refused(view, found, namespace)
         if refusal:
             return refusal
-        for pod in pods_of(view, found.kind, name, namespace):
-            for state in pod.container_states:
-                # One crash may be bad luck, such as a database that was not there yet.
-                crashing = state.reason == "CrashLoopBackOff" and state.restarts < 3
-                if state.reason in _STUCK and not crashing:
-                    return f"pod {pod.name}: {pod_trouble(pod)}"
-        return None
+        reasons = (_pod_stuck(pod, found.kind) for pod in pods_of(view, found.kind, name, namespace))
+        return next((reason for reason in reasons if reason), None)
 
     return reject
+
+
+def _pod_stuck(pod: Pod, asked: str) -> str:
+    # A workload replaces a failed pod; a pod that was waited for by name stays failed.
+    if pod.phase == "Failed" and asked == "Pod":
+        return f"pod {pod.name} failed: {pod_trouble(pod) or pod.path('status.reason', '')}"
+    for state in pod.container_states:
+        # One crash may be bad luck, such as a database that was not there yet.
+        crashing = state.reason == "CrashLoopBackOff" and state.restarts < _CRASHES
+        if state.reason in _STUCK and not crashing:
+            return f"pod {pod.name}: {pod_trouble(pod)}"
+    return ""
 
 
 def pods_of(view: ClusterView, kind: str, name: str, namespace: str | None) -> list[Pod]:
@@ -189,19 +197,26 @@ def pods_of(view: ClusterView, kind: str, name: str, namespace: str | None) -> l
     return view.pods(namespace, labels=found.selector) if found.selector else []
 
 
-def _creation_refused(view: ClusterView, kind: str, name: str, namespace: str | None) -> str | None:
-    """A controller's report that its pods are refused: by quota, by admission, by a limit range."""
-    if kind == "Deployment":
-        found = view.get(kind, name, namespace)
-        workload = Workload.of(found)
-        failure = workload.conditions("ReplicaFailure")
-        return failure.message if failure and failure.is_true else None
-    if kind not in ("StatefulSet", "DaemonSet", "ReplicaSet", "Job") or not namespace:
+def _failed(found: Resource) -> str:
+    """A controller's own word that it has given up: a Job that failed, a rollout past its deadline."""
+    for condition in found.all_conditions():
+        gave_up = condition.type == "Failed" and condition.is_true
+        if gave_up or condition.reason == "ProgressDeadlineExceeded" or _is_refusal(condition):
+            return condition.message or condition.reason
+    return ""
+
+
+def _is_refusal(condition: Condition) -> bool:
+    return condition.type == "ReplicaFailure" and condition.is_true
+
+
+def _creation_refused(view: ClusterView, found: Resource, namespace: str | None) -> str | None:
+    """An event that pods are refused by quota, admission or a limit range, from controllers without a condition."""
+    if found.kind not in ("StatefulSet", "DaemonSet", "Job") or not namespace:
         return None
-    events = view.events(namespace, involved=(kind, name), reason="FailedCreate")
-    workload = Workload.of(view.get(kind, name, namespace))
+    events = view.events(namespace, involved=(found.kind, found.name), reason="FailedCreate")
     # Events outlive their cause: they count only while pods are missing.
-    missing = int(workload.path("status.replicas", 0)) < workload.replicas
+    missing = int(found.path("status.replicas", 0)) < Workload.of(found).replicas
     return events[-1].message if events and missing else None
 
 

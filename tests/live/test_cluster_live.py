@@ -17,7 +17,7 @@ from helpers.cluster import Cluster, ClusterView, Deadline
 from helpers.cluster.doctor import diagnose
 from helpers.cluster.kinds import BUILTIN
 from helpers.cluster.kubectl import find_kubectl
-from helpers.errors import ObjectMissing, ProbeInconclusive, WaitRejected, WaitTimeout
+from helpers.errors import InvalidManifest, ObjectMissing, ProbeInconclusive, WaitRejected, WaitTimeout
 
 pytestmark = pytest.mark.live
 AGNHOST = "$(command -v agnhost || echo /agnhost)"
@@ -247,6 +247,20 @@ def test_kubectl_s_words_and_ours_are_about_the_same_cluster(
     command = [str(find_kubectl()), "--kubeconfig", str(kubeconfig), "apply", "-f", "-"]
     subprocess.run(command, input=text, text=True, check=True, capture_output=True)
     assert cluster.view().config_map("a", namespace).data == {"x": "1"}
+
+
+def test_a_kustomization_becomes_objects(cluster: Cluster, tmp_path: Path) -> None:
+    (tmp_path / "map.yaml").write_text(
+        "{apiVersion: v1, kind: ConfigMap, metadata: {name: a}, data: {x: '1'}}"
+    )
+    (tmp_path / "kustomization.yaml").write_text(
+        "resources: [map.yaml]\nnamePrefix: my-\nnamespace: llm-apps\n"
+    )
+    (found,) = cluster.kustomize(tmp_path)
+    assert found["metadata"] == {"name": "my-a", "namespace": "llm-apps"}
+    (tmp_path / "kustomization.yaml").write_text("resources: [gone.yaml]\n")
+    with pytest.raises(InvalidManifest, match=r"gone\.yaml"):
+        cluster.kustomize(tmp_path)
 
 
 def test_the_doctor_finds_what_the_embedded_cluster_has(cluster: Cluster) -> None:

@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import certifi
 import pytest
 import yaml
 
@@ -171,6 +172,22 @@ def test_an_exec_plugin_is_asked_through_the_official_client(home: Path) -> None
     }
     connection = from_kubeconfig(kubeconfig(home / "config", user=user), None)
     assert connection.authorization() == "Bearer from-plugin"
+
+
+def test_in_a_pod_the_service_account_is_used_and_read_again(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    account = home / "account"
+    account.mkdir()
+    (account / "ca.crt").write_text(Path(certifi.where()).read_text())
+    (account / "token").write_text("one")
+    monkeypatch.setattr("helpers.cluster.connection.SERVICE_ACCOUNT", account)
+    monkeypatch.setenv("KUBERNETES_SERVICE_HOST", "fd00::1")
+    monkeypatch.setenv("KUBERNETES_SERVICE_PORT", "6443")
+    connection = choose_connection()
+    assert (connection.server, connection.authorization()) == ("https://[fd00::1]:6443", "Bearer one")
+    (account / "token").write_text("two")
+    assert connection.authorization() == "Bearer two"
 
 
 def test_certificates_that_are_none_are_the_kubeconfig_s_fault(home: Path) -> None:

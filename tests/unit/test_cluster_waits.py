@@ -174,6 +174,37 @@ def test_a_container_that_cannot_start_ends_the_wait(
     assert clock.now_s == 0
 
 
+def test_a_pod_that_failed_for_good_ends_the_wait(fake: FakeCluster, clock: FakeClock) -> None:
+    terminated = {"terminated": {"exitCode": 2, "reason": "Error"}}
+    status = {"containerStatuses": [{"name": "main", "ready": False, "state": terminated}]}
+    fake.add_pod("once", "llm-system", phase="Failed", status=status)
+    with pytest.raises(WaitRejected, match=r"pod once failed: container main: Error \(exit code 2\)"):
+        fake.wait_ready("Pod", "once", "llm-system", timeout_s=30)
+    assert clock.now_s == 0
+
+
+def test_a_rollout_past_its_own_deadline_ends_the_wait(fake: FakeCluster) -> None:
+    condition = {
+        "type": "Progressing",
+        "status": "False",
+        "reason": "ProgressDeadlineExceeded",
+        "message": "late",
+    }
+    fake.put(deployment(conditions=[condition]))
+    with pytest.raises(WaitRejected, match="late"):
+        fake.wait_rollout("Deployment", "vllm", "llm-system", timeout_s=30)
+
+
+def test_a_failed_job_ends_the_wait(fake: FakeCluster) -> None:
+    condition = {"type": "Failed", "status": "True", "reason": "BackoffLimitExceeded", "message": "too often"}
+    metadata = {"name": "load", "namespace": "llm-system"}
+    fake.put(
+        {"apiVersion": "batch/v1", "kind": "Job", "metadata": metadata, "status": {"conditions": [condition]}}
+    )
+    with pytest.raises(WaitRejected, match="too often"):
+        fake.wait_ready("Job", "load", "llm-system", timeout_s=30)
+
+
 def test_one_crash_may_pass_and_three_do_not(fake: FakeCluster) -> None:
     def crashed(restarts: int) -> None:
         status = waiting("CrashLoopBackOff", restarts=restarts)

@@ -1,0 +1,86 @@
+"""How the API server lays a patch over an object: merge patch, strategic merge, apply, JSON patch.
+
+Strategic merge and server-side apply merge lists of objects by a key. Which key is in Kubernetes'
+schemas; the fake takes the first of the usual ones that all items have.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+# Lists of objects that server-side apply merges by a key instead of replacing.
+_MERGE_KEYS = ("name", "containerPort", "key", "type", "ip")
+
+
+def merge(before: Any, patch: Any, *, keyed: bool) -> Any:
+    """Lay a patch over a tree: None removes; lists of named objects merge by name where `keyed`."""
+    if isinstance(before, dict) and isinstance(patch, dict):
+        for key, value in patch.items():
+            if value is None:
+                before.pop(key, None)
+            else:
+                before[key] = merge(before.get(key), value, keyed=keyed)
+        return before
+    if keyed and isinstance(before, list) and isinstance(patch, list):
+        name = _merge_key(before, patch)
+        if name:
+            old = {item[name]: item for item in before}
+            new = {item[name]: item for item in patch}
+            merged = [merge(old.get(key, {}), item, keyed=keyed) for key, item in new.items()]
+            return merged + [item for key, item in old.items() if key not in new]
+    if isinstance(patch, dict):
+        return merge({}, patch, keyed=keyed)
+    return patch
+
+
+def drop(tree: Any, last: Any, now: Any) -> Any:
+    """Remove from a tree what `last` had and `now` has not; lists of named objects go by name."""
+    if isinstance(tree, dict) and isinstance(last, dict):
+        for key in last:
+            if key not in tree:
+                continue
+            if not isinstance(now, dict) or key not in now:
+                gone = drop(tree[key], last[key], None) if isinstance(last[key], dict) else None
+                if gone:
+                    tree[key] = gone
+                else:
+                    del tree[key]
+            else:
+                tree[key] = drop(tree[key], last[key], now[key])
+    elif isinstance(tree, list) and isinstance(last, list) and isinstance(now, list):
+        name = _merge_key(tree, last, now)
+        if name:
+            before, after = ({item[name]: item for item in items} for items in (last, now))
+            return [
+                drop(item, before.get(item[name]), after.get(item[name]))
+                for item in tree
+                if item[name] in after or item[name] not in before
+            ]
+    return tree
+
+
+def _merge_key(*lists: list[Any]) -> str | None:
+    items = [item for found in lists for item in found]
+    for key in _MERGE_KEYS:
+        if items and all(isinstance(item, dict) and key in item for item in items):
+            return key
+    return None
+
+
+def json_patch(tree: dict[str, Any], operations: list[dict[str, Any]]) -> dict[str, Any]:
+    for operation in operations:
+        steps = [step.replace("~1", "/").replace("~0", "~") for step in operation["path"].split("/")[1:]]
+        holder: Any = tree
+        for step in steps[:-1]:
+            holder = holder[int(step)] if isinstance(holder, list) else holder.setdefault(step, {})
+        last: Any = steps[-1]
+        if isinstance(holder, list):
+            last = len(holder) if last == "-" else int(last)
+            if operation["op"] == "add":
+                holder.insert(last, operation["value"])
+                continue
+        if operation["op"] == "remove":
+            del holder[last]
+        else:
+            holder[last] = operation["value"]
+    return tree
