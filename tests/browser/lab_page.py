@@ -1,0 +1,135 @@
+"""A lab's page in a real browser: marimo serves a copy of the notebook, Chromium shows it."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import httpx
+from playwright.sync_api import Locator, Page, expect, sync_playwright
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+CHROMIUM = os.environ.get("COURSE_CHROMIUM", "/usr/bin/chromium")
+PICTURES = os.environ.get("COURSE_TEST_PICTURES")
+ARGUMENTS = [
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+]
+PATIENCE_MS = 90_000
+
+
+@contextmanager
+def serve(notebook: Path, folder: Path, **environment: str) -> Iterator[str]:
+    """Serve a copy of the notebook for editing, so that the learner's own file stays as it is."""
+    copy = folder / "labs" / notebook.name
+    copy.parent.mkdir(parents=True)
+    shutil.copy(notebook, copy)
+    (folder / "helpers").symlink_to(REPOSITORY / "helpers")
+    shutil.copy(REPOSITORY / "pyproject.toml", folder)
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    command = [sys.executable, "-m", "marimo", "edit", str(copy), "--headless", "--no-token"]
+    command += ["--host", "127.0.0.1", "--port", str(port), "--skip-update-check"]
+    log = (folder / "marimo.log").open("w")
+    process = subprocess.Popen(command, cwd=folder, env={**os.environ, **environment}, stdout=log, stderr=log)
+    url = f"http://127.0.0.1:{port}"
+    try:
+        _wait_for(url, process)
+        yield url
+    finally:
+        process.terminate()
+        process.wait(timeout=30)
+        log.close()
+
+
+def _wait_for(url: str, process: subprocess.Popen[bytes]) -> None:
+    until = time.monotonic() + 60
+    while time.monotonic() < until and process.poll() is None:
+        try:
+            httpx.get(url, timeout=5)
+            return
+        except httpx.TransportError:
+            time.sleep(0.2)
+    raise AssertionError("marimo did not start")
+
+
+@contextmanager
+def open_page(url: str, *, dark: bool = False) -> Iterator[Page]:
+    """The page, loaded, on a laptop's screen."""
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=ARGUMENTS)
+        page = browser.new_page(
+            viewport={"width": 1280, "height": 800}, color_scheme="dark" if dark else "light"
+        )
+        page.set_default_timeout(PATIENCE_MS)
+        expect.set_options(timeout=PATIENCE_MS)
+        page.goto(url)
+        yield page
+        browser.close()
+
+
+class LabPage:
+    """What a learner does on a page, in the words of the page."""
+
+    def __init__(self, page: Page) -> None:
+        self.page = page
+
+    def cell(self, text: str) -> Locator:
+        """The cell whose code or output holds this text."""
+        return self.page.locator(".marimo-cell", has_text=text).first
+
+    def edit(self, variable: str, change: Any) -> None:
+        """Change the YAML in the cell of a variable, and run the cell as a learner does."""
+        pattern = re.compile(rf"{variable} = ")
+        editor = self.page.locator(".cm-content", has_text=pattern).first
+        editor.scroll_into_view_if_needed()
+        before = "\n".join(line.inner_text().rstrip("\n") for line in editor.locator(".cm-line").all())
+        editor.click()
+        self.page.keyboard.press("Control+a")
+        self.page.keyboard.insert_text(change(before))
+        self.page.keyboard.press("Control+Enter")
+
+    def press(self, label: str) -> None:
+        """Press a button."""
+        button = self.page.get_by_role("button", name=label, exact=True).first
+        button.scroll_into_view_if_needed()
+        button.click()
+
+    def predict(self, question: str, answer: str) -> None:
+        """Choose an answer and commit it."""
+        form = self.page.locator("form", has_text=question).first
+        form.scroll_into_view_if_needed()
+        form.get_by_text(answer).click()
+        form.get_by_role("button", name="Commit my prediction").click()
+
+    def verdict(self, criterion: str) -> Locator:
+        """The verdict whose criterion begins so; its class and its first word are the status."""
+        return self.page.locator("section.verdict", has_text=criterion).first
+
+    def sees(self, criterion: str, status: str, observed: str = "") -> None:
+        """Wait until a verdict has this status, in words, and says what was observed."""
+        verdict = self.verdict(criterion)
+        expect(verdict.locator(".word").first).to_have_text(status)
+        if observed:
+            expect(verdict).to_contain_text(observed)
+
+    def picture(self, name: str) -> None:
+        """Keep a picture where `COURSE_TEST_PICTURES` points."""
+        if PICTURES:
+            Path(PICTURES).mkdir(parents=True, exist_ok=True)
+            self.page.screenshot(path=str(Path(PICTURES) / f"{name}.png"))
