@@ -86,9 +86,13 @@ class RecordingProxy:
     def answer(self, handler: BaseHTTPRequestHandler) -> None:
         """Record one request and answer it."""
         began = time.monotonic()
+        with self._lock:
+            # Written down at once: a client that gives up on a silence has made its attempt all the same.
+            number = len(self._attempts)
+            self._attempts.append(Attempt(began, handler.path, HANG))
         outcome = self._serve(handler)
         with self._lock:
-            self._attempts.append(Attempt(began, handler.path, outcome))
+            self._attempts[number] = Attempt(began, handler.path, outcome)
 
     def _serve(self, handler: BaseHTTPRequestHandler) -> str:
         wanted = self.script.take()

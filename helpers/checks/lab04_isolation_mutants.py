@@ -217,13 +217,23 @@ def _dead(*targets: str) -> Any:
 
 
 VLLM, QDRANT, DENY, DNS = "vllm-ingress-from-llm-apps", "qdrant-ingress", "default-deny", "allow-dns"
-_EVERYBODY = {"namespaceSelector": {}}
+_EVERYBODY: dict[str, Any] = {"namespaceSelector": {}}
 _BY_LABEL = {"namespaceSelector": {"matchLabels": {"kubedojo.dev/role": "llm-apps"}}}
 _METRICS_RULE = 1
 
 
 def _first_from(peers: list[dict[str, Any]]) -> Any:
     return lambda spec: spec["ingress"][0].update({"from": peers})
+
+
+def _ingress_only(cluster: Cluster) -> None:
+    _without(DNS)(cluster)
+    _edited(DENY, lambda spec: spec.update(policyTypes=["Ingress"]))(cluster)
+
+
+def _no_probes(cluster: Cluster) -> None:
+    for pod in probe_pods("toolbox"):
+        cluster.delete("Pod", pod["metadata"]["name"], pod["metadata"]["namespace"])
 
 
 MUTANTS = [
@@ -300,10 +310,7 @@ MUTANTS = [
     ),
     Mutant(
         "no policy isolates egress",
-        lambda cluster: [
-            _without(DNS)(cluster),
-            _edited(DENY, lambda spec: spec.update(policyTypes=["Ingress"]))(cluster),
-        ],
+        _ingress_only,
         {"isolation.default_deny": "neighbour to"},
     ),
     Mutant(
@@ -390,10 +397,7 @@ MUTANTS = [
     ),
     Mutant(
         "the probe pods are gone",
-        lambda cluster: [
-            cluster.delete("Pod", pod["metadata"]["name"], pod["metadata"]["namespace"])
-            for pod in probe_pods("x")
-        ],
+        _no_probes,
         {"isolation.enforced": "probe pods are not in the cluster"},
         status=Status.ENV_ERROR,
     ),

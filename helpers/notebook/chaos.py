@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import altair as alt
 import marimo as mo
 import pandas as pd
+import yaml
 
 from helpers.errors import LabError
 from helpers.notebook.html import course, esc, inline, problem_card, word
@@ -286,3 +287,26 @@ def trials_table(lab: LabSession, *_triggers: object) -> mo.Html:
     return course(
         f'<div class="card"><table class="facts"><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table></div>'
     )
+
+
+def findings(lab: LabSession, said: Mapping[str, Mapping[str, str]], *_after: object) -> str:
+    """A findings manifest in which each symptom is the client's own word, read from the journal.
+
+    Args:
+        said: for each experiment, what only a person can say: `layer` and `unaffected`.
+    """
+    from helpers.chaos import evidence
+    from helpers.chaos.journal import published
+    from helpers.checks.lab05_chaos import FINDINGS, FINDINGS_NAMESPACE
+
+    data: dict[str, str] = {}
+    for name, parts in said.items():
+        data |= {f"{name}.{key}": value for key, value in parts.items()}
+        try:
+            record = published(lab.cluster.view(), name) if lab.cluster else None
+        except LabError:
+            record = None
+        symptom = evidence.main_symptom(record, name.removeprefix("delete-")) if record else ""
+        data[f"{name}.symptom"] = symptom
+    metadata = {"name": FINDINGS, "namespace": FINDINGS_NAMESPACE}
+    return yaml.safe_dump({"apiVersion": "v1", "kind": "ConfigMap", "metadata": metadata, "data": data})

@@ -1,0 +1,630 @@
+import marimo
+
+__generated_with = "0.25.2"
+app = marimo.App(
+    width="medium",
+    app_title="05 · Chaos",
+    css_file="../helpers/notebook/course.css",
+)
+
+with app.setup(hide_code=True):
+    import random  # noqa: F401 (section 4 needs it)
+    import time
+
+    import httpx
+    import marimo as mo
+
+    from helpers import notebook as nb
+    from helpers.chaos.backoff import judge
+    from helpers.chaos.experiment import run
+    from helpers.chaos.faults import CAUSES, LAYERS, fault
+    from helpers.chaos.gameday import game_day
+    from helpers.chaos.herd import herd
+    from helpers.notebook import chaos, reach
+    from helpers.stack.backoff import BackendUnavailable  # noqa: F401 (section 4 needs it)
+
+
+@app.cell(hide_code=True)
+def _():
+    mo.md(r"""
+    # 05 · Chaos
+
+    Something broke. Users saw errors, a dashboard turned red, somebody restarted everything, and afterwards nobody can say
+    what it was. In this lab you break your stack on purpose, one thing at a time, and write down what each side saw: the
+    client, the Service, the pod, the cluster. Then you write the code that survives it.
+
+    *100 minutes. What is graded are journals that the experiments leave in the cluster, sealed entry by entry; whether you
+    start an experiment here or with `course experiment` in a terminal makes no difference.*
+    """)
+    return
+
+
+@app.cell(hide_code=True)
+def _(lab, reconnect):
+    mo.vstack([lab.card(), reconnect])
+    return
+
+
+@app.cell(hide_code=True)
+def _():
+    mo.md(r"""
+    ## The shape of an experiment
+
+    1. **Steady state.** Both backends have a ready endpoint, every pod is Ready. If that does not hold, nothing is broken on top of it.
+    2. **The undo is written to disk.** Only then
+    3. **the fault**, while two clients in `llm-apps` go on calling four times a second, one for inference, one for retrieval.
+    4. **The undo, always**: also after Ctrl-C, and `course recover` does it after a `kill -9` or a lost API server.
+    5. **Steady state again**, and a journal: clients, endpoints, pods, events.
+
+    Experiments touch the lab's own namespaces and nothing else. On a fresh cluster, put the backends in place first.
+    """)
+    return
+
+
+@app.cell(hide_code=True)
+def _(lab, place, pressed):
+    reach.probes_panel(lab, place, pressed=pressed)
+    return
+
+
+@app.cell(hide_code=True)
+def _():
+    mo.md(r"""
+    ## 1 · The model server goes away
+    """)
+    return
+
+
+@app.cell(hide_code=True)
+def _():
+    guess_vllm = nb.predict(
+        "vLLM's only pod is deleted. A new one is *Running* three seconds later. When do clients get answers again?",
+        {
+            "running": "As soon as the pod is Running",
+            "ready": "When the model is loaded and the readiness probe has passed: much later",
+            "never": "Not before somebody restarts the clients: their connections point at the old pod",
+        },
+    )
+    guess_vllm
+    return (guess_vllm,)
+
+
+@app.cell(hide_code=True)
+def _(lab, pressed, run_vllm, stop_vllm):
+    chaos.experiment_panel(
+        lab,
+        ("delete-vllm",),
+        run_vllm,
+        stop_vllm,
+        {"delete-vllm": lambda cluster, **options: run(cluster, fault("delete-vllm"), **options)},
+        pressed=pressed,
+    )
+    return
+
+
+@app.cell(hide_code=True)
+def _(guess_vllm):
+    nb.reveal(
+        guess_vllm.value,
+        truth="ready",
+        because="Running means that a process exists. The Service sends traffic when the pod is **Ready**, and the endpoints' lane shows the "
+        "difference: all the seconds of loading, nobody is sent there. Meanwhile retrieval is served without a gap: another layer.",
+        instead={
+            "running": "Compare the pod's lane with the endpoints' lane: the pod is there long before it is ready.",
+            "never": "Clients call the Service, not the pod. It sends them to whichever pod is ready.",
+        },
+    )
+    return
+
+
+@app.cell(hide_code=True)
+def _(live):
+    nb.board(live, "inference")
+    return
+
+
+@app.cell(hide_code=True)
+def _():
+    mo.md(r"""
+    ## 2 · The memory goes away
+    """)
+    return
+
+
+@app.cell(hide_code=True)
+def _():
+    guess_qdrant = nb.predict(
+        "Now Qdrant's pod is deleted. What does a client see that asks **vLLM directly**, without retrieval?",
+        {
+            "fails": "Errors too: the stack is one system",
+            "slower": "Slower answers: vLLM waits for the documents",
+            "same": "The same as before",
+        },
+    )
+    guess_qdrant
+    return (guess_qdrant,)
+
+
+@app.cell(hide_code=True)
+def _(lab, pressed, run_qdrant, stop_qdrant):
+    chaos.experiment_panel(
+        lab,
+        ("delete-qdrant",),
+        run_qdrant,
+        stop_qdrant,
+        {"delete-qdrant": lambda cluster, **options: run(cluster, fault("delete-qdrant"), **options)},
+        pressed=pressed,
+    )
+    return
+
+
+@app.cell(hide_code=True)
+def _(guess_qdrant):
+    nb.reveal(
+        guess_qdrant.value,
+        truth="same",
+        because="vLLM knows nothing of Qdrant. The *application* asks the one and then the other, so a user may see an error, but the layer "
+        "that failed is memory: restarting vLLM would add half a minute of outage to a layer that was well.",
+        instead={
+            "fails": "The inference client's lane has no gap.",
+            "slower": "The two never talk to each other. It is the application that puts documents into a prompt.",
+        },
+    )
+    return
+
+
+@app.cell(hide_code=True)
+def _(live):
+    nb.board(live, "memory")
+    return
+
+
+@app.cell(hide_code=True)
+def _():
+    mo.md(r"""
+    ## 3 · Name the layer
+
+    Write the findings of both experiments, as an incident report would: the **layer** that failed (`substrate`,
+    `inference`, `memory` or `network`), the **symptom** in the client's own word (hold the pointer over a red bar), and the
+    layer that was **unaffected**.
+    """)
+    return
+
+
+@app.cell
+def _():
+    findings_yaml = """
+    apiVersion: v1
+    kind: ConfigMap
+    metadata:
+      name: chaos-findings
+      namespace: llm-apps
+    data:
+      delete-vllm.layer: ""
+      delete-vllm.symptom: ""
+      delete-vllm.unaffected: ""
+      delete-qdrant.layer: ""
+      delete-qdrant.symptom: ""
+      delete-qdrant.unaffected: ""
+    """
+    return (findings_yaml,)
+
+
+@app.cell(hide_code=True)
+def _(apply_findings, findings_yaml, lab, pressed):
+    nb.apply_panel(lab, findings_yaml, apply_findings, pressed=pressed)
+    return
+
+
+@app.cell(hide_code=True)
+def _(live):
+    nb.board(live, "attribution")
+    return
+
+
+@app.cell(hide_code=True)
+def _():
+    nb.hints(
+        "The client's word is one of: refused, timeout, reset, dns, or `HTTP` with a number. Any that the journal holds is right.",
+        "The layer is named after the backend that was replaced; unaffected is the layer of the lane without red.",
+    )
+    return
+
+
+@app.cell(hide_code=True)
+def _():
+    mo.md(r"""
+    ## 4 · The caller's side
+
+    Seconds of errors are normal: pods are replaced every week. Whether a user sees them is decided in the caller. Write
+    `call_with_backoff`:
+
+    - a refused or reset connection, a time-out, a 503: wait and try again, longer each time, never in step with others;
+    - 400, 401, 404: not your backend's trouble; raise them as they are, at once;
+    - when the budget is used up: `BackendUnavailable`, with the last error as its cause.
+
+    The version below is how it is often written.
+    """)
+    return
+
+
+@app.function
+def call_with_backoff(operation, call, *, budget_s):
+    """Call until it succeeds; BackendUnavailable when it does not within `budget_s` seconds.
+
+    `call()` returns an answer or raises what httpx raises: HTTPStatusError for a 4xx or 5xx answer,
+    ConnectError, ReadError, ReadTimeout and their relatives (TransportError) for everything else.
+    """
+    for _ in range(5):
+        try:
+            return call()
+        except httpx.HTTPError:
+            time.sleep(1.0)
+    return None
+
+
+@app.cell(hide_code=True)
+def _(lab, pressed, run_judge, stop_judge):
+    chaos.experiment_panel(
+        lab,
+        ("backoff",),
+        run_judge,
+        stop_judge,
+        {"backoff": lambda cluster, **options: judge(cluster, call_with_backoff, **options)},
+        pressed=pressed,
+    )
+    return
+
+
+@app.cell(hide_code=True)
+def _():
+    mo.md(r"""
+    The judge gives your function calls that go through a recording proxy, deletes Qdrant's pod meanwhile, and counts
+    **attempts on the wire**: your text is not read.
+    """)
+    return
+
+
+@app.cell(hide_code=True)
+def _(lab, live):
+    chaos.trials_table(lab, live)
+    return
+
+
+@app.cell(hide_code=True)
+def _(live):
+    nb.board(live, "backoff")
+    return
+
+
+@app.cell(hide_code=True)
+def _():
+    nb.hints(
+        "`httpx.TransportError` is the base of everything that happens below HTTP. `httpx.HTTPStatusError` carries `error.response.status_code`.",
+        "Keep the last error in a name, and `raise BackendUnavailable(...) from last`.",
+        "Before each pause, compare the clock at its end with the budget: `time.monotonic()` never jumps.",
+        "Multiply a doubling delay with `random.uniform(0.5, 1.5)`, and cap it.",
+    )
+    return
+
+
+@app.cell(hide_code=True)
+def _():
+    mo.md(r"""
+    ## 5 · The herd
+
+    One caller that retries politely is easy. Twenty-four of them lost the same backend in the same moment. All of them
+    double their pauses: 1, 2, 4 seconds. After four seconds the backend is back.
+    """)
+    return
+
+
+@app.cell(hide_code=True)
+def _():
+    guess_herd = nb.predict(
+        "Without jitter: what does vLLM's own queue look like when the backend is back?",
+        {
+            "spread": "Slightly raised for a while: everybody comes back when they can",
+            "wall": "Empty for three seconds, then all twenty-four at once",
+            "refused": "vLLM refuses most of them with 429",
+        },
+    )
+    guess_herd
+    return (guess_herd,)
+
+
+@app.cell(hide_code=True)
+def _(lab, pressed, run_herd, stop_herd):
+    chaos.experiment_panel(
+        lab,
+        ("herd-none", "herd-full"),
+        run_herd,
+        stop_herd,
+        {
+            "herd-none": lambda cluster, **options: herd(cluster, "none", **options),
+            "herd-full": lambda cluster, **options: herd(cluster, "full", **options),
+        },
+        pressed=pressed,
+    )
+    return
+
+
+@app.cell(hide_code=True)
+def _(lab, live):
+    chaos.herd_chart(lab, live)
+    return
+
+
+@app.cell(hide_code=True)
+def _(guess_herd):
+    nb.reveal(
+        guess_herd.value,
+        truth="wall",
+        because="They failed together, so they wait together: the pauses are the same arithmetic in every client. vLLM queues what it cannot "
+        "run (`vllm:num_requests_waiting`), and the last in the queue may time out and come again. Jitter costs nothing and breaks the step.",
+        instead={
+            "spread": "Nothing spreads them: all clocks started with the same failure.",
+            "refused": "vLLM has no limit on its queue by default. It accepts everything, and everybody waits.",
+        },
+    )
+    return
+
+
+@app.cell(hide_code=True)
+def _(live):
+    nb.board(live, "herd")
+    return
+
+
+@app.cell(hide_code=True)
+def _():
+    mo.md(r"""
+    ## 6 · Game day
+
+    A seed draws a fault. You are not told which. Clients go on calling; find the **layer** and the **cause** in the
+    cluster, commit your diagnosis (apply the ConfigMap below), and repair it: with `kubectl`, or in a cell of your own. The
+    day ends when both clients have been served for five seconds, or after fifteen minutes, and whatever is left is undone.
+    The objective: the backend that was *not* hit keeps 97 % of its requests. Restarting everything is not a repair.
+    """)
+    return
+
+
+@app.cell(hide_code=True)
+def _():
+    mo.vstack(
+        [
+            nb.course("Layers: " + ", ".join(f"<code>{layer}</code>" for layer in LAYERS)),
+            nb.card(
+                nb.table(
+                    ("cause", "what it means"),
+                    [(f"<code>{name}</code>", said) for name, said in CAUSES.items()],
+                )
+            ),
+        ]
+    )
+    return
+
+
+@app.cell
+def _():
+    seed = 7
+    return (seed,)
+
+
+@app.cell(hide_code=True)
+def _(lab, pressed, run_day, seed, stop_day):
+    chaos.experiment_panel(
+        lab,
+        ("game-day",),
+        run_day,
+        stop_day,
+        {"game-day": lambda cluster, **options: game_day(cluster, seed, **options)},
+        pressed=pressed,
+    )
+    return
+
+
+@app.cell
+def _():
+    answer_yaml = """
+    apiVersion: v1
+    kind: ConfigMap
+    metadata:
+      name: game-day-answer
+      namespace: llm-apps
+    data:
+      layer: ""
+      cause: ""
+    """
+    return (answer_yaml,)
+
+
+@app.cell(hide_code=True)
+def _(answer_yaml, apply_answer, lab, pressed):
+    nb.apply_panel(lab, answer_yaml, apply_answer, pressed=pressed)
+    return
+
+
+@app.cell(hide_code=True)
+def _(live):
+    nb.board(live, "gameday")
+    return
+
+
+@app.cell(hide_code=True)
+def _():
+    nb.hints(
+        "Start at the client: is it refused at once (no endpoint), or does it time out (nobody answers, or something drops)?",
+        "`kubectl get endpointslices,pods,events -n llm-system`, then `kubectl describe` the object that looks wrong. Policies live in `llm-apps` too.",
+        "A pod that is missing: ask its controller (`kubectl describe replicaset` or `statefulset`). A pod that is Pending: ask the scheduler's event.",
+    )
+    return
+
+
+@app.cell(hide_code=True)
+def _(live, tick, titles):
+    mo.vstack([nb.scoreboard(live, titles), tick])
+    return
+
+
+@app.cell(hide_code=True)
+def _():
+    mo.md(r"""
+    ## What to notice
+
+    - *Running* is a process, *Ready* is a promise. The seconds between them belong to the client.
+    - Name the layer before you touch anything: one client's lane is red, the other's is not.
+    - Retry what time can heal, and only that; stop when the budget is used up; never in step with others.
+    - An experiment without an undo on disk is an outage with a plan.
+    """)
+    return
+
+
+@app.cell(hide_code=True)
+def _(QUESTIONS, answers):
+    nb.quiz_board(answers, QUESTIONS)
+    return
+
+
+@app.cell(hide_code=True)
+def _(reconnect):
+    # Plumbing: what marimo must not create anew when a cell above is edited.
+    lab = nb.open_lab("05", reconnect.value)
+    return (lab,)
+
+
+@app.cell(hide_code=True)
+def _():
+    pressed = False  # `course solve` runs the solution with True: as if every button had been pressed
+    return (pressed,)
+
+
+@app.cell(hide_code=True)
+def _():
+    reconnect = mo.ui.run_button(label="Connect again")
+    tick = nb.refresh("3s")
+    place = nb.apply_button("Put backends and probes in place", kind="neutral")
+    apply_findings = nb.apply_button("Apply the findings")
+    apply_answer = nb.apply_button("Commit the diagnosis")
+    run_vllm, stop_vllm = (
+        nb.apply_button("Delete vLLM's pod", kind="danger"),
+        nb.apply_button("Stop and undo", kind="neutral"),
+    )
+    run_qdrant, stop_qdrant = (
+        nb.apply_button("Delete Qdrant's pod", kind="danger"),
+        nb.apply_button("Stop and undo", kind="neutral"),
+    )
+    run_judge, stop_judge = (
+        nb.apply_button("Judge my function", kind="danger"),
+        nb.apply_button("Stop and undo", kind="neutral"),
+    )
+    run_herd, stop_herd = (
+        nb.apply_button("Let both herds go", kind="danger"),
+        nb.apply_button("Stop and undo", kind="neutral"),
+    )
+    run_day, stop_day = (
+        nb.apply_button("Start the game day", kind="danger"),
+        nb.apply_button("Give up and undo", kind="neutral"),
+    )
+    return (
+        apply_answer,
+        apply_findings,
+        place,
+        reconnect,
+        run_day,
+        run_herd,
+        run_judge,
+        run_qdrant,
+        run_vllm,
+        stop_day,
+        stop_herd,
+        stop_judge,
+        stop_qdrant,
+        stop_vllm,
+        tick,
+    )
+
+
+@app.cell(hide_code=True)
+def _(apply_answer, apply_findings, lab, place, tick):
+    live = nb.grade_now(lab, tick, place, apply_findings, apply_answer)
+    return (live,)
+
+
+@app.cell(hide_code=True)
+def _():
+    titles = {
+        "inference": "The model server goes away",
+        "memory": "The memory goes away",
+        "attribution": "Name the layer",
+        "backoff": "The caller's side",
+        "herd": "The herd",
+        "gameday": "Game day",
+    }
+    QUESTIONS = [
+        nb.Question(
+            "Inference is refused, retrieval is served. `kubectl get pods` shows vLLM Running, 0/1. What do you do?",
+            (
+                nb.Option("Delete the pod", "It is loading. Deleting it starts the loading again."),
+                nb.Option(
+                    "Look at the startup probe and wait as long as it allows",
+                    "Running and not Ready is what loading looks like; the probe's budget says how long that is normal.",
+                    right=True,
+                ),
+                nb.Option("Restart Qdrant", "Retrieval is served. That layer is well."),
+            ),
+        ),
+        nb.Question(
+            "A client retries every error up to ten times. Which error makes that harmful?",
+            (
+                nb.Option(
+                    "404 for a model that is not served",
+                    "It will be 404 for all ten, and the user waits for all of them.",
+                    right=True,
+                ),
+                nb.Option(
+                    "A reset connection",
+                    "That is the moment of a replacement: the next attempt may well succeed.",
+                ),
+                nb.Option("503", "Not now, says the server. Later is a good idea."),
+            ),
+        ),
+        nb.Question(
+            "Both clients fail with *refused*. Both backends' pods are Ready. Where do you look?",
+            (
+                nb.Option(
+                    "In vLLM's log",
+                    "Two healthy backends do not fail in the same second for reasons of their own.",
+                ),
+                nb.Option(
+                    "At what lies between: Services, endpoints, policies",
+                    "Ready pods and refused clients: nobody is sent there.",
+                    right=True,
+                ),
+                nb.Option("At the GPU", "Qdrant has none, and fails too."),
+            ),
+        ),
+        nb.Question(
+            "An experiment's process is killed with `kill -9` while its fault is in the cluster. What brings the stack back?",
+            (
+                nb.Option(
+                    "Nothing: it must be repaired by hand",
+                    "The undo was on disk before the fault was in the cluster.",
+                ),
+                nb.Option(
+                    "`course recover`",
+                    "It finds the undo, carries it out, and can do so twice without harm.",
+                    right=True,
+                ),
+                nb.Option(
+                    "The process's own clean-up", "kill -9 leaves a process no time to clean up anything."
+                ),
+            ),
+        ),
+    ]
+    answers = nb.quiz(QUESTIONS)
+    return QUESTIONS, answers, titles
+
+
+if __name__ == "__main__":
+    app.run()
