@@ -1,0 +1,224 @@
+"""The inference client: typed answers, and for everything else the most specific fault."""
+
+from __future__ import annotations
+
+import json
+import socket
+from collections.abc import Iterator
+
+import pytest
+
+from helpers.stack import inference
+from helpers.stack.inference import InferenceClient, InferenceFault, with_retries
+from helpers.stack.load import QueueSampler, closed_loop, open_loop
+from tests.unit.openai_server import OpenAIServer, running
+
+
+@pytest.fixture
+def server() -> Iterator[OpenAIServer]:
+    with running() as started:
+        yield started
+
+
+@pytest.fixture
+def client(server: OpenAIServer) -> Iterator[InferenceClient]:
+    with InferenceClient(server.url, timeout_s=5) as made:
+        yield made
+
+
+def test_health_models_and_tokens_are_typed(client: InferenceClient) -> None:
+    assert client.health().ok
+    (model,) = client.models()
+    assert (model.id, model.max_model_len) == ("small", 64)
+    counted = client.count_tokens("five tokens")
+    assert (counted.count, counted.room(reserve=10)) == (5, 49)
+
+
+def test_a_chat_asks_for_the_model_that_is_served(client: InferenceClient, server: OpenAIServer) -> None:
+    answer = client.chat("Hi", max_tokens=3)
+    assert (answer.text, answer.completion_tokens, answer.finish_reason) == ("Hello there", 3, "stop")
+    path, body, _ = server.requests[-1]
+    assert path == "/v1/chat/completions"
+    assert body["model"] == "small"
+    assert body["messages"] == [{"role": "user", "content": "Hi"}]
+
+
+def test_an_api_key_is_sent_as_a_bearer_token(server: OpenAIServer) -> None:
+    with InferenceClient(server.url, model="small", api_key="secret") as client:
+        client.chat("Hi")
+        client.stream("Hi")
+    assert [item[2] for item in server.requests] == ["Bearer secret", "Bearer secret"]
+
+
+def test_a_stream_tells_when_each_piece_came(client: InferenceClient, server: OpenAIServer) -> None:
+    server.token_gap_s = 0.05
+    heard: list[str] = []
+    stream = client.stream("Count", max_tokens=3, on_text=heard.append)
+    assert stream.text == "One two three" == "".join(heard)
+    assert (stream.finish_reason, stream.completion_tokens) == ("length", 3)
+    assert stream.ttft_s is not None and stream.ttft_s < 0.5
+    assert len(stream.itl_s) == 2 and min(stream.itl_s) >= 0.04
+    assert stream.decode_tokens_per_s is not None and stream.decode_tokens_per_s < 50
+
+
+@pytest.mark.parametrize(
+    ("status", "message", "fault", "retryable"),
+    [
+        (404, "The model `x` does not exist.", inference.ModelNotFound, False),
+        (400, "This model's maximum context length is 64 tokens.", inference.ContextTooLong, False),
+        (400, "max_tokens=100 cannot be greater than max_model_len=64", inference.ContextTooLong, False),
+        (400, "messages: field required", inference.BadRequest, False),
+        (422, "no such parameter", inference.BadRequest, False),
+        (401, "invalid key", inference.Unauthorized, False),
+        (403, "not yours", inference.Unauthorized, False),
+        (429, "slow down", inference.TooManyRequests, True),
+        (500, "the engine is dead", inference.ServerFailed, True),
+        (503, "no endpoints available", inference.NotReady, True),
+        (502, "port-forward: no ready pod", inference.NotReady, True),
+    ],
+)
+@pytest.mark.parametrize("how", ["chat", "stream"])
+def test_every_status_is_the_most_specific_fault(
+    client: InferenceClient,
+    server: OpenAIServer,
+    how: str,
+    status: int,
+    message: str,
+    fault: type[InferenceFault],
+    retryable: bool,
+) -> None:
+    _ = client.model
+    server.status, server.body = status, json.dumps({"error": {"message": message, "code": status}})
+    with pytest.raises(fault) as caught:
+        getattr(client, how)("Hi")
+    assert type(caught.value) is fault
+    assert caught.value.retryable is retryable
+    assert caught.value.status == status
+    assert message in str(caught.value)
+
+
+def test_an_error_page_that_is_no_json_keeps_its_words(client: InferenceClient, server: OpenAIServer) -> None:
+    server.status, server.body = 502, "Bad Gateway:\n the pod went away"
+    with pytest.raises(inference.NotReady, match="the pod went away"):
+        client.models()
+
+
+def test_a_refused_connection_is_a_connection_that_failed() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = listener.getsockname()[1]
+    client = InferenceClient(f"http://127.0.0.1:{port}", model="small")
+    for call in (lambda: client.health(), lambda: client.chat("Hi"), lambda: client.stream("Hi")):
+        with pytest.raises(inference.ConnectionFailed):
+            call()
+
+
+def test_no_answer_in_time_is_a_timeout(client: InferenceClient, server: OpenAIServer) -> None:
+    _ = client.model
+    server.delay_s = 1.0
+    for call in (client.chat, client.stream):
+        with pytest.raises(inference.RequestTimedOut):
+            call("Hi", timeout_s=0.2)
+
+
+def test_a_stream_that_trickles_past_its_deadline_is_a_timeout(
+    client: InferenceClient, server: OpenAIServer
+) -> None:
+    _ = client.model
+    server.token_gap_s = 0.3
+    with pytest.raises(inference.RequestTimedOut):
+        client.stream("Hi", timeout_s=0.4)
+
+
+def test_a_stream_that_breaks_off_is_not_an_answer(client: InferenceClient, server: OpenAIServer) -> None:
+    server.break_after = 2
+    with pytest.raises(inference.ConnectionFailed, match="after 2 pieces"):
+        client.stream("Hi")
+
+
+def test_something_that_is_no_openai_server_is_said_so(server: OpenAIServer, client: InferenceClient) -> None:
+    server.status, server.body = 200, ""
+    server.RequestHandlerClass.do_GET = lambda self: self._send(200, "<html>nginx</html>")  # type: ignore[attr-defined]
+    try:
+        with pytest.raises(inference.AnswerMalformed, match="nginx"):
+            client.models()
+    finally:
+        server.RequestHandlerClass.do_GET = lambda self: self._handle(None)  # type: ignore[attr-defined]
+
+
+def _failing(*faults: InferenceFault) -> tuple[list[int], object]:
+    calls: list[int] = []
+    pending = list(faults)
+
+    def call() -> str:
+        calls.append(len(calls))
+        if pending:
+            raise pending.pop(0)
+        return "done"
+
+    return calls, call
+
+
+def test_what_may_pass_is_tried_again_with_growing_pauses() -> None:
+    calls, call = _failing(inference.ConnectionFailed("refused"), inference.NotReady("503"))
+    pauses: list[float] = []
+    assert with_retries(call, sleep=pauses.append, jitter=lambda: 1.0) == "done"  # type: ignore[arg-type]
+    assert (len(calls), pauses) == (3, [0.5, 1.0])
+
+
+def test_a_pause_never_exceeds_its_most() -> None:
+    _, call = _failing(*[inference.NotReady("503")] * 9)
+    pauses: list[float] = []
+    with_retries(call, attempts=10, most_s=2.0, sleep=pauses.append, jitter=lambda: 1.0)  # type: ignore[arg-type]
+    assert max(pauses) == 2.0
+
+
+@pytest.mark.parametrize("fault", [inference.ModelNotFound, inference.ContextTooLong, inference.Unauthorized])
+def test_what_never_passes_is_not_tried_again(fault: type[InferenceFault]) -> None:
+    calls, call = _failing(fault("no"))
+    with pytest.raises(fault):
+        with_retries(call, sleep=lambda seconds: None)  # type: ignore[arg-type]
+    assert len(calls) == 1
+
+
+def test_the_last_fault_is_raised_when_attempts_run_out() -> None:
+    calls, call = _failing(*[inference.RequestTimedOut("late")] * 5)
+    with pytest.raises(inference.RequestTimedOut):
+        with_retries(call, attempts=3, sleep=lambda seconds: None)  # type: ignore[arg-type]
+    assert len(calls) == 3
+
+
+def test_a_closed_loop_asks_no_more_at_once_than_it_has_clients(client: InferenceClient) -> None:
+    result = closed_loop(client, clients=3, requests_each=2, max_tokens=3)
+    assert len(result.ok) == 6 and not result.failed
+    assert result.tokens_per_s > 0
+    assert result.ttft_s(0.5) is not None and result.itl_s(0.95) is not None
+
+
+def test_an_open_loop_sends_on_schedule_while_answers_are_late(
+    client: InferenceClient, server: OpenAIServer
+) -> None:
+    _ = client.model
+    server.delay_s = 0.4
+    result = open_loop(client, rate_per_s=20, count=5)
+    # All five are on their way before the first is answered: the schedule does not wait for answers.
+    assert max(item.sent_at_s for item in result.outcomes) < min(item.ended_at_s for item in result.outcomes)
+    assert len(result.ok) == 5
+
+
+def test_a_load_reports_what_failed_by_kind(client: InferenceClient, server: OpenAIServer) -> None:
+    _ = client.model
+    server.status, server.body = 503, "loading"
+    result = closed_loop(client, clients=2)
+    assert result.faults() == {"NotReady": 2}
+
+
+def test_a_load_is_bounded(client: InferenceClient) -> None:
+    with pytest.raises(ValueError, match="1 to 400"):
+        open_loop(client, rate_per_s=1000, count=5000)
+
+
+def test_the_queue_is_sampled_beside_a_load(client: InferenceClient) -> None:
+    with QueueSampler(client, period_s=0.02) as sampler:
+        closed_loop(client, clients=1)
+    assert sampler.samples
+    assert (sampler.samples[0].running, sampler.samples[0].waiting) == (2.0, 3.0)

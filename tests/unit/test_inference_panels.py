@@ -1,0 +1,91 @@
+"""The pictures of lab 02: moments become stretches, fragments become manifests, a policy becomes bars."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import yaml
+
+from helpers.cluster.fake import FakeCluster
+from helpers.errors import InvalidManifest
+from helpers.notebook import inference as panels
+from helpers.notebook.session import LabSession
+from helpers.stack.inference import InferenceClient
+from helpers.stack.serving import Moment
+from tests.unit.openai_server import running
+
+DEPLOYMENT = {
+    "apiVersion": "apps/v1",
+    "kind": "Deployment",
+    "metadata": {"name": "vllm", "namespace": "llm-system"},
+    "spec": {"template": {"spec": {"containers": [{"name": "vllm", "image": "v"}]}}},
+}
+
+
+def _moment(at_s: float, phase: str, state: str, *, in_endpoints: bool = False) -> Moment:
+    return Moment(at_s, "vllm-abc-x1", phase, state, in_endpoints, in_endpoints, 0)
+
+
+def test_equal_moments_join_to_stretches_without_gaps() -> None:
+    found = panels.segments(
+        [
+            _moment(0, "Pending", "ContainerCreating"),
+            _moment(1, "Running", "running"),
+            _moment(2, "Running", "running"),
+            _moment(3, "Running", "running", in_endpoints=True),
+        ]
+    )
+    phases = [(item.said, item.begin_s, item.end_s) for item in found if item.lane == "x1 · phase"]
+    assert phases == [("Pending", 0, 1), ("Running", 1, 3)]
+    traffic = [(item.said, item.begin_s, item.end_s) for item in found if item.lane == "x1 · traffic"]
+    assert traffic == [("no traffic", 0, 3), ("gets traffic", 3, 3)]
+
+
+def test_a_time_line_of_nothing_says_so() -> None:
+    assert "No pod" in panels.timeline_chart([]).text
+
+
+def _session(**images: str) -> LabSession:
+    cluster = FakeCluster()
+    return LabSession("02", cluster, cluster.identity(), cluster.profile(), None, images)
+
+
+def test_fragments_are_laid_over_the_deployment() -> None:
+    text = panels.with_fragment(
+        _session(),
+        [DEPLOYMENT],
+        "spec: {template: {spec: {enableServiceLinks: false}}}",
+        "spec: {template: {metadata: {annotations: {sum: $CONFIG_CHECKSUM}}}}",
+    )
+    template = yaml.safe_load(text)["spec"]["template"]
+    assert template["spec"] == {"containers": [{"name": "vllm", "image": "v"}], "enableServiceLinks": False}
+    assert len(template["metadata"]["annotations"]["sum"]) == 64
+
+
+@pytest.mark.parametrize("fragment", ["spec: [", "- a list", "just words"])
+def test_a_fragment_that_is_none_is_said_so(fragment: str) -> None:
+    with pytest.raises(InvalidManifest):
+        panels.with_fragment(_session(), [DEPLOYMENT], fragment)
+
+
+def test_five_requests_tell_answers_from_faults() -> None:
+    with running() as server, InferenceClient(server.url) as client:
+        asked = panels.five_requests(client)
+    assert len(asked) == 5
+    assert asked[0].said == "200" and asked[0].retryable is None
+    assert asked[-1].retryable is True and "ConnectionFailed" in asked[-1].said
+
+
+@pytest.mark.parametrize("text", ["", "kind: ConfigMap", "data: {MAX_MODEL_LEN: many}", "{ not yaml"])
+def test_a_policy_that_cannot_be_drawn_is_said_so(text: str) -> None:
+    assert "needs MAX_MODEL_LEN" in panels.kv_picture(_session(), text).text
+
+
+def test_a_policy_is_held_against_the_cache() -> None:
+    def drawn(seqs: int) -> Any:
+        data = f'{{MAX_MODEL_LEN: "4096", MAX_NUM_SEQS: "{seqs}"}}'
+        return panels.kv_picture(_session(), f"kind: ConfigMap\ndata: {data}").text
+
+    assert "fits" in drawn(4) and "16,384" in drawn(4)
+    assert "overruns" in drawn(16) and "65,536" in drawn(16)
