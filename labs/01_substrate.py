@@ -293,10 +293,12 @@ def _(guess_refusal):
 
 
 @app.cell(hide_code=True)
-def _():
-    mo.md(r"""
+def _(lab):
+    mo.md(rf"""
     **Your turn.** As it stands, the text asks for one GPU. Make it ask for sixteen, and apply it: the panel sends it
     to both namespaces. Notice the preview: the API server has nothing against either *Deployment*.
+    In a terminal the same texts lie in `manifests/substrate`; `$TOOLBOX` stands for this cluster's image with a
+    shell in it (`{lab.images.get("toolbox", "course.local/toolbox:1")}`).
     """)
     return
 

@@ -7,11 +7,12 @@ The quota is asked by dry run, the scheduler by what it did to the probes that t
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
 from helpers.errors import ProbeInconclusive
-from helpers.grading import Lab, Verdict, all_of, expect, not_attempted
+from helpers.grading import Lab, Status, Verdict, all_of, expect, not_attempted
 from helpers.stack import gpu
 from helpers.stack.quota import (
     COMPUTE,
@@ -61,7 +62,13 @@ def reset(cluster: Cluster) -> list[str]:
 )
 def three_namespaces(cluster: ClusterView) -> Verdict:
     """`llm-system`, `llm-apps` and `llm-workshop` exist and are Active."""
-    return all_of(*(_active(cluster, name) for name in lab.namespaces))
+    verdict = all_of(*(_active(cluster, name) for name in lab.namespaces))
+    return _sum_up(verdict, "all three are Active")
+
+
+def _sum_up(verdict: Verdict, observed: str) -> Verdict:
+    """A PASS of many parts, in one sentence that speaks for all of them."""
+    return replace(verdict, observed=observed) if verdict.status is Status.PASS else verdict
 
 
 def _active(cluster: ClusterView, name: str) -> Verdict:
@@ -171,11 +178,13 @@ def one_gpu_and_not_two(cluster: ClusterView) -> Verdict:
         parts.append(
             _admitted(_ask(cluster, question_pod({**TINY, GPU: Decimal(1)}, "question-one-gpu")), "one GPU")
         )
-    return all_of(*parts)
+    return _sum_up(all_of(*parts), f"one is admitted; two: {two.reason}")
 
 
 def _limit(hard: Decimal | None) -> str:
-    return "GPUs are not limited" if hard is None else f"{hard.normalize():f} GPUs at most"
+    if hard is None:
+        return "GPUs are not limited"
+    return f"{hard.normalize():f} GPU{'' if hard == 1 else 's'} at most"
 
 
 def _admitted(answer: Admission, what: str) -> Verdict:
@@ -211,7 +220,8 @@ def both_workloads_fit(cluster: ClusterView) -> Verdict:
         )
         for line in lines
     ]
-    return all_of(*parts, *_nothing_else_refuses(cluster, hard, _used(quotas)))
+    verdict = all_of(*parts, *_nothing_else_refuses(cluster, hard, _used(quotas)))
+    return _sum_up(verdict, f"both fit in all {len(lines)} dimensions")
 
 
 def _nothing_else_refuses(
@@ -258,7 +268,9 @@ def no_room_for_another_model_server(cluster: ClusterView) -> Verdict:
         )
         for name in ("persistentvolumeclaims", "pods")
     ]
-    return all_of(*asked, *counted)
+    return _sum_up(
+        all_of(*asked, *counted), f"refused in {len(asked)} dimensions; claims and pods are counted"
+    )
 
 
 def _refused_dimensions(cluster: ClusterView, amount: Mapping[str, Decimal]) -> set[str]:
@@ -433,11 +445,13 @@ _SHAPE_NEXT = "kubectl get pods -n llm-workshop -o wide; kubectl get events -n l
 def one_learner(cluster: ClusterView) -> Verdict:
     """`one-learner` ran on a card of its own, and asked so that it could not land on a shared one."""
     job, spec, pods = _class_run(cluster, "one-learner")
-    return all_of(
+    served = _served(cluster, job, pods, at_least=1)
+    verdict = all_of(
         _asks(job, spec, gpu.requested(spec) == {gpu.WHOLE: 1}, "one whole card"),
         *_refuses_cards(cluster, job, spec, shared=True),
-        *_served(cluster, job, pods, at_least=1),
+        *served,
     )
+    return _sum_up(verdict, f"asked for a card of its own; {_words(served)}")
 
 
 @lab.check(
@@ -453,13 +467,13 @@ def twenty_learners(cluster: ClusterView) -> Verdict:
     job, spec, pods = _class_run(cluster, "twenty-learners")
     asked = gpu.requested(spec)
     right = sum(asked.values()) == 1 and not any(name.startswith(gpu.MIG_PREFIX) for name in asked)
-    served = _served(cluster, job, pods, at_least=CLASS_SIZE)
-    return all_of(
+    served = [*_served(cluster, job, pods, at_least=CLASS_SIZE), *_side_by_side(job, pods)]
+    verdict = all_of(
         _asks(job, spec, right, "a share of a card"),
         *_refuses_cards(cluster, job, spec, shared=False),
         *served,
-        *_side_by_side(job, pods),
     )
+    return _sum_up(verdict, f"asked for a shared card; {_words(served)}")
 
 
 @lab.check(
@@ -475,11 +489,13 @@ def two_tenants(cluster: ClusterView) -> Verdict:
     job, spec, pods = _class_run(cluster, "two-tenants")
     asked = gpu.requested(spec)
     right = len(asked) == 1 and all(name.startswith(gpu.MIG_PREFIX) for name in asked)
-    return all_of(
-        _asks(job, spec, right, "a slice with memory of its own"),
-        *_served(cluster, job, pods, at_least=2),
-        *_side_by_side(job, pods),
-    )
+    served = [*_served(cluster, job, pods, at_least=2), *_side_by_side(job, pods)]
+    verdict = all_of(_asks(job, spec, right, "a slice with memory of its own"), *served)
+    return _sum_up(verdict, f"asked for slices; {_words(served)}")
+
+
+def _words(parts: Iterable[Verdict]) -> str:
+    return "; ".join(part.observed for part in parts)
 
 
 def _side_by_side(job: Resource, pods: list[Pod]) -> list[Verdict]:
@@ -554,7 +570,8 @@ def _between(guest: Resource, server: Resource) -> bool:
         gpu.placed_at(guest),
         gpu.placed_at(server),
     )
-    return bool(came and let_in and came <= let_in and (out is None or let_in < out))
+    # Whole seconds: a guest that was kept out and placed in the same second came after the server.
+    return bool(came and let_in and came <= let_in and (out is None or let_in <= out))
 
 
 def _scheduler_history(cluster: ClusterView, pod: Resource) -> list[str]:

@@ -49,7 +49,7 @@ class LabSession:
         ]
         return course(
             f'<div class="card row">{word("PASS", "connected")}<span>{" · ".join(facts)}</span>'
-            "<small>Opening or running this page changes nothing in it; only an Apply button does.</small></div>",
+            "<small>Opening or running this page changes nothing in it; only a button does.</small></div>",
             live=True,
         )
 

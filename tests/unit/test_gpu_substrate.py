@@ -1,0 +1,107 @@
+"""The GPU substrate: shapes, holders, waits, selectors, tolerations and the guard."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+
+from helpers.cluster import Pod, Resource
+from helpers.cluster.fake import FakeCluster
+from helpers.stack import gpu
+
+NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
+
+
+def at(seconds: float) -> str:
+    return (NOON + timedelta(seconds=seconds)).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def finished(start: float, end: float) -> Resource:
+    state = {"terminated": {"startedAt": at(start), "finishedAt": at(end)}}
+    return Resource({"kind": "Pod", "status": {"containerStatuses": [{"name": "run", "state": state}]}})
+
+
+def test_turns_are_not_company() -> None:
+    assert gpu.ran_at_once([finished(0, 3), finished(3, 6)]) == 1
+    assert gpu.ran_at_once([finished(0, 3), finished(2, 6), finished(2, 4)]) == 3
+    assert gpu.ran_at_once([]) == 0
+
+
+@pytest.mark.parametrize(
+    ("toleration", "tolerated"),
+    [
+        ({"key": "nvidia.com/gpu", "operator": "Exists", "effect": "NoSchedule"}, True),
+        ({"key": "nvidia.com/gpu", "value": "present", "effect": "NoSchedule"}, True),
+        ({"key": "nvidia.com/gpu", "operator": "Exists"}, True),
+        ({"operator": "Exists"}, True),
+        ({"key": "nvidia.com/gpu", "effect": "NoSchedule"}, False),
+        ({"key": "nvidia.com/gpu", "value": "absent", "effect": "NoSchedule"}, False),
+        ({"key": "nvidia.com/gpu", "operator": "Exists", "effect": "NoExecute"}, False),
+        ({"key": "gpu", "operator": "Exists", "effect": "NoSchedule"}, False),
+    ],
+)
+def test_a_toleration_is_read_as_the_scheduler_reads_it(toleration: dict[str, Any], tolerated: bool) -> None:
+    assert gpu.tolerates({"tolerations": [toleration]}, gpu.GUARD) is tolerated
+
+
+def affinity(key: str, operator: str, *values: str) -> dict[str, Any]:
+    term = {"matchExpressions": [{"key": key, "operator": operator, "values": list(values)}]}
+    required = {"nodeSelectorTerms": [term]}
+    return {"affinity": {"nodeAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": required}}}
+
+
+@pytest.mark.parametrize(
+    ("pod_spec", "shared", "unshared"),
+    [
+        ({}, True, True),
+        ({"nodeSelector": {gpu.SHARING: "none"}}, False, True),
+        ({"nodeSelector": {gpu.SHARING: "time-slicing"}}, True, False),
+        ({"nodeSelector": {gpu.REPLICAS: "1"}}, False, True),
+        (affinity(gpu.SHARING, "NotIn", "time-slicing"), False, True),
+        (affinity(gpu.REPLICAS, "Gt", "1"), True, False),
+        (affinity("elsewhere", "Exists"), False, False),
+    ],
+)
+def test_a_request_is_asked_on_which_cards_it_could_land(
+    pod_spec: dict[str, Any], shared: bool, unshared: bool
+) -> None:
+    labels = {gpu.SHARING: "none", "nvidia.com/gpu.product": "A100"}
+    assert gpu.accepts(pod_spec, gpu.as_if(labels, shared=True)) is shared
+    assert gpu.accepts(pod_spec, gpu.as_if(labels, shared=False)) is unshared
+
+
+def test_only_placed_and_unfinished_pods_hold_a_gpu() -> None:
+    cluster = FakeCluster({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "llm-workshop"}})
+    spec = {"containers": [{"name": "c", "image": "i", "resources": {"limits": {gpu.WHOLE: "1"}}}]}
+    cluster.add_pod("holds", "llm-workshop", spec=spec)
+    cluster.add_pod("waits", "llm-workshop", phase="Pending", spec=spec)
+    cluster.add_pod("done", "llm-workshop", phase="Succeeded", spec={**spec, "nodeName": "substrate"})
+    cluster.add_pod("guest", "llm-workshop")
+    assert [item.pod for item in gpu.holders(cluster.view().pods("llm-workshop"))] == ["holds"]
+
+
+def test_a_wait_is_measured_by_the_clusters_own_times() -> None:
+    condition = {"type": "PodScheduled", "status": "True", "lastTransitionTime": at(42)}
+    pod = Pod({"metadata": {"creationTimestamp": at(0)}, "status": {"conditions": [condition]}})
+    assert gpu.waited_s(pod) == 42
+    waiting = Pod({"metadata": {"creationTimestamp": at(0)}})
+    assert gpu.waited_s(waiting) is None
+    assert gpu.waited_s(waiting, NOON + timedelta(seconds=7)) == 7
+
+
+def test_the_guard_goes_up_and_comes_down_and_leaves_other_taints_alone() -> None:
+    cluster = FakeCluster()
+    other = {"key": "maintenance", "effect": "PreferNoSchedule"}
+    cluster.patch("Node", "substrate", {"spec": {"taints": [other]}})
+    assert gpu.set_guard(cluster, on=True) == ["substrate"]
+    assert gpu.set_guard(cluster, on=True) == []
+    assert cluster.view().nodes()[0].taints == [other, gpu.GUARD]
+    assert gpu.set_guard(cluster, on=False) == ["substrate"]
+    assert gpu.set_guard(cluster, on=False) == []
+    assert cluster.view().nodes()[0].taints == [other]
+
+
+def test_idle_cards_cost_what_busy_ones_cost() -> None:
+    assert gpu.price_text(gpu.idle_cost(62, 2.5, cards=2)) == "$310.00"
