@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import subprocess
 import zlib
@@ -59,9 +60,13 @@ def stored(folder: Path) -> Addresses | None:
 
 def choose(folder: Path) -> Addresses:
     """The cluster's addresses: the ones it has, or free ones, which are then remembered."""
-    known = stored(folder)
-    if known is not None:
-        return known
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with (folder.parent / ".subnets.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        return stored(folder) or _choose(folder)
+
+
+def _choose(folder: Path) -> Addresses:
     taken = _taken_by_clusters(folder.parent) | taken_by_routes()
     # A name's first choice is always the same, so that a cluster usually keeps its address when made anew.
     first = 0 if folder.name == "lab" else 1 + zlib.crc32(folder.name.encode()) % (SLOTS - 1)

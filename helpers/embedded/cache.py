@@ -18,10 +18,15 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from helpers.settings import cache_dir
+from helpers import settings
 
 MANIFEST = "manifest.json"
 CONTENT = "content"
+
+
+def cache_dir() -> Path:
+    """The cache's folder as an absolute path: nodes are started from another working directory."""
+    return settings.cache_dir().absolute()
 
 
 def key_of(parts: Iterable[str | bytes | Path]) -> str:

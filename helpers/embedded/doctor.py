@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Iterator
 
 from helpers.cluster import Cluster
@@ -22,7 +23,11 @@ def uses_embedded() -> bool:
 
 def diagnose_chosen(*, experiment: bool) -> list[Finding]:
     """What the chosen cluster lacks for which labs; `experiment` starts two small pods to find out."""
-    return capabilities.diagnose(Cluster.connect(), experiment=experiment)
+    return capabilities.diagnose(Cluster.connect(), experiment=experiment, on_progress=_tell)
+
+
+def _tell(doing: str) -> None:
+    print(f"… {doing}", file=sys.stderr, flush=True)
 
 
 def diagnose(name: str) -> list[Finding]:

@@ -161,7 +161,7 @@ def _checked(name: str) -> Path:
             f"{name!r} cannot name a cluster: lower-case letters, digits and hyphens",
             next_command="course up",
         )
-    return cluster_dir(name)
+    return cluster_dir(name).absolute()
 
 
 @contextmanager

@@ -36,6 +36,8 @@ GIB = 1 << 30
 BUILD_DISK_GIB = 6
 RUN_DISK_GIB = 2
 MEMORY_GIB = 1.5
+# An overlay's upper layer cannot lie on these.
+NOT_UPPER = {"overlay", "nfs", "nfs4", "vfat", "9p", "fuse", "fuseblk"}
 _NETLINK_NETFILTER = 12
 
 
@@ -62,7 +64,12 @@ def require(steps: Steps) -> None:
 
 def machine_faults() -> list[Fault]:
     """Everything that is wrong with the machine itself, apart from packages that `up` installs."""
-    checks: tuple[Callable[[], Iterator[Fault]], ...] = (_platform_faults, _kernel_faults, _space_faults)
+    checks: tuple[Callable[[], Iterator[Fault]], ...] = (
+        _platform_faults,
+        _kernel_faults,
+        _folder_faults,
+        _space_faults,
+    )
     return [fault for check in checks for fault in check()]
 
 
@@ -151,6 +158,31 @@ def _space_faults() -> Iterator[Fault]:
     available = _memory_available_gib()
     if available < MEMORY_GIB:
         yield Fault(f"{available:.1f} GiB of memory are available, a node needs {MEMORY_GIB}", "free -h")
+
+
+def _folder_faults() -> Iterator[Fault]:
+    """The node's root is an overlay mount of folders of the cache and the home."""
+    for folder, variable in ((cache_dir(), "COURSE_CACHE"), (home_dir(), "COURSE_HOME")):
+        if set(str(folder.absolute())) & set(":,\\"):
+            yield Fault(
+                f"{folder} cannot be mounted: its name has a colon or a comma", f"export {variable}=DIR"
+            )
+    kind = _file_system(home_dir())
+    if kind in NOT_UPPER:
+        problem = f"{home_dir()} is on {kind}, which cannot hold a node's state"
+        yield Fault(problem, "export COURSE_HOME=DIR (on a disk); then: course up")
+
+
+def _file_system(folder: Path) -> str:
+    """The type of the file system that a folder is on, by the longest mount point above it."""
+    place = str(_existing(folder.absolute()).resolve())
+    best, kind = "", ""
+    for line in Path("/proc/self/mountinfo").read_text().splitlines():
+        before, _, after = line.partition(" - ")
+        point = before.split()[4]
+        if (place + "/").startswith(point.rstrip("/") + "/") and len(point) >= len(best):
+            best, kind = point, after.split()[0]
+    return kind
 
 
 def _existing(folder: Path) -> Path:

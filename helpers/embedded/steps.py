@@ -168,9 +168,12 @@ def run(
             output.append(line)
             if step is not None and line.strip():
                 step.detail = line.strip()[:100]
+        process.wait()
+    except BaseException:
+        process.kill()
+        process.wait()
+        raise
     finally:
-        if process.poll() is None and output is not None:
-            _settle(process)
         if log is not None:
             log.parent.mkdir(parents=True, exist_ok=True)
             log.write_text("".join(output))
@@ -183,12 +186,3 @@ def run(
             next_command=_NEXT.get(kind, next_command),
         )
     return "".join(output)
-
-
-def _settle(process: subprocess.Popen[str]) -> None:
-    """Wait for a command that closed its output; end it when we are being interrupted."""
-    try:
-        process.wait(timeout=10)
-    except (subprocess.TimeoutExpired, KeyboardInterrupt):
-        process.kill()
-        process.wait()

@@ -62,6 +62,17 @@ def test_too_little_disk_names_the_folder(monkeypatch: pytest.MonkeyPatch, tmp_p
     assert f"{tmp_path}/absent/cache has 1.0 GiB free, 6 GiB are needed" in problems()
 
 
+def test_a_folder_that_cannot_be_mounted_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("COURSE_HOME", str(tmp_path / "a:b"))
+    monkeypatch.setattr(preflight, "_file_system", lambda folder: "overlay")
+    assert "has a colon or a comma" in problems()
+    assert "is on overlay" in problems()
+
+
+def test_a_folders_file_system_is_that_of_the_nearest_mount_point() -> None:
+    assert preflight._file_system(Path("/proc/self")) == "proc"
+
+
 def test_missing_packages_without_apt_are_named(monkeypatch: pytest.MonkeyPatch, steps: Steps) -> None:
     monkeypatch.setattr(preflight.shutil, "which", lambda command: None)
     with pytest.raises(BadGround, match="mmdebstrap"):
