@@ -464,9 +464,9 @@ def diagnose(cluster):
     for node in view.nodes():
         if node.path("spec.unschedulable"):
             return "substrate", "node-drained", [Step("uncordon", "Node", node.name)]
-        if "course.llm-stack/unhealthy-gpus" in node.annotations:
-            healthy = {"metadata": {"annotations": {"course.llm-stack/unhealthy-gpus": None}}}
-            return "substrate", "gpu-unhealthy", [Step("patch", "Node", node.name, None, healthy)]
+        resource = cluster.profile().gpu_resource
+        if node.allocatable(resource) < int(node.path(f"status.capacity[{resource}]", 0)):
+            return "substrate", "gpu-unhealthy", [Step("gpu", "Node", node.name, None, {"unhealthy": False})]
     return examine(cluster, "vllm", "Deployment", "inference") or examine(
         cluster, "qdrant", "StatefulSet", "memory"
     )

@@ -17,8 +17,6 @@ if TYPE_CHECKING:
     from helpers.cluster import ClusterView
 
 SYSTEM, APPS = "llm-system", "llm-apps"
-# Read by the embedded device plugin as a device's Xid error would be: see helpers/embedded/devices.
-UNHEALTHY_GPUS = "course.llm-stack/unhealthy-gpus"
 CLIENT_OF = {"vllm": "inference", "qdrant": "retrieval"}
 
 
@@ -173,10 +171,8 @@ def unhealthy_gpu(view: ClusterView) -> Plan:
     """The node's GPU reports itself unhealthy, then the pod that holds it dies: nowhere to go."""
     pods = pods_of(view, VLLM)
     nodes = sorted({pod.node for pod in pods if pod.node})
-    sick = {"metadata": {"annotations": {UNHEALTHY_GPUS: "all"}}}
-    well = {"metadata": {"annotations": {UNHEALTHY_GPUS: None}}}
-    inject = [Step("patch", "Node", node, None, sick) for node in nodes]
-    undo = [Step("patch", "Node", node, None, well) for node in nodes]
+    inject = [Step("gpu", "Node", node, None, {"unhealthy": True}) for node in nodes]
+    undo = [Step("gpu", "Node", node, None, {"unhealthy": False}) for node in nodes]
     return Plan((*inject, *_delete_pods(view, VLLM)), (*undo, VLLM.wait))
 
 

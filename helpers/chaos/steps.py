@@ -7,19 +7,32 @@ may touch, both when it is planned and when it is carried out.
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
 from helpers.cluster.waits import NotYet, ready
 from helpers.errors import LabError, ObjectMissing
+from helpers.settings import REPOSITORY
 
 if TYPE_CHECKING:
     from helpers.cluster import Cluster, ClusterView
 
 ALLOWED_NAMESPACES = frozenset({"llm-system", "llm-apps", "llm-probes"})
 Verb = Literal[
-    "delete", "patch", "apply", "scale", "cordon", "uncordon", "evict", "wait_ready", "nudge", "stop_clients"
+    "delete",
+    "patch",
+    "apply",
+    "scale",
+    "cordon",
+    "uncordon",
+    "evict",
+    "wait_ready",
+    "nudge",
+    "stop_clients",
+    "gpu",
 ]
 
 
@@ -70,10 +83,8 @@ def guard(steps: Iterable[Step]) -> None:
     """
     for step in steps:
         if step.kind == "Node":
-            if step.verb not in ("cordon", "uncordon", "patch"):
+            if step.verb not in ("cordon", "uncordon", "gpu"):
                 raise FaultNotAllowed(f"an experiment may not {step}")
-            if step.verb == "patch" and set(step.body) != {"metadata"}:
-                raise FaultNotAllowed("an experiment may only annotate a node")
         elif step.namespace not in ALLOWED_NAMESPACES:
             raise FaultNotAllowed(f"an experiment may not {step}: that namespace is not the lab's")
 
@@ -156,7 +167,20 @@ def _stop_clients(cluster: Cluster, step: Step) -> None:
     cluster.exec(str(step.namespace), step.name, ["sh", "-c", f"touch /tmp/course-{run}/stop"], timeout_s=10)
 
 
+def _gpu(cluster: Cluster, step: Step) -> None:
+    """Mark the simulated GPUs, through the command line: the embedded cluster is known to it alone."""
+    option = "--unhealthy" if step.body["unhealthy"] else "--healthy"
+    command = [sys.executable, "-m", "helpers.cli", "gpu", option, "all"]
+    done = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, timeout=60, check=False)
+    if done.returncode:
+        said = (done.stderr or done.stdout).strip().splitlines()
+        raise LabError(
+            f"course gpu {option} all: {said[-1] if said else done.returncode}", next_command="course doctor"
+        )
+
+
 _DO = {
+    "gpu": _gpu,
     "delete": _delete,
     "patch": _patch,
     "apply": _apply,
