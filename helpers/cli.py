@@ -9,8 +9,11 @@ wrong, 130 interrupted. A learner never sees a traceback: it goes to a log that 
 
 from __future__ import annotations
 
+import itertools
 import os
 import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from importlib import import_module
 from pathlib import Path
@@ -18,7 +21,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from helpers.errors import LabError
+from helpers.errors import LabError, WaitFailed
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -66,9 +69,11 @@ def run(arguments: list[str]) -> int:
 
 
 def _explain(error: LabError) -> int:
-    from helpers.grading.lifecycle import SolutionFailed
+    from helpers.grading.solution import SolutionFailed
 
     _say(f"{error}")
+    for line in error.diagnostics if isinstance(error, WaitFailed) else ():
+        _say(f"  {line}")
     if error.next_command:
         _say(f"Next: {error.next_command}")
     return FELL_SHORT if isinstance(error, SolutionFailed) else ENVIRONMENT_FAILED
@@ -161,16 +166,26 @@ def _graded(labs: list[str], only: set[str] | None, *, quiet: bool) -> Report:
         cluster = Cluster.connect()
     except EnvironmentFault as fault:
         return environment_report(chosen, fault, only=only)
-    if quiet or not sys.stderr.isatty():
+    if quiet:
         return grade_labs(chosen, cluster, only=only)
-    with _console(stderr=True).status(f"grading {total} checks") as status:
-        done: list[str] = []
+    with _spinner(f"grading {total} checks") as tell:
+        numbers = itertools.count(1)
+        return grade_labs(
+            chosen,
+            cluster,
+            only=only,
+            on_verdict=lambda result: tell(f"graded {next(numbers)} of {total} checks"),
+        )
 
-        def show(result: Any) -> None:
-            done.append(result.check)
-            status.update(f"graded {len(done)} of {total} checks")
 
-        return grade_labs(chosen, cluster, only=only, on_verdict=show)
+@contextmanager
+def _spinner(text: str) -> Iterator[Callable[[str], None]]:
+    """A line at the bottom of a terminal that says what is waited for; nothing where nobody looks."""
+    if not sys.stderr.isatty():
+        yield lambda text: None
+        return
+    with _console(stderr=True).status(text) as status:
+        yield lambda text: status.update(text)
 
 
 def _write_junit(path: Path, report: Report) -> None:
@@ -219,12 +234,14 @@ def _report_done(done: list[str], nothing: str) -> None:
 def solve(lab: LabArgument) -> None:
     """Run the solution notebook headless against the cluster, with its buttons pressed."""
     from helpers.cluster import Cluster
-    from helpers.grading import lifecycle
+    from helpers.grading.solution import notebook_of
+    from helpers.grading.solution import solve as run_solution
 
-    notebook = lifecycle.notebook_of(lab, "solutions")
+    notebook = notebook_of(lab, "solutions")
     Cluster.connect().identity()  # without a cluster the notebook would run to its end and do nothing
     _say(f"running {notebook.name} with its buttons pressed")
-    lifecycle.solve(notebook)
+    with _spinner(notebook.name) as tell:
+        run_solution(notebook, lambda text: tell(f"{notebook.name}: {text}"))
     typer.echo(f"{notebook.name} ran to its end. Next: course grade {notebook.name[:2]}")
 
 
@@ -267,7 +284,7 @@ def check_author(
 @app.command(name="open", context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
 def open_notebook(lab: LabArgument, context: typer.Context) -> None:
     """Open the notebook in the browser; further options go to `marimo edit` (--headless, --port)."""
-    from helpers.grading.lifecycle import notebook_of
+    from helpers.grading.solution import notebook_of
 
     notebook = notebook_of(lab, "labs")
     command = [sys.executable, "-m", "marimo", "edit", str(notebook), *context.args]

@@ -14,8 +14,9 @@ from dataclasses import replace
 from helpers.cluster import Cluster, Scope
 from helpers.grading.author import SOLUTION, Finding, Proofs, prove
 from helpers.grading.declare import Lab
-from helpers.grading.lifecycle import DELETE_TIMEOUT_S, notebook_of, reset, solve, start
+from helpers.grading.lifecycle import DELETE_TIMEOUT_S, reset, start
 from helpers.grading.runtime import ThreadRuntime
+from helpers.grading.solution import notebook_of, solve
 
 SCOPE = "author"
 PATIENCE_S = 60.0

@@ -1,4 +1,4 @@
-"""A lab's life cycle: `start` prepares, `reset` goes back, `solve` runs the solution.
+"""A lab's life cycle: `start` prepares, `reset` goes back; `solution.py` solves.
 
 What a lab starts from is `manifests/labs/NN/start/*.yaml` (`$TOOLBOX`, `$VLLM` … stand for this
 cluster's images); a lab without that folder starts from nothing. A lab's module may replace or add
@@ -22,7 +22,7 @@ from string import Template
 from typing import TYPE_CHECKING, Any
 
 from helpers.cluster.deadline import Deadline
-from helpers.errors import EnvironmentFault, InvalidManifest, LabError
+from helpers.errors import EnvironmentFault, InvalidManifest
 from helpers.grading.declare import Lab
 from helpers.grading.journal import journal_for
 from helpers.grading.verdict import Status
@@ -49,14 +49,6 @@ _SYSTEM_MANAGERS = re.compile(r"kube(?!ctl).*|.*-controller(-manager)?|.*-provis
 
 class PrerequisiteMissing(EnvironmentFault):
     """The cluster lacks what the lab needs before it can be started."""
-
-
-class NotebookMissing(LabError):
-    """The lab has no notebook of this kind."""
-
-
-class SolutionFailed(LabError):
-    """A cell of the solution notebook raised."""
 
 
 def start(lab: Lab, cluster: Cluster, progress: Progress) -> list[str]:
@@ -178,72 +170,3 @@ def _put_back(cluster: Cluster, manifests: list[dict[str, Any]], progress: Progr
     if not manifests or all(change.action == "none" for change in cluster.diff(manifests)):
         return []
     return _apply(cluster, manifests, progress)
-
-
-def notebook_of(lab: str, folder: str) -> Path:
-    """The lab's notebook in `labs` or `solutions`.
-
-    Raises:
-        NotebookMissing: no file `NN_….py` lies there.
-    """
-    wanted = lab.zfill(2) if lab.isdigit() else lab
-    found = sorted((REPOSITORY / folder).glob(f"{wanted}_*.py"))
-    if not found:
-        have = ", ".join(file.stem[:2] for file in sorted((REPOSITORY / folder).glob("[0-9][0-9]_*.py")))
-        raise NotebookMissing(f"there is no {folder}/{wanted}_….py; {folder}: {have or 'none yet'}")
-    return found[0]
-
-
-def solve(notebook: Path) -> None:
-    """Run a solution notebook from top to bottom with its buttons pressed.
-
-    A run proves nothing by itself, marimo skips a stopped cell silently: grade afterwards.
-
-    Raises:
-        SolutionFailed: names the cell that raised, its line and its error.
-    """
-    app = _load_app(notebook)
-    try:
-        app.run(defs={"pressed": True})
-    except EnvironmentFault:
-        raise
-    except Exception as error:
-        raise SolutionFailed(
-            f"{notebook.name}: {_failing_cell(app, error)} raised {type(error).__name__}: {error}",
-            next_command=getattr(error, "next_command", "") or f"marimo edit {notebook}",
-        ) from error
-
-
-def _load_app(notebook: Path) -> Any:
-    from importlib.util import module_from_spec, spec_from_file_location
-
-    if not re.search(r"^ *pressed = ", notebook.read_text(), re.MULTILINE):
-        message = "no cell defines `pressed`, so its buttons cannot be pressed from here"
-        raise SolutionFailed(f"{notebook.name}: {message}", next_command=f"marimo edit {notebook}")
-    spec = spec_from_file_location(f"solution_{notebook.stem}", notebook)
-    assert spec and spec.loader
-    module = module_from_spec(spec)
-    try:
-        spec.loader.exec_module(module)
-    except SyntaxError as error:
-        raise SolutionFailed(f"{notebook.name}: line {error.lineno}: {error.msg}") from error
-    return module.app
-
-
-_CELL_FILE = re.compile(r"__marimo__cell_(\w+?)_(?:\.py)?$")
-
-
-def _failing_cell(app: Any, error: Exception) -> str:
-    """The cell in the traceback, by name where it has one, and its failing line."""
-    import traceback
-
-    for frame in traceback.extract_tb(error.__traceback__):
-        match = _CELL_FILE.search(frame.filename)
-        if match:
-            try:
-                name = app._cell_manager.cell_name(match[1])
-            except (AttributeError, KeyError):  # marimo's own names may move; the line is enough then
-                name = "_"
-            cell = f"cell {name!r}" if name != "_" else "an unnamed cell"
-            return f"{cell}, line {frame.lineno} (`{frame.line}`)"
-    return "a cell"

@@ -36,8 +36,8 @@ def main() -> None:
                 course(environment, "start", lab)
                 course(environment, "solve", lab)
         print(f"{'what':<44}{'median':>9}{'slowest':>9}{'CPU':>9}")
-        for label, command in parts():
-            row(label, [timed([sys.executable, *command], environment) for _ in range(RUNS)])
+        for label, arguments in parts():
+            row(label, [timed([sys.executable, *arguments], environment) for _ in range(RUNS)])
         for lab in LABS:
             results = [timed(command(lab), environment) for _ in range(RUNS)]
             budget = f"  budget {BUDGET_S[lab]:g} s" if lab in BUDGET_S else ""

@@ -18,8 +18,8 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from helpers.cluster import Cluster
-from helpers.errors import LabError
+from helpers.cluster import Cluster, ClusterView, NotYet
+from helpers.errors import Forbidden, LabError
 from helpers.grading import Lab, Report, Status, Verdict, expect, grade
 
 pytestmark = [pytest.mark.live, pytest.mark.embedded]
@@ -42,7 +42,15 @@ def api_server(cluster: Cluster) -> Iterator[Callable[[], int]]:
 
     find()
     yield find
-    cluster.wait_until("API server back", lambda view: view.nodes(), timeout_s=120)
+    cluster.wait_until("API server back", _lets_us_in, timeout_s=120)
+
+
+def _lets_us_in(view: ClusterView) -> bool:
+    """A server that has just started forbids everything until its authorizer has read the roles."""
+    try:
+        return bool(view.nodes())
+    except Forbidden as forbidden:
+        raise NotYet(str(forbidden)) from forbidden
 
 
 Course = Callable[..., subprocess.CompletedProcess[str]]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import textwrap
 from pathlib import Path
 from typing import Any
 
@@ -10,10 +9,10 @@ import pytest
 
 from helpers.cluster.fake import FakeCluster
 from helpers.cluster.resource import Resource
-from helpers.errors import ClusterUnreachable, InvalidManifest
+from helpers.errors import InvalidManifest
 from helpers.grading import Lab, Verdict, expect, lifecycle
 from helpers.grading.journal import journal_for
-from helpers.grading.lifecycle import PrerequisiteMissing, SolutionFailed
+from helpers.grading.lifecycle import PrerequisiteMissing
 from helpers.grading.testing import EPOCH
 
 START = """
@@ -185,59 +184,3 @@ def test_a_labs_module_may_bring_its_own_hooks(
     assert lifecycle.start(lab, cluster, said.append) == ["did something"]
     assert said == ["waiting"]
     assert lifecycle.reset(lab, cluster, said.append) == []
-
-
-def notebook(tmp_path: Path, body: str, *, pressed: str = "pressed = False") -> Path:
-    """A solution notebook with one Apply cell whose body is given; it writes to a file beside it."""
-    path = tmp_path / "99_tiny.py"
-    head = textwrap.dedent(
-        f"""
-        import marimo
-        app = marimo.App()
-
-        @app.cell
-        def _():
-            {pressed}
-            return (pressed,)
-
-        @app.cell
-        def _():
-            from pathlib import Path
-            import marimo as mo
-            button = mo.ui.run_button(label="Apply")
-            here = Path({str(tmp_path)!r})
-            return button, here, mo
-
-        @app.cell
-        def apply_quota(button, here, mo, pressed):
-            mo.stop(not (button.value or pressed))
-        """
-    )
-    path.write_text(head + textwrap.indent(textwrap.dedent(body), "    ") + "\n    return\n")
-    return path
-
-
-def test_solve_presses_the_buttons(tmp_path: Path) -> None:
-    lifecycle.solve(notebook(tmp_path, "(here / 'applied').touch()"))
-    assert (tmp_path / "applied").exists()
-
-
-def test_a_failing_cell_is_named_with_its_line_and_its_error(tmp_path: Path) -> None:
-    path = notebook(tmp_path, "raise ValueError('no such quota')")
-    with pytest.raises(SolutionFailed) as caught:
-        lifecycle.solve(path)
-    message = str(caught.value)
-    assert "99_tiny.py: cell 'apply_quota'" in message
-    assert "ValueError: no such quota" in message and "raise ValueError" in message
-
-
-def test_a_solution_that_cannot_be_pressed_is_refused(tmp_path: Path) -> None:
-    path = notebook(tmp_path, "pass", pressed="other = pressed_ = 1")
-    with pytest.raises(SolutionFailed, match="no cell defines `pressed`"):
-        lifecycle.solve(path)
-
-
-def test_a_cluster_that_goes_away_during_the_solution_is_the_environments_fault(tmp_path: Path) -> None:
-    body = "from helpers.errors import ClusterUnreachable\nraise ClusterUnreachable('gone')"
-    with pytest.raises(ClusterUnreachable, match="gone"):
-        lifecycle.solve(notebook(tmp_path, body))
