@@ -61,6 +61,7 @@ def status(
     from dataclasses import asdict
     from json import dumps
 
+    from helpers.embedded.doctor import uses_embedded
     from helpers.embedded.status import state
 
     found = state(name or cluster_name())
@@ -72,6 +73,8 @@ def status(
         typer.echo(f"  {title:<22} {fact}")
     if found.word != "running":
         typer.echo("Next: course up")
+    if not name and not uses_embedded():
+        typer.echo("The labs work against another cluster now. Next: course doctor, or course use embedded")
 
 
 def doctor(
