@@ -1,0 +1,166 @@
+"""Lab 02 on a live cluster: a real vLLM, solved, asked, starved of its model, and cut off."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import threading
+import time
+from typing import Any
+
+import pytest
+
+from helpers.cluster import Cluster
+from helpers.errors import LabError
+from helpers.settings import REPOSITORY
+from helpers.stack import inference, serving
+from helpers.stack.inference import InferenceClient, InferenceFault
+
+pytestmark = [pytest.mark.live, pytest.mark.gpu_engine]
+ASKER = "asker"
+
+
+def _course(*arguments: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "helpers.cli", *arguments]
+    return subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, timeout=1500, check=False)
+
+
+@pytest.fixture(scope="module")
+def solved(cluster: Cluster) -> Cluster:
+    """A cluster on which lab 02 was started and solved."""
+    for command in (("start", "02"), ("solve", "02")):
+        done = _course(*command)
+        assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:]
+    return cluster
+
+
+@pytest.fixture
+def client(solved: Cluster) -> Any:
+    solved.wait_ready("Deployment", serving.DEPLOYMENT, serving.NAMESPACE, timeout_s=240)
+    with (
+        solved.port_forward(serving.NAMESPACE, f"service/{serving.SERVICE}", serving.PORT) as forward,
+        InferenceClient(forward.url, timeout_s=120) as made,
+    ):
+        yield made
+
+
+def test_the_solution_passes_every_check(solved: Cluster) -> None:
+    done = _course("grade", "02", "--json")
+    verdicts = {
+        item["check"]: (item["status"], item["observed"]) for item in json.loads(done.stdout)["verdicts"]
+    }
+    assert {name: seen for name, seen in verdicts.items() if seen[0] != "PASS"} == {}
+    assert done.returncode == 0
+
+
+def test_a_pod_of_the_applications_gets_a_chat_completion(solved: Cluster) -> None:
+    body = json.dumps({"model": solved.profile().served_model_name, "max_tokens": 4,
+                       "messages": [{"role": "user", "content": "Say yes."}]})  # fmt: skip
+    url = f"http://vllm.{serving.NAMESPACE}.svc.cluster.local:8000/v1/chat/completions"
+    curl = ["curl", "-sS", "--max-time", "60", "-H", "Content-Type: application/json", url, "-d", body]
+    container = {
+        "name": "main",
+        "image": solved.profile().images["toolbox"],
+        "command": curl,
+        "resources": {"limits": {"cpu": "100m", "memory": "64Mi"}},
+    }
+    solved.delete("Pod", ASKER, "llm-apps", wait_s=30, grace_s=0)
+    solved.apply(
+        {
+            "apiVersion": "v1",
+            "kind": "Pod",
+            "metadata": {"name": ASKER, "namespace": "llm-apps"},
+            "spec": {"restartPolicy": "Never", "containers": [container]},
+        }
+    )
+    solved.wait_until(
+        "the asker ended",
+        lambda view: view.pod(ASKER, "llm-apps").phase in ("Succeeded", "Failed"),
+        timeout_s=90,
+    )
+    answer = json.loads(solved.logs("llm-apps", ASKER))
+    assert answer["object"] == "chat.completion"
+    assert answer["choices"][0]["message"]["content"]
+    solved.delete("Pod", ASKER, "llm-apps", grace_s=0)
+
+
+def test_the_client_reads_a_real_server(client: InferenceClient) -> None:
+    (model,) = client.models()
+    assert model.max_model_len == 4096
+    counted = client.count_tokens([{"role": "user", "content": "How many tokens?"}])
+    stream = client.stream("How many tokens?", max_tokens=8, ignore_eos=True)
+    assert (stream.prompt_tokens, stream.completion_tokens) == (counted.count, 8)
+    assert stream.ttft_s is not None and len(stream.itl_s) >= 4
+    seen = client.metrics()
+    assert (seen.value("vllm:generation_tokens_total") or 0) >= 8
+    assert seen.histogram("vllm:time_to_first_token_seconds").count >= 1
+
+
+@pytest.mark.parametrize(
+    ("ask", "fault"),
+    [
+        (lambda client: client.chat("Hi", model="no-such-model"), inference.ModelNotFound),
+        (lambda client: client.chat("word " * 5000), inference.ContextTooLong),
+        (lambda client: client.chat("Hi", max_tokens=100_000), inference.ContextTooLong),
+        (lambda client: client.stream("Hi", model="no-such-model"), inference.ModelNotFound),
+    ],
+)
+def test_a_wrong_request_is_refused_for_its_reason(client: InferenceClient, ask: Any, fault: type) -> None:
+    with pytest.raises(fault):
+        ask(client)
+
+
+def test_a_truncated_model_is_copied_anew_and_a_killed_stream_is_noticed(
+    solved: Cluster, client: InferenceClient
+) -> None:
+    """One restart for two faults: the model file is cut short, then the pod is killed under an answer."""
+    (pod,) = solved.view().pods(serving.NAMESPACE, labels=serving.LABELS)
+    model = solved.view().config_map(serving.CONFIG_MAP).data["MODEL_ID"]
+    cut = [
+        "sh",
+        "-c",
+        f"head -c 1000 {model}/model.safetensors > /tmp/short && cp /tmp/short {model}/model.safetensors",
+    ]
+    # A running process keeps the file it has mapped: it is replaced, not cut under it.
+    cut[2] = cut[2].replace("cp /tmp/short", "rm -f " + f"{model}/model.safetensors && cp /tmp/short")
+    assert solved.exec(serving.NAMESPACE, pod.name, cut, container=serving.CONTAINER).ok
+    faults: list[InferenceFault | None] = []
+
+    def listen() -> None:
+        try:
+            client.stream("Tell me a long story.", max_tokens=400, ignore_eos=True)
+            faults.append(None)
+        except InferenceFault as fault:
+            faults.append(fault)
+
+    listener = threading.Thread(target=listen)
+    listener.start()
+    time.sleep(2)
+    solved.delete("Pod", pod.name, serving.NAMESPACE, grace_s=0)
+    listener.join(60)
+    assert isinstance(faults[0], inference.ConnectionFailed | inference.NotReady)
+    solved.wait_until("another pod", lambda view: _other(view, pod.name), timeout_s=60)
+    solved.wait_ready("Deployment", serving.DEPLOYMENT, serving.NAMESPACE, timeout_s=240)
+    name = _other(solved.view(), pod.name)
+    log = solved.logs(serving.NAMESPACE, name or "", container=serving.CACHE_CONTAINER)
+    assert "cache miss" in log and "model.safetensors: OK" in log
+
+
+def _other(view: Any, name: str) -> str | None:
+    found = [pod.name for pod in view.pods(serving.NAMESPACE, labels=serving.LABELS) if pod.name != name]
+    return found[0] if found else None
+
+
+def test_an_image_that_is_missing_ends_the_wait_early_and_says_so(solved: Cluster, namespace: str) -> None:
+    spec = {"containers": [{"name": "main", "image": "course.local/no-such-image:1"}]}
+    solved.apply(
+        {
+            "apiVersion": "v1",
+            "kind": "Pod",
+            "metadata": {"name": "lost", "namespace": namespace},
+            "spec": spec,
+        }
+    )
+    with pytest.raises(LabError, match=r"ImagePullBackOff|ErrImagePull"):
+        solved.wait_ready("Pod", "lost", namespace, timeout_s=60)
