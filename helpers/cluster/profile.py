@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
-from dataclasses import dataclass, field, fields
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
 from helpers.cluster.resource import Node, Resource
@@ -13,6 +13,8 @@ from helpers.errors import ServerFault
 PROFILE_NAMESPACE = "kube-public"
 PROFILE_NAME = "course-profile"
 SIMULATED = "simulated"
+# What `derive` reads from nodes and storage classes.
+_OBSERVABLE = {"gpu", "gpu_resource", "gpu_shape", "storage_class"}
 
 # What a cluster without a profile of its own runs: the projects' official images.
 OFFICIAL_IMAGES = {
@@ -47,12 +49,17 @@ class Profile:
         return json.dumps({item.name: getattr(self, item.name) for item in fields(self)}, indent=1)
 
     @classmethod
-    def from_json(cls, text: str) -> Profile:
-        """Read a ConfigMap's entry; entries of later versions are ignored."""
+    def from_json(cls, text: str, base: Callable[[], Profile] | None = None) -> Profile:
+        """Read a ConfigMap's entry; entries of later versions are ignored.
+
+        What the entry does not say is taken from `base`, which is asked only when something is missing
+        that a cluster can be asked for.
+        """
         try:
             tree = json.loads(text)
             known = {item.name for item in fields(cls)}
-            return cls(**{key: value for key, value in tree.items() if key in known})
+            written = {key: value for key, value in tree.items() if key in known}
+            return replace(cls() if base is None or written.keys() >= _OBSERVABLE else base(), **written)
         except (ValueError, AttributeError, TypeError) as error:
             raise ServerFault(
                 f"ConfigMap {PROFILE_NAMESPACE}/{PROFILE_NAME} does not hold a course profile: {error}",

@@ -350,7 +350,11 @@ class ClusterView:
 def read_profile(api: Api) -> Profile:
     """The profile that `course up` wrote into the cluster, or what the cluster's objects say."""
     view = ClusterView(api, Scope(), Profile)
+
+    def observed() -> Profile:
+        return profiles.derive(view.nodes(), view.list("StorageClass"))
+
     written = view.find("ConfigMap", profiles.PROFILE_NAME, profiles.PROFILE_NAMESPACE)
-    if written:
-        return Profile.from_json(ConfigMap.of(written).data.get("profile", ""))
-    return profiles.derive(view.nodes(), view.list("StorageClass"))
+    if written is None:
+        return observed()
+    return Profile.from_json(ConfigMap.of(written).data.get("profile", ""), observed)

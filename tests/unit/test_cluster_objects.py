@@ -237,6 +237,14 @@ def test_a_profile_survives_its_config_map_and_later_versions() -> None:
     assert Profile.from_json('{"name": "embedded", "from_the_future": 1}').name == "embedded"
 
 
+def test_a_profile_that_says_little_leaves_the_rest_to_the_cluster() -> None:
+    def observed() -> Profile:
+        return Profile(gpu="real", storage_class="fast")
+
+    found = Profile.from_json('{"allows_faults": true}', observed)
+    assert (found.allows_faults, found.gpu, found.storage_class) == (True, "real", "fast")
+
+
 @pytest.mark.parametrize("text", ["", "[]", "nonsense", '"text"'])
 def test_a_broken_profile_is_the_cluster_s_fault(text: str) -> None:
     with pytest.raises(ServerFault, match="does not hold a course profile"):
