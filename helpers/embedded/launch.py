@@ -8,6 +8,7 @@ import os
 import re
 import shutil
 import string
+import sys
 import threading
 import time
 from collections.abc import Iterator, Sequence
@@ -66,6 +67,7 @@ def up(name: str, steps: Steps, *, source: Source = Source.AUTO) -> Sandbox:
     preflight.require(steps)
     with _disk_faults(), _locked(folder, steps):
         parts = ensure_parts(steps)
+        _offer_kubectl(parts.binaries)
         sandbox = Sandbox(folder, addresses.choose(folder))
         source = registry.settled(source, sandbox.data(registry.REMEMBERED))
         pid = sandbox.pid()
@@ -153,6 +155,15 @@ def ensure_parts(steps: Steps) -> Parts:
         course=ensure_course_layer(root),
         seed=ensure_seed(binaries, root, workloads, steps),
     )
+
+
+def _offer_kubectl(binaries: Binaries) -> None:
+    """Put kubectl beside `course` in the virtual environment, unless somebody's own is there."""
+    link = Path(sys.prefix) / "bin" / "kubectl"
+    if sys.prefix != sys.base_prefix and (link.is_symlink() or not link.exists()):
+        work = link.with_name(f".kubectl-{os.getpid()}")
+        work.symlink_to(binaries.path("kubectl"))
+        work.replace(link)
 
 
 def _checked(name: str) -> Path:

@@ -40,30 +40,29 @@ class DiskFull(StepFailed):
 
 
 DISK_FULL_NEXT = "df -h; then: course up, it goes on from here"
-_SIGNS = {
-    DiskFull: ("No space left on device",),
-    NoNetwork: (
-        "Temporary failure in name resolution",
-        "Temporary failure resolving",
-        "Could not resolve",
-        "no such host",
-        "connection refused",
-        "Connection refused",
-        "i/o timeout",
-        "Network is unreachable",
-        "network is unreachable",
-        "NewConnectionError",
-    ),
-}
 _NEXT = {
     DiskFull: DISK_FULL_NEXT,
     NoNetwork: "check the network and its proxies (curl -I https://proxy.golang.org); then: course up",
+}
+# As apt, Go, pip and the C library put it, in lower case.
+_SIGNS = {
+    DiskFull: ("no space left on device",),
+    NoNetwork: (
+        "temporary failure in name resolution",
+        "temporary failure resolving",
+        "could not resolve",
+        "no such host",
+        "connection refused",
+        "i/o timeout",
+        "network is unreachable",
+        "newconnectionerror",
+    ),
 }
 
 
 def _fault(output: str) -> type[StepFailed]:
     """What a command's last words say about why it failed."""
-    last = output[-4000:]
+    last = output[-4000:].lower()
     return next((kind for kind, signs in _SIGNS.items() if any(sign in last for sign in signs)), StepFailed)
 
 
