@@ -14,7 +14,7 @@ with app.setup(hide_code=True):
     from helpers.notebook import memory as draw
     from helpers.settings import home_dir
     from helpers.stack import memory
-    from helpers.stack.embeddings import Embedder
+    from helpers.stack.embeddings import embedder
     from helpers.stack.sizing import Collection
 
 
@@ -316,6 +316,12 @@ def _():
 
 
 @app.cell(hide_code=True)
+def _(collection, lab, live):
+    draw.collection_preview(lab, collection, live)
+    return
+
+
+@app.cell(hide_code=True)
 def _(collection, lab, make_collection, pressed):
     def make_it(say):
         draw.wait_for_qdrant(lab, say)
@@ -409,8 +415,8 @@ def _():
 
 
 @app.cell(hide_code=True)
-def _(lab, layer, live, question):
-    draw.answers(lab, question, layer, live)
+def _(ingest, lab, layer, question, restore):
+    draw.answers(lab, question, layer, ingest, restore)
     return
 
 
@@ -467,7 +473,7 @@ def _(break_memory, lab, pressed):
         if lab.cluster is None or not (button.value or pressed):
             return button
         with memory.connect(lab.cluster) as qdrant:
-            return mo.vstack([button, draw.symptom_table(memory.broken_memories(qdrant, Embedder()))])
+            return mo.vstack([button, draw.symptom_table(memory.broken_memories(qdrant, embedder()))])
 
     mo.vstack(
         [
@@ -580,7 +586,7 @@ def _():
 def _(lab, note, pressed, write_note):
     def write(say):
         with memory.connect(lab.cluster) as qdrant:
-            qdrant.write_note(note, Embedder())
+            qdrant.write_note(note, embedder())
         return "the note is a point of the collection now"
 
     draw.act(lab, write_note, write, title="Writing the note", pressed=pressed)

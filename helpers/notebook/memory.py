@@ -12,7 +12,7 @@ from helpers.errors import LabError
 from helpers.notebook.html import course, esc, inline, problem_card, table, word
 from helpers.notebook.session import LabSession, needs_cluster, waiting_card
 from helpers.stack import memory, sizing
-from helpers.stack.embeddings import Embedder, Vector
+from helpers.stack.embeddings import Vector, embedder
 
 if TYPE_CHECKING:
     from helpers.stack.memory import Hit, Ingested, Moment, Passage
@@ -109,7 +109,7 @@ def _ingest(
             seen = state.done
 
         with memory.connect(lab.cluster) as qdrant:
-            done = qdrant.ingest(passages, Embedder(), to_point=to_point, on_progress=advance)
+            done = qdrant.ingest(passages, embedder(), to_point=to_point, on_progress=advance)
             state = qdrant.state()
     total = state.points if state else 0
     return course(
@@ -162,11 +162,52 @@ def _sizing_words(result: sizing.Sizing, claim: str, claimed_gib: Decimal) -> mo
 
 
 @needs_cluster
+def collection_preview(lab: LabSession, wanted: Mapping[str, Any], *_triggers: object) -> mo.Html:
+    """What making the collection anew would replace: its parameters now and then, and the points that go."""
+    state = _collection_state(lab)
+    if isinstance(state, str):
+        return course(f"<small>Preview: {esc(state)}</small>", live=True)
+    now = ("no collection",) * 3
+    if state:
+        now = (str(state.dimensions), state.distance or "several", ", ".join(state.indexes) or "none")
+    then = (str(wanted.get("size")), str(wanted.get("distance")), str(wanted.get("index") or "none"))
+    names = ("dimensions", "distance", "payload index")
+    rows = [
+        (name, f"<code>{esc(a)}</code>", f"<code>{esc(b)}</code>")
+        for name, a, b in zip(names, now, then, strict=True)
+    ]
+    lost = f"<b>{state.points} points would be dropped.</b>" if state and state.points else ""
+    head = "<small>Preview: read from Qdrant. Nothing has been changed.</small>"
+    return course(
+        f'<div class="card">{head}{table(("", "now", "then"), rows, kind="diff")}{lost}</div>', live=True
+    )
+
+
+def _collection_state(lab: LabSession) -> memory.CollectionState | str | None:
+    """The course's collection, None where there is none yet, or in words why it cannot be read."""
+    import json
+
+    assert lab.cluster is not None
+    path = f"/collections/{memory.COLLECTION}"
+    try:
+        answer = lab.cluster.view().http(memory.NAMESPACE, memory.SERVICE, memory.PORT, path)
+    except LabError as problem:
+        return str(problem)
+    if answer.from_service and answer.status == 200:
+        return memory.state_of(memory.COLLECTION, json.loads(answer.body)["result"])
+    return (
+        None
+        if answer.from_service and answer.status == 404
+        else f"{answer.status}: {answer.body.strip()[:140]}"
+    )
+
+
+@needs_cluster
 def answers(lab: LabSession, question: str, layer: str | None, *_triggers: object) -> mo.Html:
     """The nearest passages to a question, live from the cluster; reading changes nothing."""
     assert lab.cluster is not None
     with memory.connect(lab.cluster) as qdrant:
-        hits = qdrant.search(question, Embedder(), layer=layer)
+        hits = qdrant.search(question, embedder(), layer=layer)
     if not hits:
         return course(
             f"{word('none', '0 hits')} Nothing matches{f' in layer <code>{esc(layer)}</code>' if layer else ''}."
@@ -177,7 +218,7 @@ def answers(lab: LabSession, question: str, layer: str | None, *_triggers: objec
 def _hit(hit: Hit) -> tuple[str, str, str]:
     return (
         f"{hit.score:.2f}",
-        f"<code>{esc(hit.layer or 'none')}</code>",
+        f'<span style="white-space:nowrap">{esc(hit.layer or "none")}</span>',
         f"<b>{esc(hit.title)}</b><br>{esc(hit.text)}",
     )
 
@@ -198,14 +239,11 @@ def vital_signs(lab: LabSession, *_triggers: object) -> mo.Html:
                 esc(answer.body.strip()[:140]),
             )
         )
-    info = view.http(memory.NAMESPACE, memory.SERVICE, memory.PORT, f"/collections/{memory.COLLECTION}")
-    if info.from_service and info.status == 200:
-        import json
-
-        state = memory.state_of(memory.COLLECTION, json.loads(info.body)["result"])
-        said = f"{state.points} points, {state.dimensions} dimensions, {state.distance}; indexes: {', '.join(state.indexes) or 'none'}"
-    else:
-        said = f"{info.status}: {info.body.strip()[:100]}"
+    state = _collection_state(lab)
+    said = state if isinstance(state, str) else "there is none"
+    if isinstance(state, memory.CollectionState):
+        indexes = ", ".join(state.indexes) or "none"
+        said = f"{state.points} points, {state.dimensions} dimensions, {state.distance}; indexes: {indexes}"
     rows.append((f"collection <code>{memory.COLLECTION}</code>", "", esc(said)))
     return course(table(("asked", "status", "answer"), rows), live=True)
 

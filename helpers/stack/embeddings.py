@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator, Sequence
-from functools import cached_property
+from functools import cache, cached_property
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -94,6 +94,12 @@ class Embedder:
         tokenizer.enable_truncation(max_length=MAX_TOKENS)
         tokenizer.no_padding()
         return tokenizer
+
+
+@cache
+def embedder() -> Embedder:
+    """The embedder of this process: a notebook that asks again does not load the model again."""
+    return Embedder()
 
 
 def _package_file(package: str, name: str) -> Path:
