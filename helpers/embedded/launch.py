@@ -46,13 +46,12 @@ class OtherVersion(EnvironmentFault):
 
 @dataclass(frozen=True)
 class Parts:
-    """What a node is made of, from the cache."""
+    """What a node lies on, from the cache."""
 
     binaries: Binaries
     root: Path
     site_packages: Path
     course: Path
-    seed: Path
 
     def layers(self) -> list[Path]:
         return [self.course, self.site_packages, *self.binaries.node_layers, self.root]
@@ -72,7 +71,9 @@ def up(name: str, steps: Steps, *, source: Source = Source.AUTO) -> Sandbox:
         source = registry.settled(source, sandbox.data(registry.REMEMBERED))
         pid = sandbox.pid()
         if pid is None or not _initialised(sandbox):
-            pid = _start(sandbox, parts, steps)
+            pid = (
+                _start(sandbox, parts, steps) if _initialised(sandbox) else _start_new(sandbox, parts, steps)
+            )
         if not _initialised(sandbox):
             with _stopped_on_failure(sandbox):
                 _initialise(sandbox, pid, source, steps)
@@ -144,16 +145,14 @@ def existing(name: str) -> Sandbox | None:
 
 
 def ensure_parts(steps: Steps) -> Parts:
-    """Build or find everything a node is made of."""
+    """Build or find everything a node lies on."""
     binaries = ensure_binaries(steps)
     root = ensure_root(steps)
-    workloads = [built(spec, steps) for spec in at_up()]
     return Parts(
         binaries=binaries,
         root=root,
         site_packages=ensure_site_packages(root, steps),
         course=ensure_course_layer(root),
-        seed=ensure_seed(binaries, root, workloads, steps),
     )
 
 
@@ -211,17 +210,24 @@ def _require_same_version(sandbox: Sandbox) -> None:
 
 
 def _start(sandbox: Sandbox, parts: Parts, steps: Steps) -> int:
+    """Start a kept cluster's node, after whatever is left of it has ended."""
+    _require_same_version(sandbox)
+    with steps.step("Starting the node"):
+        sandbox.stop()
+        preflight.require_subnet(sandbox.addresses)
+        return sandbox.start(parts.layers())
+
+
+def _start_new(sandbox: Sandbox, parts: Parts, steps: Steps) -> int:
+    """Start a node without a past: of a first boot that was interrupted nothing is worth keeping."""
+    seed = ensure_seed(parts.binaries, parts.root, [built(spec, steps) for spec in at_up()], steps)
     with steps.step("Starting the node") as step:
         sandbox.stop()
         preflight.require_subnet(sandbox.addresses)
-        if _initialised(sandbox):
-            _require_same_version(sandbox)
-        if not _initialised(sandbox):
-            # A first boot that was interrupted: nothing of it is worth keeping.
-            shutil.rmtree(sandbox.folder / "data", ignore_errors=True)
-            step.detail = "copying the images"
-            copy_seed(parts.seed, sandbox.data("var/lib/containerd"))
-            gpu.write_shape(sandbox.data("etc/course"), gpu.Shape.FULL)
+        shutil.rmtree(sandbox.folder / "data", ignore_errors=True)
+        step.detail = "copying the images"
+        copy_seed(seed, sandbox.data("var/lib/containerd"))
+        gpu.write_shape(sandbox.data("etc/course"), gpu.Shape.FULL)
         return sandbox.start(parts.layers())
 
 

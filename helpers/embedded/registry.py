@@ -10,9 +10,9 @@ from __future__ import annotations
 
 import enum
 import os
+import urllib.error
+import urllib.request
 from pathlib import Path
-
-import httpx
 
 from helpers.embedded.images import ImageSpec
 from helpers.errors import LabError
@@ -75,7 +75,10 @@ def _registry_answers() -> bool:
     if hosts_folder() is not None:
         return True
     try:
+        with urllib.request.urlopen(PROBE, timeout=PROBE_S):
+            return True
+    except urllib.error.HTTPError as answer:
         # An anonymous question is answered with 401 and where to log in.
-        return httpx.get(PROBE, timeout=PROBE_S).status_code in {200, 401}
-    except httpx.HTTPError:
+        return answer.code == 401
+    except OSError:
         return False

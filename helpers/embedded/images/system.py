@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from helpers.embedded import oci
 from helpers.embedded.binaries import BIN, KUBERNETES, Binaries
 from helpers.embedded.oci import Entry, Layer, write_image
 
@@ -16,10 +15,50 @@ PAUSE = "registry.k8s.io/pause:3.10.2"
 BUSYBOX = "course.local/busybox:1"
 PROVISIONER = "docker.io/rancher/local-path-provisioner:v0.0.30"
 AGNHOST = "registry.k8s.io/e2e-test-images/agnhost:2.63.0"
-APPLETS = (
-    "sh ls cat cp mv rm mkdir rmdir chmod chown ln find grep sed awk head tail sort tr wc sleep env id ps kill "
-    "nc wget ping nslookup ip hostname date df du tar true false test stat touch vi xargs"
-).split()
+APPLETS = [
+    "sh",
+    "ls",
+    "cat",
+    "cp",
+    "mv",
+    "rm",
+    "mkdir",
+    "rmdir",
+    "chmod",
+    "chown",
+    "ln",
+    "find",
+    "grep",
+    "sed",
+    "awk",
+    "head",
+    "tail",
+    "sort",
+    "tr",
+    "wc",
+    "sleep",
+    "env",
+    "id",
+    "ps",
+    "kill",
+    "nc",
+    "wget",
+    "ping",
+    "nslookup",
+    "ip",
+    "hostname",
+    "date",
+    "df",
+    "du",
+    "tar",
+    "true",
+    "false",
+    "test",
+    "stat",
+    "touch",
+    "vi",
+    "xargs",
+]
 
 
 @dataclass(frozen=True)
