@@ -65,6 +65,9 @@ def _cluster(name: str) -> Iterator[Finding]:
         if seen:
             yield Finding(True, f"{one.title}: {seen}")
         else:
-            tail = sandbox.log_tail(one.log, lines=3)
-            text = f"no answer from: {one.title}; the last lines of {one.log}.log are\n{tail}"
-            yield Finding(False, text, "course down && course up")
+            text = f"no answer from: {one.title}\n{sandbox.log_tails(one.logs, lines=3)}"
+            yield Finding(
+                False,
+                text,
+                "course down && course up; if that does not help, anew: course down --delete && course up",
+            )

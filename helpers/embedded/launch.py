@@ -32,7 +32,7 @@ from helpers.embedded.steps import DISK_FULL_NEXT, DiskFull, Step, StepFailed, S
 from helpers.errors import EnvironmentFault, LabError, NoClusterChosen
 from helpers.settings import cluster_dir, kubeconfig_path
 
-READY_S = 120.0
+READY_S = 180.0
 INITIALISED = "etc/course/initialised"
 
 
@@ -278,7 +278,7 @@ def _wait_for_containerd(sandbox: Sandbox, pid: int) -> None:
     socket = sandbox.path("run/containerd/containerd.sock", pid=pid)
     while not socket.exists():
         if time.monotonic() > deadline:
-            raise StepFailed(f"containerd did not start\n{sandbox.log_tail('containerd')}")
+            raise StepFailed(f"containerd did not start\n{sandbox.log_tails(['containerd.log'])}")
         time.sleep(0.05)
 
 
@@ -311,10 +311,10 @@ def _wait_for(
 ) -> None:
     while not (seen := observation.answer()):
         if not Path(f"/proc/{pid}").exists():
-            raise StepFailed(f"the node ended\n{sandbox.log_tail('boot')}", next_command="course up")
+            raise StepFailed(f"the node ended\n{sandbox.log_tails(['boot.log'])}", next_command="course up")
         if time.monotonic() > deadline:
             raise StepFailed(
-                f"no answer from: {observation.title}\n{sandbox.log_tail(observation.log)}",
+                f"no answer from: {observation.title}\n{sandbox.log_tails(observation.logs)}",
                 next_command="course doctor",
             )
         time.sleep(0.05)

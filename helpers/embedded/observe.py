@@ -33,7 +33,7 @@ class Observation:
     """One thing a cluster must have: `answer` is empty while it does not, and else what was seen."""
 
     title: str
-    log: str
+    logs: tuple[str, ...]
     answer: Callable[[], str]
 
 
@@ -45,19 +45,27 @@ def observations(sandbox: Sandbox, pid: int, started: float) -> list[Observation
     """
     api = _Lazy(sandbox, pid)
     return [
-        Observation("API server", "kubelet", lambda: _ready(api)),
-        Observation("node", "kubelet", lambda: _node(api, started)),
-        Observation("storage class", "kubelet", lambda: _storage(api)),
-        Observation("policy table", "course-policy", lambda: _policy(sandbox, pid)),
+        Observation(
+            "API server", ("pods/*etcd*/*/*", "pods/*kube-apiserver*/*/*", "kubelet.log"), lambda: _ready(api)
+        ),
+        Observation("node", ("kubelet.log", "containerd.log"), lambda: _node(api, started)),
+        Observation("storage class", ("pods/*kube-apiserver*/*/*",), lambda: _storage(api)),
+        Observation("policy table", ("course-policy.log",), lambda: _policy(sandbox, pid)),
         gpus(sandbox, pid, api),
-        Observation("cluster DNS", "kube-proxy", lambda: dns_answers(pid)),
+        Observation(
+            "cluster DNS",
+            ("pods/*coredns*/*/*", "kube-proxy.log", "course-policy.log"),
+            lambda: dns_answers(pid),
+        ),
     ]
 
 
 def gpus(sandbox: Sandbox, pid: int, api: _Lazy | None = None) -> Observation:
     """The node advertises exactly the GPUs it is configured to have."""
     asked = api or _Lazy(sandbox, pid)
-    return Observation("GPU devices", "course-devices", lambda: _gpus(asked, sandbox.data("etc/course")))
+    return Observation(
+        "GPU devices", ("course-devices.log",), lambda: _gpus(asked, sandbox.data("etc/course"))
+    )
 
 
 def takes_objects(sandbox: Sandbox, pid: int) -> bool:

@@ -120,13 +120,15 @@ class Sandbox:
         """A folder of the node that is a real folder here, running or not."""
         return self.folder / "data" / inside.lstrip("/")
 
-    def log_tail(self, name: str, lines: int = 15) -> str:
-        """The last lines of one of the node's logs, running or not."""
-        try:
-            text = (self.data("var/log") / f"{name}.log").read_text(errors="replace")
-        except OSError:
-            return ""
-        return "\n".join(text.splitlines()[-lines:])
+    def log_tails(self, patterns: Sequence[str], lines: int = 6) -> str:
+        """The last lines of the newest log that each pattern below `/var/log` finds, running or not."""
+        tails = []
+        for pattern in patterns:
+            found = sorted(self.data("var/log").glob(pattern), key=lambda path: path.stat().st_mtime)
+            if found:
+                last = found[-1].read_text(errors="replace").splitlines()[-lines:]
+                tails.append("\n".join([f"== {found[-1]}", *last]))
+        return "\n".join(tails)
 
     def _owns(self, words: Sequence[str]) -> bool:
         """PID 1 and the keeper carry the state folder; everything else is inside PID 1's namespace."""
