@@ -160,7 +160,7 @@ def _graded(labs: list[str], only: set[str] | None, *, quiet: bool) -> Report:
     from helpers.grading.engine import environment_report, select
     from helpers.grading.engine import grade as grade_labs
 
-    chosen = [load_lab(lab) for lab in dict.fromkeys(labs)]
+    chosen = list(dict.fromkeys(map(load_lab, labs)))
     total = len(select(chosen, only))
     try:
         cluster = Cluster.connect()

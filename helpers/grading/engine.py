@@ -66,9 +66,7 @@ def grade(
         NothingSelected: no lab, no check, or an `only` that names no check.
         DeclarationError: the labs' checks contradict each other.
     """
-    from helpers.checks import load_lab
-
-    chosen = [load_lab(lab) if isinstance(lab, str) else lab for lab in dict.fromkeys(labs)]
+    chosen = _chosen(labs)
     checks = select(chosen, only)
     runtime = runtime or ThreadRuntime()
     started = runtime.monotonic()
@@ -93,9 +91,7 @@ def environment_report(
     labs: Sequence[str | Lab], fault: Exception, *, only: set[str] | None = None
 ) -> Report:
     """The Report of a run that found no cluster to ask: every check is ENV_ERROR with the cause."""
-    from helpers.checks import load_lab
-
-    chosen = [load_lab(lab) if isinstance(lab, str) else lab for lab in dict.fromkeys(labs)]
+    chosen = _chosen(labs)
     verdict = fault_verdict(fault)
     return Report(
         lab=",".join(lab.id for lab in chosen),
@@ -108,6 +104,13 @@ def environment_report(
         ),
         course=course_version(),
     )
+
+
+def _chosen(labs: Sequence[str | Lab]) -> list[Lab]:
+    """The labs meant, each once: "1" and "01" are the same."""
+    from helpers.checks import load_lab
+
+    return list(dict.fromkeys(load_lab(lab) if isinstance(lab, str) else lab for lab in labs))
 
 
 def select(labs: Iterable[Lab], only: set[str] | None = None) -> list[Check]:

@@ -21,6 +21,8 @@ import pytest
 from helpers.cluster import Cluster, ClusterView, NotYet
 from helpers.errors import Forbidden, LabError
 from helpers.grading import Lab, Report, Status, Verdict, expect, grade
+from helpers.grading.author import Mutant, Proofs
+from helpers.grading.author_live import prove_live
 
 pytestmark = [pytest.mark.live, pytest.mark.embedded]
 
@@ -150,3 +152,62 @@ def test_the_same_command_grades_again_when_the_server_is_back(
     except LabError as problem:
         pytest.fail(str(problem))
     assert Status.FAIL not in {result.status for result in report.verdicts}
+
+
+NOTEBOOK = """
+import marimo
+app = marimo.App()
+
+@app.cell
+def _():
+    pressed = False
+    return (pressed,)
+
+@app.cell
+def _(pressed):
+    from helpers.cluster import Cluster
+    if pressed:
+        Cluster.connect().apply(
+            [{"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "llm-proof"}},
+             {"apiVersion": "v1", "kind": "ConfigMap", "data": {"gpus": "1"},
+              "metadata": {"name": "settings", "namespace": "llm-proof"}}])
+    return
+"""
+
+
+def test_proofs_on_a_live_cluster_stay_in_namespaces_of_their_own(
+    cluster: Cluster, kubeconfig: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (tmp_path / "solutions").mkdir()
+    (tmp_path / "solutions" / "99_proof.py").write_text(NOTEBOOK)
+    monkeypatch.setattr("helpers.grading.solution.REPOSITORY", tmp_path)
+    monkeypatch.setenv("COURSE_KUBECONFIG", str(kubeconfig))
+    lab = Lab("99", "Proof", namespaces=("llm-proof",))
+
+    @lab.check("gpus")
+    def gpus(view: Any) -> Verdict:
+        """One GPU."""
+        return expect(view.config_map("settings", "llm-proof").data.get("gpus"), equals="1")
+
+    def two(target: Cluster) -> None:
+        target.patch("ConfigMap", "settings", {"data": {"gpus": "2"}}, "llm-proof")
+
+    def untried(target: Cluster) -> None:
+        raise AssertionError("only possible on a fake")
+
+    proofs = Proofs(
+        solution=untried,
+        mutants=[
+            Mutant("two", apply=two, fails={"gpus": "2"}),
+            Mutant("fake only", apply=untried, fails={"gpus": "3"}, live=False),
+        ],
+    )
+    findings = prove_live(lab, proofs, lambda text: None)
+    assert [(item.state, item.status.value, item.problem) for item in findings] == [
+        ("start", "NOT_ATTEMPTED", ""),
+        ("solution", "PASS", ""),
+        ("two", "FAIL", ""),
+    ]
+    view = cluster.view()
+    assert view.find("Namespace", "llm-proof") is None
+    assert view.find("Namespace", "llm-proof-author") is None

@@ -141,6 +141,12 @@ def test_every_width_keeps_every_word(
         assert word in shown
 
 
+def test_a_lab_named_twice_is_graded_once(course: Course, capsys: pytest.CaptureFixture[str]) -> None:
+    course("grade", "99", "99", "--json")
+    report = Report.from_json(capsys.readouterr().out)
+    assert (report.lab, len(report.verdicts)) == ("99", 4)
+
+
 def test_all_passed_is_exit_code_0(course: Course, capsys: pytest.CaptureFixture[str]) -> None:
     assert course("grade", "99", "--only", "begin") == 0
 
