@@ -412,8 +412,14 @@ def _():
 
 
 @app.cell(hide_code=True)
-def _(COLLEAGUE, apply_rollout, lab, objects, rollout_yaml, start_yaml):
-    vllm.deployment_panel(lab, objects, [COLLEAGUE, start_yaml, rollout_yaml], apply_rollout)
+def _(COLLEAGUE, apply_rollout, lab, objects, pressed, rollout_yaml, start_yaml):
+    vllm.deployment_panel(lab, objects, [COLLEAGUE, start_yaml, rollout_yaml], apply_rollout, pressed=pressed)
+    return
+
+
+@app.cell(hide_code=True)
+def _(apply_rollout, lab, pressed):
+    vllm.start_timeline(lab, asked=apply_rollout.value, pressed=pressed)
     return
 
 
@@ -454,8 +460,11 @@ def _():
        are withdrawn; then SIGTERM, and vLLM takes no new requests but finishes the old ones, for up to its
        `--shutdown-timeout` (here the variable `SHUTDOWN_TIMEOUT_S`); when the **grace period** is over, SIGKILL.
 
-    Prove the third: the button starts a **witness** in `llm-apps`, four answers of some ten seconds, and rolls your
-    fragment out as soon as all four are in flight.
+    Apply it with the button above. An ending pod lives by the template **it was started from**: this first rollout still
+    ends a pod that knows nothing of your care, and would lose what is in flight.
+
+    Then prove the third. The button below starts a **witness** in `llm-apps`, four answers of some ten seconds, and
+    replaces the pod as soon as all four are in flight.
     """)
     return
 
@@ -484,6 +493,8 @@ def _():
         "`strategy: {type: Recreate}` takes no `rollingUpdate` beside it.",
         "A pause before SIGTERM needs no shell: `lifecycle: {preStop: {sleep: {seconds: …}}}`.",
         "Grace period ≥ preStop + shutdown time-out + a few seconds. The longest answer takes some twenty seconds.",
+        "If answers were broken off although your figures are right: was the pod that ended started with them? "
+        "Run the witness once more.",
         "The witness runs once per press. `kubectl logs job/drain-witness -n llm-apps` is its testimony.",
     )
     return
@@ -623,8 +634,8 @@ def _():
     tick = nb.refresh("10s")
     apply_policy = nb.apply_button("Apply the policy")
     apply_start = nb.apply_button("Apply the Deployment")
-    apply_rollout = nb.apply_button("Apply, as the colleague would", kind="warn")
-    drain_now = nb.apply_button("Start the witness, then roll out")
+    apply_rollout = nb.apply_button("Apply the rollout")
+    drain_now = nb.apply_button("Start the witness, then replace the pod")
     ask = nb.apply_button("Ask", kind="neutral")
     measure = nb.apply_button("Measure 1, 4 and 12 clients", kind="neutral")
     prompt = mo.ui.text_area("What does a Kubernetes Service do?", label="prompt", full_width=True)

@@ -90,10 +90,17 @@ def reset(cluster: Cluster, progress: Callable[[str], None] = lambda line: None)
     """Remove vLLM with its claim, and the witness; a second reset changes nothing."""
     done = []
     for kind, name, namespace in LAB_OBJECTS:
+        if kind == "PersistentVolumeClaim":
+            _end_pods(cluster)  # they hold the claim, and a loading model would take its whole grace period
         if cluster.delete(kind, name, namespace, wait_s=90 if kind == "PersistentVolumeClaim" else 0):
             progress(f"{kind} {name} deleted")
             done.append(f"{kind} {name} deleted")
     return done
+
+
+def _end_pods(cluster: Cluster) -> None:
+    for pod in cluster.view().pods(NAMESPACE, labels=LABELS):
+        cluster.delete("Pod", pod.name, NAMESPACE, grace_s=1)
 
 
 # What the checks ask with

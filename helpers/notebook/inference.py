@@ -118,7 +118,12 @@ def start_timeline(lab: LabSession, *, asked: bool, pressed: bool = False) -> An
     if not (asked or pressed):
         return course("<small>The time line begins when you apply.</small>")
     if pressed:
-        seen = serving.watch(lab.cluster, timeout_s=START_TIMEOUT_S, until=serving.is_serving)
+        view = lab.cluster.view()
+        seen = serving.watch(
+            lab.cluster,
+            timeout_s=START_TIMEOUT_S,
+            until=lambda now: serving.is_serving(now) and serving.is_rolled_out(view),
+        )
         return timeline_chart(seen)
     mo.Thread(target=_draw_timeline, args=(lab,)).start()
     return course("<small>Watching…</small>")

@@ -312,6 +312,11 @@ def is_serving(moments: list[Moment]) -> bool:
     return len(moments) == 1 and moments[0].is_ready and moments[0].in_endpoints
 
 
+def is_rolled_out(view: ClusterView) -> bool:
+    """Whether all pods are of the Deployment's newest template, and ready."""
+    return view.deployment(DEPLOYMENT, NAMESPACE).rollout_gap() == ""
+
+
 def roll_out(cluster: Cluster, manifest: str) -> None:
     """Apply a Deployment; where that changes nothing, replace its pods as `kubectl rollout restart` does."""
     before = cluster.view().find("Deployment", DEPLOYMENT, NAMESPACE)
