@@ -39,6 +39,7 @@ ANSWER_NAMESPACE = "llm-apps"
 TIMEOUT_S = 900.0
 SERVED_FOR_S = 5.0
 BEFORE_S = 3.0
+LOOK_EVERY_S = 0.5
 # What heals by itself, or cannot be told by clients that only ask whether they are served.
 NOT_FOR_A_GAME_DAY = ("delete-vllm", "delete-qdrant", "slow-qdrant")
 
@@ -128,7 +129,7 @@ class _GameDay:
         while time.monotonic() - began < self._timeout_s:
             if self._should_stop():
                 raise Cancelled("the game day was cancelled")
-            time.sleep(0.5)
+            time.sleep(LOOK_EVERY_S)
             answer = self._answer()
             served = self._is_served(watch.recent, time.time())
             waited = time.monotonic() - began
@@ -149,7 +150,8 @@ class _GameDay:
         clients = {item.client for item in window if item.ok}
         if len(clients) < 2 or not all(item.ok for item in window):
             return False
-        if min(item.t for item in window) > now - SERVED_FOR_S + 1.5:
+        # The window must be full: attempts arrive about a second late.
+        if min(item.t for item in window) > now - 0.7 * SERVED_FOR_S:
             return False
         try:
             steady_state(self._cluster.view())

@@ -50,7 +50,7 @@ def bring_up(cluster: Cluster, progress: Progress) -> list[str]:
             done.append(f"{item.action} {item.kind} {item.name}")
     for kind, name in (("StatefulSet", "qdrant"), ("Deployment", "vllm")):
         cluster.wait_rollout(
-            kind, name, SYSTEM, timeout_s=READY_TIMEOUT_S, on_progress=lambda elapsed_s, text: progress(f"{name}: {text} ({elapsed_s:.0f} s)")
+            kind, name, SYSTEM, timeout_s=READY_TIMEOUT_S, on_progress=_every_ten(name, progress)
         )
     return done
 
@@ -59,6 +59,19 @@ def first_policy() -> str:
     """The policy with which lab 02 left vLLM."""
     text = (MANIFESTS / "vllm" / "base" / "network-policy.yaml").read_text()
     return text.replace("metadata:\n", f"metadata:\n  namespace: {SYSTEM}\n", 1)
+
+
+def _every_ten(name: str, progress: Progress) -> Callable[[float, str], None]:
+    """A line when what is missing changes, and every ten seconds."""
+    said: list[tuple[str, int]] = []
+
+    def say(elapsed_s: float, text: str) -> None:
+        now = (text, int(elapsed_s // 10))
+        if now not in said:
+            said.append(now)
+            progress(f"{name}: {text} ({elapsed_s:.0f} s)")
+
+    return say
 
 
 def _namespaces() -> list[dict[str, Any]]:

@@ -26,7 +26,8 @@ RIGHT = {"app.kubernetes.io/name": "qdrant"}
 def quick(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("COURSE_HOME", str(tmp_path))
     monkeypatch.setattr(gameday, "BEFORE_S", 0.1)
-    monkeypatch.setattr(gameday, "SERVED_FOR_S", 1.7)
+    monkeypatch.setattr(gameday, "SERVED_FOR_S", 0.5)
+    monkeypatch.setattr(gameday, "LOOK_EVERY_S", 0.05)
     monkeypatch.setattr(watch, "COLLECT_EVERY_S", 0.1)
     monkeypatch.setattr(experiment, "AFTER_S", 0.0)
 
@@ -77,7 +78,7 @@ def test_without_a_simulated_gpu_no_gpu_is_declared_sick() -> None:
 def test_the_day_ends_with_a_repair_and_a_diagnosis() -> None:
     cluster = cluster_with_clients()
     day = in_background(cluster, timeout_s=20)
-    time.sleep(0.4)
+    time.sleep(0.2)
     cluster.apply([answer_manifest(SEED, "network", "service-selector")])
     repair(cluster)
     day.join(timeout=20)
@@ -89,8 +90,7 @@ def test_the_day_ends_with_a_repair_and_a_diagnosis() -> None:
 
 def test_a_repair_without_an_answer_does_not_end_the_day_and_the_time_does() -> None:
     cluster = cluster_with_clients()
-    day = in_background(cluster, timeout_s=4)
-    time.sleep(0.3)
+    day = in_background(cluster, timeout_s=1)
     repair(cluster)
     day.join(timeout=20)
     record = published(cluster.view(), "game-day")
@@ -100,7 +100,7 @@ def test_a_repair_without_an_answer_does_not_end_the_day_and_the_time_does() -> 
 
 def test_what_nobody_repairs_is_undone_when_the_time_is_over() -> None:
     cluster = cluster_with_clients()
-    day = in_background(cluster, timeout_s=1)
+    day = in_background(cluster, timeout_s=0.4)
     day.join(timeout=20)
     assert cluster.view().service("qdrant").selector == RIGHT
     assert (published(cluster.view(), "game-day").first("time-over") or {})["answer"] is None
@@ -116,7 +116,7 @@ def test_giving_up_undoes_and_leaves_nothing_to_grade() -> None:
 
 def test_the_journal_does_not_name_the_fault_before_it_is_revealed() -> None:
     cluster = cluster_with_clients()
-    day = in_background(cluster, timeout_s=1)
+    day = in_background(cluster, timeout_s=0.4)
     day.join(timeout=20)
     record = published(cluster.view(), "game-day")
     early = [entry for entry in record.entries if entry["kind"] not in ("reveal", "undo", "end", "sample")]
@@ -126,6 +126,6 @@ def test_the_journal_does_not_name_the_fault_before_it_is_revealed() -> None:
 def test_an_answer_of_an_earlier_day_is_taken_away() -> None:
     cluster = cluster_with_clients()
     cluster.apply([answer_manifest(1, "memory", "memory-limit")])
-    day = in_background(cluster, timeout_s=1)
+    day = in_background(cluster, timeout_s=0.4)
     assert cluster.view().find("ConfigMap", ANSWER, "llm-apps") is None
     day.join(timeout=20)
