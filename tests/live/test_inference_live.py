@@ -164,3 +164,12 @@ def test_an_image_that_is_missing_ends_the_wait_early_and_says_so(solved: Cluste
     )
     with pytest.raises(LabError, match=r"ImagePullBackOff|ErrImagePull"):
         solved.wait_ready("Pod", "lost", namespace, timeout_s=60)
+
+
+@pytest.mark.parametrize("overlay", ["embedded", "gpu", "mig", "time-slicing"])
+def test_each_overlay_is_valid_to_the_api_server(solved: Cluster, overlay: str) -> None:
+    """Under names of their own: what exists already could refuse a change for reasons of its own."""
+    for item in solved.kustomize(serving.MANIFESTS / "overlays" / overlay):
+        item["metadata"]["name"] += "-asked"
+        answer = solved.view().dry_run(item)
+        assert answer.allowed, f"{item['kind']}: {answer.reason}"
