@@ -186,8 +186,11 @@ class FakeBackend:
 
     @contextmanager
     def _dry(self, dry: bool) -> Iterator[None]:
-        """Run a change, and forget it afterwards when it was a dry run."""
-        kept = (deepcopy(self.objects), dict(self.applied), self._version) if dry else None
+        """Run a change, and forget it afterwards when it was a dry run.
+
+        Stored objects are replaced and never changed, so a copy of the table is enough.
+        """
+        kept = (dict(self.objects), dict(self.applied), self._version) if dry else None
         self._is_dry = dry
         try:
             yield
@@ -379,8 +382,8 @@ class FakeBackend:
 
     def _count_quotas(self, namespace: str) -> None:
         """What the quota controller does, at once."""
-        quotas = self._in(namespace, "ResourceQuota")
-        if not quotas:
+        keys = [key for key in self.objects if key[1:3] == ("resourcequotas", namespace) and namespace]
+        if not keys:
             return
         types = {(type_.group, type_.plural): type_ for type_ in self.types}
         usages = [
@@ -388,12 +391,13 @@ class FakeBackend:
             for key, item in self.objects.items()
             if key[2] == namespace
         ]
-        for quota in quotas:
+        for key in keys:
+            quota = self.objects[key]
             status = admission.quota_status(quota, usages)
             if quota.get("status") != status:
-                quota["status"] = status
                 self._version += 1
-                quota["metadata"]["resourceVersion"] = str(self._version)
+                metadata = {**quota["metadata"], "resourceVersion": str(self._version)}
+                self.objects[key] = {**quota, "metadata": metadata, "status": status}
 
 
 def _json(tree: dict[str, Any], code: int = 200) -> Response:

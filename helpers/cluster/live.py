@@ -73,7 +73,9 @@ class LiveBackend:
         """
         deadline = deadline or Deadline(CALL_S)
         query = query or {}
-        repeatable = method == "GET" or content_type == APPLY or query.get("dryRun") == "All"
+        # What a service answers through the proxy is the answer, also when it is a 503.
+        safe = method == "GET" and "/proxy/" not in path
+        repeatable = safe or content_type == APPLY or query.get("dryRun") == "All"
         pauses_s = list(_RETRY_PAUSES_S) if repeatable else []
         headers = {"Accept": accept, "User-Agent": "llm-stack-labs"}
         if body is not None:

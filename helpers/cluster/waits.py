@@ -35,6 +35,8 @@ _STUCK = {
     "CrashLoopBackOff",
 }
 _CRASHES = 3
+# Where StatefulSets, DaemonSets and Jobs count the pods that they have.
+_PRESENT = ("replicas", "currentNumberScheduled", "active", "succeeded")
 _FAST_S, _FAST_FOR_S, _SLOW_S = 0.1, 2.0, 0.5
 
 
@@ -216,7 +218,8 @@ def _creation_refused(view: ClusterView, found: Resource, namespace: str | None)
         return None
     events = view.events(namespace, involved=(found.kind, found.name), reason="FailedCreate")
     # Events outlive their cause: they count only while pods are missing.
-    missing = int(found.path("status.replicas", 0)) < Workload.of(found).replicas
+    present = sum(int(found.path(f"status.{key}", 0)) for key in _PRESENT)
+    missing = present < Workload.of(found).replicas
     return events[-1].message if events and missing else None
 
 

@@ -10,14 +10,24 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+import certifi
 import httpx
 import pytest
+import yaml
 
 from helpers.cluster import Cluster, ClusterView, Deadline
 from helpers.cluster.doctor import diagnose
 from helpers.cluster.kinds import BUILTIN
 from helpers.cluster.kubectl import find_kubectl
-from helpers.errors import InvalidManifest, ObjectMissing, ProbeInconclusive, WaitRejected, WaitTimeout
+from helpers.errors import (
+    ClusterUnreachable,
+    Forbidden,
+    InvalidManifest,
+    ObjectMissing,
+    ProbeInconclusive,
+    WaitRejected,
+    WaitTimeout,
+)
 
 pytestmark = pytest.mark.live
 AGNHOST = "$(command -v agnhost || echo /agnhost)"
@@ -236,6 +246,30 @@ def test_a_service_is_asked_through_the_api_server(cluster: Cluster, space: str,
 
 def test_the_table_of_built_in_kinds_is_the_cluster_s(cluster: Cluster) -> None:
     assert set(BUILTIN) <= set(cluster.api.discover())
+
+
+def test_another_authority_s_certificate_is_not_trusted(kubeconfig: Path, tmp_path: Path) -> None:
+    tree = yaml.safe_load(kubeconfig.read_text())
+    for item in tree["clusters"]:
+        item["cluster"].pop("certificate-authority-data")
+        item["cluster"]["certificate-authority"] = certifi.where()
+    path = tmp_path / "config"
+    path.write_text(yaml.safe_dump(tree))
+    with pytest.raises(ClusterUnreachable, match="cannot be trusted"):
+        Cluster.connect(kubeconfig=path).identity()
+
+
+def test_a_stranger_is_told_apart_from_a_broken_cluster(kubeconfig: Path, tmp_path: Path) -> None:
+    tree = yaml.safe_load(kubeconfig.read_text())
+    for item in tree["users"]:
+        item["user"] = {"token": "wrong"}
+    path = tmp_path / "config"
+    path.write_text(yaml.safe_dump(tree))
+    stranger = Cluster.connect(kubeconfig=path)
+    with pytest.raises(Forbidden, match="does not accept these credentials"):
+        stranger.identity()
+    with pytest.raises(Forbidden):
+        stranger.exec("kube-system", "etcd-substrate", ["true"], timeout_s=10)
 
 
 def test_kubectl_s_words_and_ours_are_about_the_same_cluster(
