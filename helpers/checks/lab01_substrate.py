@@ -400,7 +400,7 @@ def _served(cluster: ClusterView, job: Resource, pods: list[Pod], *, at_least: i
     done = int(job.path("status.succeeded", 0))
     wanted = max(at_least, int(job.path("spec.completions", 1)))
     says = next((words for words in map(_scheduler_says, pods) if words), "")
-    if done < wanted and cluster.profile.name != "embedded" and says:
+    if done < wanted and _fixed(cluster) and says:
         observed = f"the administrator of this cluster does not offer this shape, so nothing ran: {says}"
         return [expect(True, truthy=True, that="asked for rightly", observed=observed, evidence=job)]
     observed = f"{done} of {wanted} finished" + (f"; the scheduler says: {says}" if says else "")
@@ -522,6 +522,8 @@ def _side_by_side(job: Resource, pods: list[Pod]) -> list[Verdict]:
 def the_guard_keeps_guests_out(cluster: ClusterView) -> Verdict:
     """While the node was guarded, `guest` was kept out by the taint and `model-server` was let in."""
     guest, server = cluster.pod("guest", WORKSHOP), cluster.pod("model-server", WORKSHOP)
+    if cluster.scope.suffix:
+        return _tolerations_alone(guest, server)
     says = _scheduler_history(cluster, guest)
     kept_out = any("untolerated taint" in words for words in says)
     let_in = gpu.placed_at(server)
@@ -552,6 +554,39 @@ def the_guard_keeps_guests_out(cluster: ClusterView) -> Verdict:
                 if not let_in
                 else _placed_words(server, meanwhile)
             ),
+            evidence=server,
+        ),
+    )
+
+
+def _tolerations_alone(guest: Resource, server: Resource) -> Verdict:
+    """On a shared cluster no learner may taint the node that all of them use: the requests speak alone."""
+    tolerant = {pod.name: gpu.tolerates(pod.path("spec", {}), gpu.GUARD) for pod in (guest, server)}
+    shown = "; ".join(
+        f"{name} {'tolerates' if yes else 'does not tolerate'} it" for name, yes in tolerant.items()
+    )
+    observed = f"the guard of a shared cluster is its instructor's; {shown}"
+    placed = gpu.placed_at(server) is not None and bool(gpu.requested(server.path("spec", {})))
+    return all_of(
+        expect(
+            tolerant["guest"],
+            equals=False,
+            that="guest does not tolerate the guard",
+            observed=observed,
+            evidence=guest,
+        ),
+        expect(
+            tolerant["model-server"],
+            equals=True,
+            that="model-server does",
+            observed=observed,
+            evidence=server,
+        ),
+        expect(
+            placed,
+            truthy=True,
+            that="model-server was placed with a GPU",
+            observed="model-server " + ("was placed with a GPU" if placed else "has no GPU or no place"),
             evidence=server,
         ),
     )
@@ -694,4 +729,4 @@ def the_card_is_free(cluster: ClusterView) -> Verdict:
 
 def _fixed(cluster: ClusterView) -> bool:
     """Whether the shape is the business of an administrator that the learner is not."""
-    return cluster.profile.name != "embedded"
+    return cluster.profile.name != "embedded" or bool(cluster.scope.suffix)

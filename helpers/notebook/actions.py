@@ -17,12 +17,17 @@ _FOREIGN = (
     "waits for a shape that nobody offers counts here. What you cannot see is the moment in which it is served."
 )
 
+_SHARED = (
+    "This cluster is shared: a taint on its node would lock out everybody, so the guard is your instructor's. "
+    "Write the toleration all the same, apply both pods, and see that `model-server` is placed."
+)
+
 
 def shape_panel(lab: LabSession, buttons: Mapping[str, Any]) -> Any:
     """The administrator's switch: one button for each shape; on another cluster, who can change it."""
     if lab.cluster is None or lab.profile is None:
         return waiting_card()
-    if lab.profile.name != "embedded":
+    if lab.profile.name != "embedded" or lab.cluster.scope.suffix:
         return course(f'<div class="card">{inline(_FOREIGN)}</div>')
     chosen = next((shape for shape, button in buttons.items() if button.value), None)
     row = mo.hstack(list(buttons.values()), justify="start")
@@ -42,6 +47,8 @@ def guard_panel(lab: LabSession, up: Any, down: Any) -> Any:
     """Raise the taint that guards GPU nodes, or take it down; the commands that do the same."""
     if lab.cluster is None:
         return waiting_card()
+    if lab.cluster.scope.suffix:
+        return course(f'<div class="card">{inline(_SHARED)}</div>')
     said = _guard(lab, on=up.value, asked=up.value or down.value)
     return mo.vstack([mo.hstack([up, down], justify="start"), said])
 

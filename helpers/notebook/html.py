@@ -45,8 +45,14 @@ def table(head: Sequence[str], rows: Iterable[Sequence[str]], *, kind: str = "")
     return f'<table class="facts {esc(kind)}"><thead><tr>{top}</tr></thead><tbody>{body}</tbody></table>'
 
 
-def problem_card(message: str, next_command: str = "", *, title: str = "") -> mo.Html:
-    """Something is missing or wrong that is not the learner's answer: what, and the next command."""
+def problem_card(
+    message: str, next_command: str = "", *, title: str = "", details: Sequence[str] = ()
+) -> mo.Html:
+    """Something is missing or wrong that is not the learner's answer: what, and the next command.
+
+    `details` are what was seen last: conditions, events, the end of a log.
+    """
     first = f"<b>{inline(title)}</b><br>" if title else ""
     then = f"<div>Next: <code>{esc(next_command)}</code></div>" if next_command else ""
-    return course(f'<div class="card" role="status">{first}<div>{inline(message)}</div>{then}</div>')
+    seen = "".join(f"<div><small>{inline(line)}</small></div>" for line in details)
+    return course(f'<div class="card" role="status">{first}<div>{inline(message)}</div>{seen}{then}</div>')

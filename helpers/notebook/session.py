@@ -100,7 +100,9 @@ def needs_cluster(
         try:
             return draw(lab, *args, **kwargs)
         except LabError as problem:
-            return problem_card(str(problem), problem.next_command or "course status", title=_title(problem))
+            more = [str(line) for line in getattr(problem, "diagnostics", ())]
+            command = problem.next_command or "course status"
+            return problem_card(str(problem), command, title=_title(problem), details=more)
 
     return drawn
 

@@ -110,6 +110,15 @@ class LabPage:
         button.scroll_into_view_if_needed()
         button.click()
 
+    def press_in(self, variable: str, label: str) -> None:
+        """Press the first button of that label below the cell of a variable."""
+        cell = self.page.locator(
+            ".marimo-cell", has=self.page.locator(".cm-content", has_text=f"{variable} = ")
+        )
+        button = cell.locator(f"xpath=following::button[normalize-space()='{label}']").first
+        button.scroll_into_view_if_needed()
+        button.click()
+
     def predict(self, question: str, answer: str) -> None:
         """Choose an answer and commit it."""
         form = self.page.locator("form", has_text=question).first
@@ -128,8 +137,13 @@ class LabPage:
         if observed:
             expect(verdict).to_contain_text(observed)
 
-    def picture(self, name: str) -> None:
-        """Keep a picture where `COURSE_TEST_PICTURES` points."""
-        if PICTURES:
-            Path(PICTURES).mkdir(parents=True, exist_ok=True)
-            self.page.screenshot(path=str(Path(PICTURES) / f"{name}.png"))
+    def picture(self, name: str, at: Locator | None = None) -> None:
+        """Keep a picture where `COURSE_TEST_PICTURES` points, with this part of the page in its middle."""
+        if not PICTURES:
+            return
+        if at is not None:
+            at.evaluate("element => element.scrollIntoView({block: 'center'})")
+            self.page.mouse.move(5, 5)
+            self.page.wait_for_timeout(700)
+        Path(PICTURES).mkdir(parents=True, exist_ok=True)
+        self.page.screenshot(path=str(Path(PICTURES) / f"{name}.png"))

@@ -63,10 +63,10 @@ def test_an_edit_is_previewed_then_applied_and_the_verdict_changes(lab: LabPage,
     lab.predict("A colleague wrote the quota below", "Both run")
     expect(lab.cell("not as predicted")).to_contain_text("Whoever comes second")
     expect(lab.page.locator(".quota").first).to_contain_text("14 of 12: 2 too many")
-    lab.picture("quota-as-handed-out")
     lab.press("Apply the quota")
     lab.sees("admits one GPU and refuses the second", "PASS")
     lab.sees("as planned, are admitted together", "PARTIAL", "limits.cpu: 14 of 12: 2 too many")
+    lab.picture("quota-as-handed-out", at=lab.cell("Apply the quota"))
 
     lab.edit("quota_yaml", lambda before: before.replace('limits.cpu: "12"', 'limits.cpu: "24"'))
     expect(lab.cell("Apply the quota")).to_contain_text("would change")
@@ -78,7 +78,7 @@ def test_an_edit_is_previewed_then_applied_and_the_verdict_changes(lab: LabPage,
     expect(lab.page.locator(".quota").first).to_contain_text("14 of 14")
     lab.press("Apply the quota")
     lab.sees("so that the plan and one more model server do not fit", "PASS")
-    lab.picture("quota-solved")
+    lab.picture("quota-solved", at=lab.page.locator(".quota").first)
 
 
 def test_unreadable_yaml_is_explained_and_nothing_is_applied(lab: LabPage, cluster: Cluster) -> None:
@@ -87,3 +87,73 @@ def test_unreadable_yaml_is_explained_and_nothing_is_applied(lab: LabPage, clust
     lab.press("Apply namespaces")
     expect(lab.cell("Apply namespaces")).to_contain_text("The API server was not asked.")
     assert cluster.view().find("Namespace", "llm-system") is None
+
+
+SHARED, UNSHARED = "nvidia.com/gpu.sharing-strategy: time-slicing", "nvidia.com/gpu.sharing-strategy: none"
+
+
+@pytest.mark.embedded
+def test_the_experiments_go_wrong_first_and_then_right(lab: LabPage) -> None:
+    """Parts 3 to 7 as a beginner walks them."""
+    lab.edit("namespaces_yaml", lambda before: NAMESPACES)
+    expect(lab.cell("Apply namespaces")).to_contain_text("llm-workshop")
+    lab.press("Apply namespaces")
+    lab.sees("finds the namespace of the applications", "PASS")
+    lab.edit("quota_yaml", lambda before: before.replace('limits.cpu: "12"', 'limits.cpu: "14"'))
+    lab.press("Apply the quota")
+    lab.sees("so that the plan and one more model server do not fit", "PASS")
+
+    # 3: within the quota first, so that it runs; then too much.
+    lab.press("Apply in both namespaces")
+    lab.sees("a ReplicaSet has no pod", "FAIL", "was admitted")
+    lab.edit("greedy_yaml", lambda before: before.replace("nvidia.com/gpu: 1}", "nvidia.com/gpu: 16}"))
+    lab.press("Apply in both namespaces")
+    lab.sees("a ReplicaSet has no pod", "PASS", "exceeded quota")
+    lab.sees("stays Pending for want of GPUs", "PASS", "Insufficient nvidia.com/gpu")
+    lab.picture("who-said-no", at=lab.cell("What the cluster says"))
+
+    # 4: all three alike, as handed out; then each its own.
+    lab.press("Apply the three Jobs")
+    lab.sees("one-learner ran on a card", "PARTIAL", "accepts a shared card too")
+    expect(lab.verdict("two pods ran at the same time")).to_contain_text(
+        "each pod asks for nvidia.com/gpu: 1"
+    )
+    lab.edit("one_learner_yaml", lambda before: before.replace("{}", f"{{{UNSHARED}}}"))
+    lab.edit("twenty_learners_yaml", lambda before: before.replace("{}", f"{{{SHARED}}}"))
+    lab.edit(
+        "two_tenants_yaml", lambda before: before.replace("nvidia.com/gpu: 1", "nvidia.com/mig-1g.10gb: 1")
+    )
+    expect(lab.cell("Apply the three Jobs")).to_contain_text("would be replaced")
+    lab.press("Apply the three Jobs")
+    lab.sees("one-learner ran on a card", "PASS")
+    lab.press("MIG slices")
+    lab.sees("two pods ran at the same time", "PASS")
+    lab.press("Time-slicing")
+    lab.sees("twenty pods finished", "PASS")
+    lab.picture("shapes", at=lab.cell("offers"))
+    lab.press("Full GPU")
+
+    # 5: without a toleration first.
+    lab.press("Raise the guard")
+    expect(lab.cell("Raise the guard")).to_contain_text("guard up")
+    guarded = lab.cell("llm-workshop/model-server")
+    lab.press_in("guard_yaml", "Apply both pods")
+    lab.sees("guest was kept out by the taint", "PARTIAL", "untolerated taint")
+    toleration = "- {key: nvidia.com/gpu, operator: Exists, effect: NoSchedule}"
+    lab.edit("guard_yaml", lambda before: before.replace("tolerations: []", f"tolerations:\n  {toleration}"))
+    lab.press_in("guard_yaml", "Apply both pods")
+    lab.sees("guest was kept out by the taint", "PASS")
+    lab.picture("guard", at=guarded)
+    lab.sees("A pod that tolerates nothing", "FAIL", "nvidia.com/gpu:NoSchedule")
+    lab.press("Take it down")
+    lab.sees("A pod that tolerates nothing", "PASS")
+
+    # 6 and 7: held, measured, released, handed over.
+    lab.press_in("idle_yaml", "Apply both pods")
+    lab.sees("waited for a GPU that an idle pod held", "PARTIAL", "still waits")
+    lab.page.wait_for_timeout(11_000)
+    lab.press("End idle-holder")
+    lab.sees("waited for a GPU that an idle pod held", "PASS")
+    lab.sees("No experiment holds a GPU any more", "PASS")
+    lab.picture("whole-lab", at=lab.cell("The whole lab"))
+    expect(lab.cell("The whole lab")).to_contain_text("29 of 29 points")
