@@ -10,11 +10,13 @@ import time
 import pytest
 
 from helpers.cluster import Cluster
+from helpers.errors import LabError
 from helpers.settings import REPOSITORY
 from helpers.stack import memory
 from helpers.stack.embeddings import Embedder
 
 pytestmark = pytest.mark.live
+OVERLAYS = REPOSITORY / "manifests" / "qdrant" / "overlays"
 
 
 def _course(*arguments: str) -> subprocess.CompletedProcess[str]:
@@ -28,6 +30,24 @@ def solved(cluster: Cluster) -> Cluster:
         done = _course(*arguments)
         assert done.returncode == 0, f"{arguments}: {done.stdout[-3000:]}{done.stderr[-3000:]}"
     return cluster
+
+
+@pytest.mark.parametrize("overlay", ["embedded", "gpu", "mig", "time-slicing"])
+def test_every_overlay_is_accepted_by_the_api_server(cluster: Cluster, overlay: str) -> None:
+    if cluster.view().find("Namespace", memory.NAMESPACE) is None:
+        cluster.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": memory.NAMESPACE}})
+    objects = cluster.kustomize(OVERLAYS / overlay)
+    # Under another name, so that a Qdrant that runs already does not turn this into an edit of it.
+    for item in objects:
+        item["metadata"]["name"] = f"try-{item['metadata']['name']}"
+    refused = {str(change): change.reason for change in cluster.diff(objects) if change.action == "refused"}
+    assert refused == {}
+
+
+def test_a_service_monitor_is_refused_where_the_operator_is_absent(cluster: Cluster) -> None:
+    manifest = (OVERLAYS.parent / "monitoring" / "servicemonitor.yaml").read_text()
+    with pytest.raises(LabError, match="ServiceMonitor"):
+        cluster.view().dry_run(manifest, namespace=memory.NAMESPACE)
 
 
 def test_the_solution_passes_every_check(solved: Cluster) -> None:
