@@ -77,13 +77,6 @@ class Server:
         self._client = TestClient(self._app)
 
 
-def server_of(cluster: FakeCluster) -> Server:
-    """The server that answers for the Service in this cluster."""
-    handler = cluster.backend.http_handlers[cluster.scope.namespace(NAMESPACE), SERVICE, PORT]
-    assert isinstance(handler, Server)
-    return handler
-
-
 @cache
 def vectors() -> tuple[Vector, ...]:
     """The corpus's vectors, made once a process."""
@@ -117,9 +110,14 @@ def _at(seconds: float) -> str:
 
 
 def _manifest(name: str) -> dict[str, Any]:
-    tree = yaml.safe_load((MANIFESTS / name).read_text())
+    tree: dict[str, Any] = deepcopy(_read(MANIFESTS / name))
     tree["metadata"]["namespace"] = NAMESPACE
-    return dict(tree)
+    return tree
+
+
+@cache
+def _read(path: Path) -> Any:
+    return yaml.safe_load(path.read_text())
 
 
 def _pod(workload: dict[str, Any], at_s: float) -> dict[str, Any]:
@@ -204,19 +202,34 @@ def solution(cluster: Any) -> None:
     """Installed, filled, restarted, lost and restored: the end of the lab."""
     cluster.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": NAMESPACE}})
     install(cluster)
+    cluster.serve(NAMESPACE, SERVICE, PORT, _solved_server())
+
+
+@cache
+def _solved_server() -> Server:
+    """One for all states that only read from it; who writes takes a server of its own."""
+    return _filled([*corpus_points(), note()])
+
+
+def _filled(points: list[dict[str, Any]], **params: Any) -> Server:
     server = Server()
-    fill(server, [*corpus_points(), note()])
+    fill(server, points, **params)
     server.restart()
+    return server
+
+
+def own_server(cluster: FakeCluster) -> Server:
+    """A server with the solution's content that this state alone may change."""
+    server = _filled([*corpus_points(), note()])
     cluster.serve(NAMESPACE, SERVICE, PORT, server)
+    return server
 
 
 def refill(*, points: Callable[[], list[dict[str, Any]]], with_note: bool = True, **params: Any) -> Change:
     """Another content behind the same Service, after a restart."""
 
     def change(cluster: Any) -> None:
-        server = Server()
-        fill(server, [*points(), *([note()] if with_note else [])], **params)
-        server.restart()
+        server = _filled([*points(), *([note()] if with_note else [])], **params)
         cluster.serve(NAMESPACE, SERVICE, PORT, server)
 
     return change
@@ -254,9 +267,15 @@ def both(*changes: Change) -> Change:
     return apply
 
 
-def sent(method: str, path: str, body: Any = None) -> Change:
-    """One request to the server, as a learner's script would send it."""
-    return lambda cluster: server_of(cluster).send(method, path, body)
+def sent(*requests: tuple[str, str, Any]) -> Change:
+    """Requests to the server, as a learner's script would send them."""
+
+    def apply(cluster: Any) -> None:
+        server = own_server(cluster)
+        for method, path, body in requests:
+            server.send(method, path, body)
+
+    return apply
 
 
 # Edits
@@ -336,8 +355,11 @@ def _blind_monitor(cluster: Any) -> None:
 
 
 def _one_by_one(cluster: Any) -> None:
-    for point in corpus_points()[:3]:
-        server_of(cluster).send("PUT", f"{ONE}/points", {"points": [point]})
+    sent(*(("PUT", f"{ONE}/points", {"points": [point]}) for point in corpus_points()[:3]))(cluster)
+
+
+def _in_a_batch(cluster: Any) -> None:
+    sent(("POST", f"{ONE}/points/batch", {"operations": [{"upsert": {"points": corpus_points()}}]}))(cluster)
 
 
 # Contents
@@ -506,15 +528,15 @@ PROOFS = Proofs(
         ),
         Mutant(
             "no payload index",
-            sent("DELETE", f"{ONE}/index/{FILTER_FIELD}"),
+            sent(("DELETE", f"{ONE}/index/{FILTER_FIELD}", None)),
             {"memory.index": "indexes: none"},
             live=False,
         ),
         Mutant(
             "a text index where words must match exactly",
-            both(
-                sent("DELETE", f"{ONE}/index/{FILTER_FIELD}"),
-                sent("PUT", f"{ONE}/index", {"field_name": FILTER_FIELD, "field_schema": "text"}),
+            sent(
+                ("DELETE", f"{ONE}/index/{FILTER_FIELD}", None),
+                ("PUT", f"{ONE}/index", {"field_name": FILTER_FIELD, "field_schema": "text"}),
             ),
             {"memory.index": "layer (text)"},
             live=False,
@@ -537,15 +559,13 @@ PROOFS = Proofs(
         # restart
         Mutant(
             "written to again after the restart",
-            lambda cluster: server_of(cluster).send("PUT", f"{ONE}/points", {"points": corpus_points()}),
+            lambda cluster: sent(("PUT", f"{ONE}/points", {"points": corpus_points()}))(cluster),
             {"memory.restart": "1 writes"},
             live=False,
         ),
         Mutant(
             "filled again after each restart, in batches",
-            lambda cluster: server_of(cluster).send(
-                "POST", f"{ONE}/points/batch", {"operations": [{"upsert": {"points": corpus_points()}}]}
-            ),
+            _in_a_batch,
             {"memory.restart": "1 writes"},
             live=False,
         ),
