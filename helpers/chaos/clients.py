@@ -28,6 +28,7 @@ _LINE = re.compile(r"^([\d.]+) (\w+) (\d{3}) (\d+) ([\d.]+) ([\d.]+) ?(.*)$")
 
 # One background attempt for each client and tick: a slow backend must not slow the clock.
 _SCRIPT = r"""
+trap "" HUP  # the exec that started this ends at once
 dir=/tmp/course-$RUN; mkdir -p $dir; : > $dir/log
 now() { if [ -n "$EPOCHREALTIME" ]; then echo "$EPOCHREALTIME"; else date +%s.%N; fi; }
 one() {
@@ -82,9 +83,10 @@ class Clients:
         }
         exports = " ".join(f"{name}={shlex.quote(value)}" for name, value in values.items())
         shell = "$(command -v bash || command -v sh)"
-        started = f"{exports} nohup {shell} -c {shlex.quote(_SCRIPT)} >/dev/null 2>&1 & "
+        started = f"{shell} -c {shlex.quote(_SCRIPT)} >/dev/null 2>&1 &"
+        clock = f"{shell} -c 'echo ${{EPOCHREALTIME:-$(date +%s.%N)}}'"
         before = time.time()
-        result = self._exec(["sh", "-c", f"export {exports}; {started} date +%s.%N"])
+        result = self._exec(["sh", "-c", f"export {exports}; {started} {clock}"])
         after = time.time()
         if not result.ok or not result.stdout.strip():
             raise ProbeInconclusive(f"the clients could not be started: {result.stderr.strip()}")
@@ -96,6 +98,8 @@ class Clients:
     def collect(self) -> list[Attempt]:
         """Every attempt that ended since the last call."""
         result = self._exec(["tail", "-c", f"+{self._offset + 1}", f"/tmp/course-{self.run}/log"])
+        if not result.ok:
+            raise ProbeInconclusive(f"the clients' log cannot be read: {result.stderr.strip()}")
         whole, newline, _ = result.stdout.rpartition("\n")
         self._offset += len((whole + newline).encode())
         return list(parse_attempts(whole, self._skew_s))

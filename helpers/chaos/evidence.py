@@ -110,10 +110,16 @@ def recovered(record: Record, client: str) -> bool:
     return bool(seen) and all(item.ok for item in seen[-2:])
 
 
-def killings(record: Record, uid: str) -> list[dict[str, Any]]:
-    """The cluster's own events about a pod's end."""
+def told(record: Record, old: PodSeen, new: PodSeen) -> list[dict[str, Any]]:
+    """The cluster's own events about the old pod's end or the new one's beginning.
+
+    The kubelet drops events of a pod that reported many (its probes while loading), so that the end
+    of a pod is not always told: its replacement is, by its controller and by the scheduler.
+    """
     return [
         dict(entry)
         for entry in record.of("event")
-        if entry.get("uid") == uid and entry["reason"] == "Killing"
+        if (entry.get("uid") == old.uid and entry["reason"] == "Killing")
+        or entry.get("uid") == new.uid
+        or (entry["reason"] == "SuccessfulCreate" and new.name in entry.get("message", ""))
     ]

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 BEFORE_S = 3.0
 AFTER_S = 2.0
 HEAL_TIMEOUT_S = 240.0
+CLIENTS_TIMEOUT_S = 15.0
 Progress = Callable[[str], None]
 
 
@@ -139,6 +140,23 @@ def run(
     return experiment.run(during, after)
 
 
+def wait_for_clients(watch: Watch, pause: Callable[[float], None]) -> None:
+    """Both clients must be served before anything is broken: one that never was proves nothing later.
+
+    Raises:
+        NotSteady: naming what they saw instead.
+    """
+    until = time.monotonic() + CLIENTS_TIMEOUT_S
+    while not watch.both_served():
+        if time.monotonic() > until:
+            last = {item.client: item.outcome for item in watch.recent}
+            raise NotSteady(
+                f"the clients in llm-apps are not served before the fault: {last or 'no attempt was seen'}",
+                next_command="course start 05",
+            )
+        pause(0.25)
+
+
 class _Experiment:
     """One run, with its folder on disk."""
 
@@ -177,7 +195,10 @@ class _Experiment:
             self._clients.start()
             with Watch(self._cluster, self._journal, self._clients) as watch:
                 steady = self._steps(watch, during)
-                self._note("end", steady=steady)
+            self._note("end", steady=steady)
+        except NotSteady:
+            self._clients.stop()
+            raise
         finally:
             self._journal.close()
         publish(self._cluster, self._journal.path.read_text(), self._name)
@@ -187,6 +208,7 @@ class _Experiment:
     def _steps(self, watch: Watch, during: Callable[[], Any] | None) -> bool:
         self._say("watching the steady state")
         self._pause(BEFORE_S)
+        wait_for_clients(watch, self._pause)
         stop_clients = Step("stop_clients", "Pod", POD, NAMESPACE, {"run": self._run})
         entry = write_undo(self._folder, self._name, (*self._plan.undo, stop_clients))
         self._note("undo-written", steps=[str(step) for step in entry.steps])

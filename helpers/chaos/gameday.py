@@ -23,6 +23,7 @@ from helpers.chaos.experiment import (
     allowed,
     no_leftovers,
     steady_state,
+    wait_for_clients,
 )
 from helpers.chaos.faults import FAULTS, SYSTEM, Fault, fault
 from helpers.chaos.journal import JournalWriter, experiments_dir, journal_key, publish
@@ -97,6 +98,7 @@ class _GameDay:
             clients.start()
             with Watch(self._cluster, journal, clients) as watch:
                 try:
+                    wait_for_clients(watch, time.sleep)
                     self._inject(journal)
                     self._until_repaired(journal, watch)
                 finally:

@@ -37,6 +37,7 @@ RUNNING, WAITING = "vllm:num_requests_running", "vllm:num_requests_waiting"
 # $RANDOM is not in every shell; awk is in all of ours. `full` is uniform between 0 and twice the plain
 # delay, so that both herds wait equally long on average.
 _SCRIPT = r"""
+trap "" HUP
 now() { if [ -n "$EPOCHREALTIME" ]; then echo "$EPOCHREALTIME"; else date +%s.%N; fi; }
 client() {
   n=0; delay=$BASE
@@ -116,7 +117,7 @@ def _start_clients(cluster: Cluster, jitter: str, log: str) -> None:
     }
     exports = " ".join(f"{name}={shlex.quote(str(value))}" for name, value in values.items())
     shell = "$(command -v bash || command -v sh)"
-    command = f"export {exports}; nohup {shell} -c {shlex.quote(_SCRIPT)} >/dev/null 2>&1 &"
+    command = f"export {exports}; {shell} -c {shlex.quote(_SCRIPT)} >/dev/null 2>&1 &"
     cluster.exec(NAMESPACE, POD, ["sh", "-c", command], timeout_s=10)
 
 

@@ -89,6 +89,11 @@ class Watch:
         self._once(self._collect)
         self._once(self._events)
 
+    def both_served(self) -> bool:
+        """Whether both clients have been served and nothing failed lately: they belong to the steady state."""
+        served = {item.client for item in self.recent if item.ok}
+        return len(served) == 2 and all(item.ok for item in self.recent[-6:])
+
     def _view(self) -> ClusterView:
         return self._cluster.view(Deadline(5, self._cluster.clock))
 

@@ -88,14 +88,14 @@ def replaced(cluster: ClusterView, record: Record, backend: str) -> Verdict:
             that=f"{backend}'s pod deleted and replaced by another",
             observed=f"nothing was deleted, and the journal knows {len(pods)} pod(s) of {backend}",
         )
-    killed = evidence.killings(record, pods[0].uid)
     new = pods[-1]
+    told = evidence.told(record, pods[0], new)
     return all_of(
         expect(
-            bool(killed),
+            bool(told),
             truthy=True,
-            that=f"the kubelet reports the end of {pods[0].name}",
-            observed=f"events about {pods[0].name}: {len(killed)} Killing",
+            that=f"the cluster's events tell of the replacement of {pods[0].name}",
+            observed=f"events about {pods[0].name} and {new.name}: {len(told)}",
         ),
         known(cluster, new, backend),
     )

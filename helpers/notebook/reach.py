@@ -204,10 +204,12 @@ def probes_panel(lab: LabSession, button: object, *, pressed: bool = False) -> o
 
 @needs_cluster
 def _placed(lab: LabSession) -> mo.Html:
-    from helpers.checks.lab04_isolation import start
+    from helpers.checks import load_lab
 
     assert lab.cluster is not None
-    with mo.status.spinner(title="course start 04", remove_on_exit=True) as spinner:
+    start = load_lab(lab.id).hook("start")
+    assert start is not None
+    with mo.status.spinner(title=f"course start {lab.id}", remove_on_exit=True) as spinner:
         done = start(lab.cluster, lambda line: spinner.update(subtitle=line))
     items = "".join(f"<li>{esc(line)}</li>" for line in done)
     return course(f"{word('PASS', 'in place')}<ul>{items}</ul>", live=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import Any
 
 from helpers.cluster.backend import ExecResult
@@ -68,6 +69,13 @@ def service(name: str, selector: dict[str, str], port: int, address: str, pod: s
     ]
 
 
+def served(namespace: str, pod: str, command: list[str], stdin: str | None) -> ExecResult:
+    """Clients that are served, whatever happens."""
+    now = time.time()
+    lines = "".join(f"{now} {client} 200 0 0.060 0.001 \n" for client in ("inference", "retrieval"))
+    return ExecResult(0, lines if command[0] == "tail" else f"{now}\n", "")
+
+
 def stack() -> FakeCluster:
     """Both backends ready, as lab 03 leaves them."""
     cluster = FakeCluster()
@@ -83,5 +91,5 @@ def stack() -> FakeCluster:
     cluster.add_pod("probe-app", "llm-apps", labels={"course.llm-stack/probe": "app"})
     cluster.put(service("vllm", vllm, 8000, "10.244.0.10", "vllm-1"))
     cluster.put(service("qdrant", qdrant, 6333, "10.244.0.11", "qdrant-0"))
-    cluster.exec_handler = lambda namespace, pod, command, stdin: ExecResult(0, "1.0\n", "")
+    cluster.exec_handler = served
     return cluster

@@ -9,12 +9,13 @@ from typing import Any
 
 import pytest
 
-from helpers.chaos import evidence, experiment, journal, undo
+from helpers.chaos import evidence, experiment, journal, undo, watch
 from helpers.chaos.clients import outcome_of, parse_attempts
 from helpers.chaos.experiment import Cancelled, NotSteady, recover, run
 from helpers.chaos.faults import CAUSES, FAULTS, LAYERS, fault
 from helpers.chaos.journal import JournalBroken, parse, published, sealed_text, verify
 from helpers.chaos.steps import FaultNotAllowed, Plan, Step, carry_out
+from helpers.cluster.backend import ExecResult
 from helpers.cluster.fake import FakeCluster, default_profile
 from helpers.errors import ClusterUnreachable, ObjectMissing
 from tests.unit.chaos_world import stack
@@ -27,6 +28,7 @@ def quick(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("COURSE_HOME", str(tmp_path))
     for name in ("BEFORE_S", "AFTER_S"):
         monkeypatch.setattr(experiment, name, 0.0)
+    monkeypatch.setattr(watch, "COLLECT_EVERY_S", 0.02)
 
 
 def without_waiting(steps: tuple[Step, ...]) -> list[Step]:
@@ -164,6 +166,17 @@ def test_nothing_is_injected_when_the_system_is_not_steady() -> None:
     with pytest.raises(NotSteady, match="vllm-1 is not Ready"):
         run(cluster, quick_fault())
     assert specs(cluster) == before
+
+
+def test_nothing_is_injected_when_a_client_is_not_served(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(experiment, "CLIENTS_TIMEOUT_S", 0.1)
+    cluster = stack()
+    cluster.exec_handler = lambda namespace, pod, command, stdin: ExecResult(0, "1.0\n", "")
+    before = selector(cluster)
+    with pytest.raises(NotSteady, match="no attempt was seen"):
+        run(cluster, quick_fault())
+    assert selector(cluster) == before
+    assert undo.pending(cluster.identity().uid) == []
 
 
 def test_an_empty_selection_is_not_steady() -> None:
