@@ -500,7 +500,7 @@ def _():
           containers:
           - name: run
             image: $TOOLBOX
-            command: [sleep, "3"]
+            command: [sleep, "5"]
             resources:
               limits: {nvidia.com/gpu: 1}
     """
@@ -523,7 +523,7 @@ def _():
           containers:
           - name: run
             image: $TOOLBOX
-            command: [sleep, "3"]
+            command: [sleep, "8"]
             resources:
               limits: {nvidia.com/gpu: 1}
     """
