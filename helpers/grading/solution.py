@@ -109,7 +109,7 @@ def _failing_cell(places: dict[str, str], error: Exception) -> str:
         match = _CELL_FILE.search(frame.filename)
         if match:
             return f"{places.get(match[1], 'a cell')} (`{frame.line}`)"
-    return "a cell"
+    return "the notebook itself"  # no cell ran: two cells define one name, or need each other
 
 
 @contextmanager

@@ -91,3 +91,10 @@ def test_a_long_cell_says_that_it_runs(tmp_path: Path, monkeypatch: pytest.Monke
             (tmp_path / "seen").touch()
 
     solve(notebook(tmp_path, body), tell)
+
+
+def test_a_notebook_that_cannot_run_at_all_says_so(tmp_path: Path) -> None:
+    path = notebook(tmp_path, "pass")
+    path.write_text(path.read_text() + "\n@app.cell\ndef _():\n    pressed = 1\n    return (pressed,)\n")
+    with pytest.raises(SolutionFailed, match="the notebook itself raised MultipleDefinitionError"):
+        solve(path)
