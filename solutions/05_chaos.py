@@ -229,8 +229,8 @@ def _(apply_findings, findings_yaml, lab, pressed):
 @app.cell(hide_code=True)
 def _():
     mo.md(r"""
-    **Why.** The symptom is whatever the client said: with no ready endpoint kube-proxy refuses at once, which is why *refused* is
-    the usual word and a time-out is not. The solution takes it from the journal, as you take it from the picture.
+    **Why.** The symptom is whatever the client said. With no ready endpoint kube-proxy rejects the connection, so *refused* is the
+    usual word; some attempts time out instead. The solution takes it from the journal, as you take it from the picture.
     """)
     return
 
