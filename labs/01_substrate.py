@@ -311,6 +311,7 @@ def _():
     metadata:
       name: greedy
     spec:
+      strategy: {type: Recreate}
       selector:
         matchLabels: {app: greedy}
       template:

@@ -346,6 +346,7 @@ def _():
     metadata:
       name: greedy
     spec:
+      strategy: {type: Recreate}
       selector:
         matchLabels: {app: greedy}
       template:

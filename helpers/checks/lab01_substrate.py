@@ -210,17 +210,17 @@ def both_workloads_fit(cluster: ClusterView) -> Verdict:
     quotas = _quotas(cluster)
     hard = _tightest(quotas)
     lines = arithmetic(hard)
-    parts = [
-        expect(
-            line.fits,
-            truthy=True,
-            that=f"{line.dimension}: the sum of both within the quota",
-            observed=f"{line.dimension}: {line.says()}",
-            evidence=quotas[0],
-        )
-        for line in lines
-    ]
-    verdict = all_of(*parts, *_nothing_else_refuses(cluster, hard, _used(quotas)))
+    over = [f"{line.dimension}: {line.says()}" for line in lines if not line.fits]
+    fits = expect(
+        over,
+        equals=[],
+        that="the sum of both within the quota, in every dimension",
+        observed="; ".join(over) or "every sum is within the quota",
+        evidence=quotas[0],
+    )
+    if over:
+        return fits
+    verdict = all_of(fits, *_nothing_else_refuses(cluster, hard, _used(quotas)))
     return _sum_up(verdict, f"both fit in all {len(lines)} dimensions")
 
 
@@ -704,7 +704,8 @@ def the_next_in_line_waited(cluster: ClusterView) -> Verdict:
 )
 def the_card_is_free(cluster: ClusterView) -> Verdict:
     """No experiment holds a GPU any more, and a node offers a whole card."""
-    held = gpu.holders(cluster.pods(WORKSHOP))
+    experiments = [*cluster.pods(WORKSHOP), *cluster.pods(SYSTEM, labels="app!=vllm")]
+    held = gpu.holders(experiments)
     whole = [offer for offer in gpu.offers(cluster.nodes()) if offer.shape == "full" or _fixed(cluster)]
     shown = ", ".join(
         f"{item.count} × {item.resource} ({item.shape})" for item in gpu.offers(cluster.nodes())

@@ -459,6 +459,11 @@ _IDLE = [
     wrong("it waited for something else", queue(words=TAINTED), idle__waited="not for a GPU"),
 ]
 _HANDOVER = [
+    wrong(
+        "the first greedy pod still runs beside the backends",
+        pod("greedy-1", spec({WHOLE: 1}), placed=1, labels={"app": "greedy"}, home=SYSTEM),
+        handover="greedy-1 holds nvidia.com/gpu",
+    ),
     wrong("somebody holds the card again", HOLDER, handover="idle-holder holds nvidia.com/gpu"),
     wrong("the card is left in slices", node(offers={SLICE: 7}), handover=f"7 × {SLICE}"),
     wrong(

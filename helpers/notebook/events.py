@@ -34,7 +34,11 @@ def event_table(
     if not found:
         return course("<small>No such event yet.</small>")
     found.sort(key=lambda pair: pair[1].last_seen, reverse=True)
-    rows = [_event(name, event) for name, event in found[:last]]
+    # A controller repeats itself, each time with another pod's name: the latest word on each object is enough.
+    latest: dict[tuple[object, ...], tuple[str, Event]] = {}
+    for name, event in found:
+        latest.setdefault((name, event.involved, event.reason), (name, event))
+    rows = [_event(name, event) for name, event in list(latest.values())[:last]]
     return card(table(("when", "who reported", "about", "in its own words"), rows, kind="events"))
 
 

@@ -65,7 +65,7 @@ def test_an_edit_is_previewed_then_applied_and_the_verdict_changes(lab: LabPage,
     expect(lab.page.locator(".quota").first).to_contain_text("14 of 12: 2 too many")
     lab.press("Apply the quota")
     lab.sees("admits one GPU and refuses the second", "PASS")
-    lab.sees("as planned, are admitted together", "PARTIAL", "limits.cpu: 14 of 12: 2 too many")
+    lab.sees("as planned, are admitted together", "FAIL", "limits.cpu: 14 of 12: 2 too many")
     lab.picture("quota-as-handed-out", at=lab.cell("Apply the quota"))
 
     lab.edit("quota_yaml", lambda before: before.replace('limits.cpu: "12"', 'limits.cpu: "24"'))
