@@ -27,8 +27,11 @@ def up(
     name: Name = "",
     images: Annotated[
         str,
-        typer.Option(help="Workload images: auto, official (from their registries) or local (made here)."),
-    ] = "auto",
+        typer.Option(
+            help="Workload images: local (made here), official (pulled) or auto (pulled where a registry answers).",
+            show_default="as the cluster began, local for a new one",
+        ),
+    ] = "",
 ) -> None:
     """Start the embedded cluster, new or as it was left; harmless when it runs already."""
     from helpers.embedded.launch import up as launch

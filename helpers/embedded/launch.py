@@ -57,7 +57,7 @@ class Parts:
         return [self.course, self.site_packages, *self.binaries.node_layers, self.root]
 
 
-def up(name: str, steps: Steps, *, source: Source = Source.AUTO) -> Sandbox:
+def up(name: str, steps: Steps, *, source: Source | None = None) -> Sandbox:
     """Bring the cluster up, new or as it was left; returns when everything it needs was observed.
 
     Raises BadGround for a machine that cannot run it, StepFailed when a step fails.
@@ -120,7 +120,7 @@ def change_gpus(
         if shape:
             gpu.write_shape(folder, gpu.shape_named(shape), replicas=replicas)
         gpu.write_unhealthy(folder, marked)
-        source = registry.settled(Source.AUTO, sandbox.data(registry.REMEMBERED))
+        source = registry.settled(None, sandbox.data(registry.REMEMBERED))
         addons.publish_profile(sandbox, pid, source)
         _wait_for(observe.gpus(sandbox, pid), sandbox, pid, time.monotonic() + READY_S, step)
         return step.detail
@@ -133,7 +133,7 @@ def load(name: str, names: Sequence[str], steps: Steps) -> list[str]:
     if sandbox is None or pid is None:
         raise NoClusterChosen(f"the cluster {name} does not run", next_command="course up")
     store = Store.of(sandbox, pid, ensure_binaries(steps))
-    source = registry.settled(Source.AUTO, sandbox.data(registry.REMEMBERED))
+    source = registry.settled(None, sandbox.data(registry.REMEMBERED))
     return load_images(store, named(names), source, steps)
 
 

@@ -69,6 +69,14 @@ def test_without_a_registry_auto_means_local(monkeypatch: pytest.MonkeyPatch, tm
     assert registry.settled(Source.AUTO, tmp_path / "absent") is Source.LOCAL
 
 
+def test_a_cluster_stays_with_the_images_it_began_with(tmp_path: Path) -> None:
+    remembered = tmp_path / "images-from"
+    assert registry.settled(registry.source_named(""), remembered) is Source.LOCAL
+    remembered.write_text("official\n")
+    assert registry.settled(None, remembered) is Source.OFFICIAL
+    assert registry.settled(Source.LOCAL, remembered) is Source.LOCAL
+
+
 def test_an_unknown_image_source_names_the_known_ones() -> None:
     with pytest.raises(registry.NoSuchSource, match="auto, official, local"):
         registry.source_named("docker")
