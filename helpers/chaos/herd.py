@@ -30,7 +30,7 @@ ATTEMPTS = 5
 TOKENS = 6
 # The outage ends between the third attempt (at 3 s) and the fourth (at 7 s).
 OUTAGE_S = 4.0
-WATCH_S = 8.0
+WATCH_S = 10.0
 SAMPLE_S = 0.25
 RUNNING, WAITING = "vllm:num_requests_running", "vllm:num_requests_waiting"
 
@@ -43,7 +43,7 @@ client() {
   n=0; delay=$BASE
   while [ $n -lt $ATTEMPTS ]; do
     t=$(now)
-    status=$(curl -s -o /dev/null --noproxy '*' --connect-timeout 2 --max-time 40 -w '%{http_code}' \
+    status=$(curl -s -o /dev/null --noproxy '*' --connect-timeout 0.5 --max-time 40 -w '%{http_code}' \
       -H content-type:application/json -d "$PROMPT" "$VLLM/v1/completions")
     echo "$t $1 $n $status $(now)" >> $LOG
     [ "$status" = 200 ] && return
@@ -52,7 +52,9 @@ client() {
     else
       wait=$delay
     fi
-    sleep $wait; n=$((n + 1)); delay=$(awk -v d=$delay 'BEGIN { print 2 * d }')
+    # Pauses count from the attempt's beginning: a refusal and a time-out keep the clients in step alike.
+    sleep $(awk -v w=$wait -v t=$t -v now=$(now) 'BEGIN { w -= now - t; print (w > 0 ? w : 0) }')
+    n=$((n + 1)); delay=$(awk -v d=$delay 'BEGIN { print 2 * d }')
   done
 }
 : > $LOG

@@ -29,6 +29,7 @@ MOST_ATTEMPTS = 40
 CLOCK_SKEW_S = 120.0
 HERD_MUST_QUEUE = 4
 JITTER_HELPS_TO = 0.6
+HERD_SERVED = 16  # of 24: the last ones may still wait when the watch ends
 OBJECTIVE = 0.97
 
 lab = Lab("05", "Chaos", module=__name__, namespaces=())
@@ -518,7 +519,7 @@ def jitter_thins_the_herd(cluster: ClusterView) -> Verdict:
         ),
         expect(
             min(served(plain), served(spread)),
-            at_least=20,
+            at_least=HERD_SERVED,
             that="the herd is served in the end",
             observed=f"{served(plain)} and {served(spread)} of 24 clients served",
         ),
