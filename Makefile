@@ -9,7 +9,6 @@ PYTHON ?= python3
 LAB ?= 01
 COURSE := .venv/bin/course
 UV_VERSION := 0.13.9
-PYTEST_ARGS ?=
 
 help: ## what each target does
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -39,9 +38,10 @@ static: .venv/installed ## format, lint, types, notebooks
 	.venv/bin/mypy
 	.venv/bin/marimo check --strict labs solutions
 
-tests: .venv/installed ## the tests alone (PYTEST_ARGS="-m 'not embedded'")
+tests: .venv/installed ## the tests alone: what needs no cluster first, then the rest, one after the other
 	@command -v chromium >/dev/null || { apt-get update -qq && apt-get install -y -qq --no-install-recommends chromium fonts-dejavu-core; }
-	.venv/bin/pytest $(PYTEST_ARGS)
+	.venv/bin/pytest tests/unit -n 2
+	.venv/bin/pytest tests/contract tests/embedded tests/live tests/notebooks tests/browser
 
 format: .venv/installed ## rewrite the code in the project's format
 	.venv/bin/ruff check --fix .
@@ -49,6 +49,9 @@ format: .venv/installed ## rewrite the code in the project's format
 
 bench: .venv/installed ## the benchmarks whose figures the README quotes
 	@for file in tests/benchmarks/bench_*.py; do echo "== $$file"; .venv/bin/python "$$file"; done
+
+conformance: .venv/installed ## upstream's NetworkPolicy suite against an embedded cluster (about 11 minutes)
+	.venv/bin/python tests/conformance/netpol.py
 
 lock: .venv/installed ## solve pyproject.toml's ranges again into requirements.lock
 	.venv/bin/uv pip compile --universal --python-version 3.11 --all-extras --generate-hashes \
