@@ -26,6 +26,7 @@ from helpers.errors import LabError, WaitFailed
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from helpers.cluster import Cluster
     from helpers.grading import Report
 
 FELL_SHORT, ENVIRONMENT_FAILED, INTERRUPTED = 1, 2, 130
@@ -231,18 +232,31 @@ def _report_done(done: list[str], nothing: str) -> None:
 
 
 @app.command()
-def solve(lab: LabArgument) -> None:
-    """Run the solution notebook headless against the cluster, with its buttons pressed."""
+def solve(
+    labs: Annotated[list[str], typer.Argument(metavar="LAB…", help="the labs' numbers, such as 01 02")],
+) -> None:
+    """Start each lab and run its solution notebook headless, with its buttons pressed."""
     from helpers.cluster import Cluster
     from helpers.grading.solution import notebook_of
+
+    notebooks = [notebook_of(lab, "solutions") for lab in labs]
+    cluster = Cluster.connect()
+    cluster.identity()  # without a cluster a notebook would run to its end and do nothing
+    for notebook in notebooks:
+        _solve(notebook, cluster)
+
+
+def _solve(notebook: Path, cluster: Cluster) -> None:
+    from helpers.checks import load_lab
+    from helpers.grading import lifecycle
     from helpers.grading.solution import solve as run_solution
 
-    notebook = notebook_of(lab, "solutions")
-    Cluster.connect().identity()  # without a cluster the notebook would run to its end and do nothing
+    number = notebook.name[:2]
+    lifecycle.start(load_lab(number), cluster, _say)
     _say(f"running {notebook.name} with its buttons pressed")
     with _spinner(notebook.name) as tell:
         run_solution(notebook, lambda text: tell(f"{notebook.name}: {text}"))
-    typer.echo(f"{notebook.name} ran to its end. Next: course grade {notebook.name[:2]}")
+    typer.echo(f"{notebook.name} ran to its end. Next: course grade {number}")
 
 
 @app.command()
