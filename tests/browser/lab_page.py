@@ -110,15 +110,6 @@ class LabPage:
         button.scroll_into_view_if_needed()
         button.click()
 
-    def press_in(self, variable: str, label: str) -> None:
-        """Press the first button of that label below the cell of a variable."""
-        cell = self.page.locator(
-            ".marimo-cell", has=self.page.locator(".cm-content", has_text=f"{variable} = ")
-        )
-        button = cell.locator(f"xpath=following::button[normalize-space()='{label}']").first
-        button.scroll_into_view_if_needed()
-        button.click()
-
     def predict(self, question: str, answer: str) -> None:
         """Choose an answer and commit it."""
         form = self.page.locator("form", has_text=question).first

@@ -145,11 +145,11 @@ def test_the_guard_and_the_idle_card_go_wrong_first_and_then_right(lab: LabPage,
     lab.press("Raise the guard")
     expect(lab.cell("In a terminal: kubectl taint")).to_contain_text("guard up")
     guarded = lab.cell("llm-workshop/model-server")
-    lab.press_in("guard_yaml", "Apply both pods")
+    lab.press("Apply guest and model-server")
     lab.sees("guest was kept out by the taint", "PARTIAL", "untolerated taint")
     toleration = "- {key: nvidia.com/gpu, operator: Exists, effect: NoSchedule}"
     lab.edit("guard_yaml", lambda before: before.replace("tolerations: []", f"tolerations:\n  {toleration}"))
-    lab.press_in("guard_yaml", "Apply both pods")
+    lab.press("Apply guest and model-server")
     lab.sees("guest was kept out by the taint", "PASS")
     lab.picture("guard", at=guarded)
     lab.sees("A pod that tolerates nothing", "FAIL", "nvidia.com/gpu:NoSchedule")
@@ -157,7 +157,7 @@ def test_the_guard_and_the_idle_card_go_wrong_first_and_then_right(lab: LabPage,
     lab.sees("A pod that tolerates nothing", "PASS")
 
     # 6 and 7: held, measured, released, handed over.
-    lab.press_in("idle_yaml", "Apply both pods")
+    lab.press("Apply holder and next in line")
     lab.sees("waited for a GPU that an idle pod held", "PARTIAL", "still waits")
     lab.page.wait_for_timeout(11_000)
     lab.press("End idle-holder")
