@@ -311,7 +311,7 @@ def test_a_change_leaves_the_same_behind(fresh: tuple[QdrantClient, QdrantClient
 
 
 def test_named_and_sparse_vectors_are_fused(server: QdrantProcess) -> None:
-    def hybrid(client: QdrantClient) -> list[str]:
+    def hybrid(client: QdrantClient) -> dict[str, float]:
         client.create_collection(
             "hybrid",
             {"dense": models.VectorParams(size=SIZE, distance=models.Distance.DOT)},
@@ -322,7 +322,9 @@ def test_named_and_sparse_vectors_are_fused(server: QdrantProcess) -> None:
                 id=n,
                 vector={
                     "dense": VECTORS[n].tolist(),
-                    "words": models.SparseVector(indices=[n % 7, 10 + n % 3], values=[1.0, 0.5 + n / 100]),
+                    "words": models.SparseVector(
+                        indices=[n % 7, 10 + n % 3], values=[1.0 + n / 1000, 0.5 + n / 100]
+                    ),
                 },
             )
             for n in range(40)
@@ -336,9 +338,10 @@ def test_named_and_sparse_vectors_are_fused(server: QdrantProcess) -> None:
                 models.Prefetch(query=words, using="words", limit=10),
             ],
             query=models.FusionQuery(fusion=models.Fusion.RRF),
-            limit=3,
+            limit=20,
         )
-        return [str(point.id) for point in answer.points]
+        # Fusion by rank gives equal scores to different points: the scores are the answer, not their order.
+        return {str(point.id): round(point.score, 5) for point in answer.points}
 
     remote = _connect(server)
     assert hybrid(remote) == hybrid(QdrantClient(":memory:"))
