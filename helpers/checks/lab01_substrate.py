@@ -715,10 +715,8 @@ def the_card_is_free(cluster: ClusterView) -> Verdict:
         expect(
             held,
             equals=[],
-            that="no pod in llm-workshop holds a GPU",
-            observed=f"{held[0].pod} holds {held[0].resource}"
-            if held
-            else "nobody holds a GPU in llm-workshop",
+            that="no experiment holds a GPU",
+            observed=f"{held[0].pod} holds {held[0].resource}" if held else "no experiment holds a GPU",
             evidence=cluster.namespace(WORKSHOP),
         ),
         expect(
