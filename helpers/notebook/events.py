@@ -77,7 +77,9 @@ def pod_table(
     ]
     if not pods:
         return course("<small>No pod yet.</small>")
-    return card(table(("pod", "phase", "node", "the scheduler says"), [_pod(*pair) for pair in pods]))
+    return card(
+        table(("pod", "phase", "node", "the scheduler says"), [_pod(*pair) for pair in pods], kind="events")
+    )
 
 
 @needs_cluster

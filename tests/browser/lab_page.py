@@ -108,7 +108,8 @@ class LabPage:
         """Press a button."""
         button = self.page.get_by_role("button", name=label, exact=True).first
         button.scroll_into_view_if_needed()
-        button.click()
+        # By keyboard: what still loads above moves the page, and a click then lands beside the button.
+        button.press("Enter")
 
     def predict(self, question: str, answer: str) -> None:
         """Choose an answer and commit it."""
