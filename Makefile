@@ -41,7 +41,8 @@ static: .venv/installed ## format, lint, types, notebooks
 tests: .venv/installed ## the tests alone: what needs no cluster first, then the rest, one after the other
 	@command -v chromium >/dev/null || { apt-get update -qq && apt-get install -y -qq --no-install-recommends chromium fonts-dejavu-core; }
 	.venv/bin/pytest tests/unit -n 2
-	.venv/bin/pytest tests/contract tests/embedded tests/live tests/notebooks tests/browser
+	.venv/bin/pytest tests/embedded
+	.venv/bin/pytest tests/contract tests/live tests/notebooks tests/browser
 
 format: .venv/installed ## rewrite the code in the project's format
 	.venv/bin/ruff check --fix .
