@@ -706,7 +706,8 @@ def _():
     and the bill does not know the difference. Measure it: `idle-holder` takes the card and sleeps, `next-in-line`
     wants it.
 
-    **Your turn.** Apply both, wait until `next-in-line` has waited for at least ten seconds, and then end the holder.
+    **Your turn.** When `model-server` of part 5 has ended and the card is free, apply both, wait until `next-in-line` has
+    waited for at least ten seconds, and then end the holder.
     """)
     return
 

@@ -156,7 +156,12 @@ def test_the_guard_and_the_idle_card_go_wrong_first_and_then_right(lab: LabPage,
     lab.press("Take it down")
     lab.sees("A pod that tolerates nothing", "PASS")
 
-    # 6 and 7: held, measured, released, handed over.
+    # 6 and 7: held, measured, released, handed over. A card still held would go to whoever asks first.
+    cluster.wait_until(
+        "model-server has ended",
+        lambda view: view.pod("model-server", "llm-workshop").path("status.phase") == "Succeeded",
+        timeout_s=120,
+    )
     lab.press("Apply holder and next in line")
     lab.sees("waited for a GPU that an idle pod held", "PARTIAL", "still waits")
     lab.page.wait_for_timeout(11_000)
