@@ -42,8 +42,9 @@ lab = Lab("01", "Substrate", module=__name__, namespaces=(SYSTEM, APPS, WORKSHOP
 
 
 def reset(cluster: Cluster) -> list[str]:
-    """Back to nothing: the lab's namespaces, and the taint that no namespace holds."""
+    """Back to nothing: the lab's namespaces, and what no namespace holds, the taint and the card's shape."""
     done = [f"took the guard from node {name}" for name in gpu.set_guard(cluster, on=False)]
+    done += [f"node {name} offers its card whole again" for name in gpu.offer_whole_cards(cluster)]
     for name in lab.namespaces:
         if cluster.delete_namespace(name, wait_s=120):
             done.append(f"deleted Namespace {name}")

@@ -96,6 +96,7 @@ def down(name: str, steps: Steps, *, delete: bool = False) -> bool:
             sandbox.stop()
         if delete:
             shutil.rmtree(folder)
+            _lock_file(folder).unlink()
     return ran
 
 
@@ -189,10 +190,19 @@ def _disk_faults() -> Iterator[None]:
 def _locked(folder: Path, steps: Steps) -> Iterator[None]:
     """One `up` or `down` of a cluster at a time; the lock lies beside the folder, which may be deleted."""
     folder.parent.mkdir(parents=True, exist_ok=True)
-    with (folder.parent / f".{folder.name}.lock").open("w") as lock:
-        with steps.step("Waiting for another `course up` or `course down`"):
-            fcntl.flock(lock, fcntl.LOCK_EX)
-        yield
+    path = _lock_file(folder)
+    while True:
+        with path.open("w") as lock:
+            with steps.step("Waiting for another `course up` or `course down`"):
+                fcntl.flock(lock, fcntl.LOCK_EX)
+            # A `course down --delete` that was waited for took its lock file along: that one locks nobody.
+            if path.exists() and os.path.samestat(os.fstat(lock.fileno()), path.stat()):
+                yield
+                return
+
+
+def _lock_file(folder: Path) -> Path:
+    return folder.parent / f".{folder.name}.lock"
 
 
 def _initialised(sandbox: Sandbox) -> bool:

@@ -12,6 +12,7 @@ import signal
 import subprocess
 import time
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -84,6 +85,7 @@ class Sandbox:
         while time.monotonic() < deadline:
             alive = [pid for pid, words in _processes() if self._owns(words)]
             if not alive and not self.addresses.in_use() and not _cgroups(self.cgroup):
+                remove_cgroups(self.cgroup)  # the keeper may have been killed before its last step
                 return
             for pid in alive:
                 self._kill(pid)
@@ -171,18 +173,30 @@ def require_none_running() -> None:
 
 
 def remove_cgroups(name: str) -> None:
-    """Remove one node's cgroups, deepest first: stale ones cost the next start seconds each."""
+    """Remove one node's cgroups, deepest first: stale ones cost the next start seconds each.
+
+    The folder `course` above them goes with the last node.
+    """
     for top in _cgroups(name):
         for folder, _, _ in os.walk(top, topdown=False):
-            try:
-                Path(folder).rmdir()
-            except OSError:  # still busy: a process in it is ending
-                continue
+            _remove_if_idle(Path(folder))
+    for parent in cgroup_parents():
+        _remove_if_idle(parent)
+
+
+def _remove_if_idle(cgroup: Path) -> None:
+    with suppress(OSError):  # still busy: a process in it is ending, or another node's cgroup is in it
+        cgroup.rmdir()
+
+
+def cgroup_parents() -> list[Path]:
+    """The folder `course` of each cgroup hierarchy in which a node runs: one in v2, several in v1."""
+    candidates = [CGROUP_ROOT / "course", *CGROUP_ROOT.glob("*/course")]
+    return [folder for folder in candidates if folder.is_dir()]
 
 
 def _cgroups(name: str) -> list[Path]:
-    candidates = [CGROUP_ROOT / "course" / name, *CGROUP_ROOT.glob(f"*/course/{name}")]
-    return [folder for folder in candidates if folder.is_dir()]
+    return [folder / name for folder in cgroup_parents() if (folder / name).is_dir()]
 
 
 def _processes() -> Iterator[tuple[int, list[str]]]:

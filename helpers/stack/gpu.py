@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from helpers.cluster.quantity import quantity
 from helpers.errors import LabError
+from helpers.settings import cluster_name, kubeconfig_path
 
 if TYPE_CHECKING:
     from helpers.cluster import Cluster, ClusterView
@@ -222,6 +223,21 @@ def change_shape(shape: str, *, timeout_s: float = 120) -> str:
         said = (done.stderr or done.stdout).strip().splitlines()
         raise LabError(said[-1] if said else f"exit code {done.returncode}", next_command="course status")
     return done.stdout.strip()
+
+
+def offer_whole_cards(cluster: Cluster) -> list[str]:
+    """Give the embedded cluster's card back its first shape; the nodes that offered another one.
+
+    On any other cluster, and in a class, the shape is its administrator's business: nothing changes.
+    """
+    connection = getattr(cluster.backend, "connection", None)
+    ours = connection is not None and connection.kubeconfig == kubeconfig_path(cluster_name())
+    if not ours or cluster.scope.suffix:
+        return []
+    cut = [offer.node for offer in offers(cluster.view().nodes()) if offer.shape != "full"]
+    if cut:
+        change_shape("full")
+    return cut
 
 
 def price_text(amount: float | Decimal) -> str:

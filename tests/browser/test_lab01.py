@@ -12,6 +12,7 @@ from playwright.sync_api import expect
 from helpers.checks import load_lab
 from helpers.cluster import Cluster
 from helpers.grading.lifecycle import reset
+from helpers.stack import gpu
 
 pytestmark = [pytest.mark.browser, pytest.mark.live]
 
@@ -93,7 +94,7 @@ SHARED, UNSHARED = "nvidia.com/gpu.sharing-strategy: time-slicing", "nvidia.com/
 
 
 @pytest.mark.embedded
-def test_the_experiments_go_wrong_first_and_then_right(lab: LabPage) -> None:
+def test_the_experiments_go_wrong_first_and_then_right(lab: LabPage, cluster: Cluster) -> None:
     """Parts 3 and 4 as a beginner walks them."""
     lab.edit("namespaces_yaml", lambda before: NAMESPACES)
     expect(lab.cell("Apply namespaces")).to_contain_text("llm-workshop")
@@ -131,7 +132,13 @@ def test_the_experiments_go_wrong_first_and_then_right(lab: LabPage) -> None:
     lab.press("Time-slicing")
     lab.sees("twenty pods finished", "PASS")
     lab.picture("shapes", at=lab.cell("offers"))
+    # A page that is closed takes a press that nobody waited for with it.
     lab.press("Full GPU")
+    cluster.wait_until(
+        "the node offers a whole card",
+        lambda view: {offer.shape for offer in gpu.offers(view.nodes())} == {"full"},
+        timeout_s=120,
+    )
 
 
 @pytest.mark.embedded

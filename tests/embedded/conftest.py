@@ -14,7 +14,7 @@ import pytest
 from rich.console import Console
 
 from helpers.embedded import launch, observe
-from helpers.embedded.sandbox import Sandbox
+from helpers.embedded.sandbox import Sandbox, cgroup_parents
 from helpers.embedded.steps import Steps
 from helpers.settings import cluster_dir
 
@@ -90,6 +90,8 @@ def traces(sandbox: Sandbox) -> list[str]:
     found += [line for line in routes if addresses.interface in line]
     found += [addresses.interface] if addresses.in_use() else []
     found += [str(path) for path in Path("/sys/fs/cgroup").glob(f"**/course/{sandbox.cgroup}")]
+    # The folder above goes with the last node: it is never there without one in it.
+    found += [str(path) for path in cgroup_parents() if not any(item.is_dir() for item in path.iterdir())]
     return found
 
 

@@ -16,12 +16,13 @@ hierarchies() {
 make_cgroups() {
   for hierarchy in $(hierarchies); do
     parent=$hierarchy
+    # At once down to the node's own folder: a node that ends just now removes `course` when it is empty.
+    mkdir -p "$hierarchy/course/$CGROUP"
     for part in course "$CGROUP"; do
       # v2: a cgroup offers the controllers that its parent passes down
       for controller in $(cat "$parent/cgroup.controllers" 2>/dev/null); do
         echo "+$controller" >"$parent/cgroup.subtree_control" 2>/dev/null
       done
-      mkdir -p "$parent/$part"
       # v1: a new cpuset is empty and takes no process until it is filled
       for file in cpuset.cpus cpuset.mems; do
         if [ -f "$parent/$file" ] && [ -f "$parent/$part/$file" ]; then
@@ -42,9 +43,9 @@ remove_cgroups() {
     left=
     for hierarchy in $(hierarchies); do
       folder=$hierarchy/course/$CGROUP
-      [ -d "$folder" ] || continue
-      find "$folder" -depth -type d -exec rmdir {} + 2>/dev/null
+      [ -d "$folder" ] && find "$folder" -depth -type d -exec rmdir {} + 2>/dev/null
       [ -d "$folder" ] && left=1
+      # Goes with the last node; whoever removed the node's own folder first, it is tried.
       rmdir "$hierarchy/course" 2>/dev/null
     done
     [ -z "$left" ] && return
