@@ -101,7 +101,7 @@ class Lab:
             timeout_s: one observation's deadline, in seconds.
             why, hint, next: words for verdicts that bring none of their own, so that a missing
                 object is explained too.
-            hidden: shown to learners by name only, until the instructor opens it.
+            hidden: learners see how many there are and what they are worth, until the instructor opens them.
 
         Raises:
             DeclarationError: a duplicate id, no docstring, or a mode that lacks its window.

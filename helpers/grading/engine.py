@@ -84,6 +84,7 @@ def grade(
         duration_s=round(runtime.monotonic() - started, 3),
         verdicts=tuple(results[check.lab, check.id] for check in checks),
         course=course_version(),
+        only=tuple(sorted(only or ())),
     )
 
 
@@ -103,6 +104,7 @@ def environment_report(
             for check in select(chosen, only)
         ),
         course=course_version(),
+        only=tuple(sorted(only or ())),
     )
 
 

@@ -43,6 +43,27 @@ class ClusterFacts:
 
 
 @dataclass(frozen=True)
+class Binding:
+    """Whose result a Report is: a class, a learner in it, and the nonce that the instructor gave them.
+
+    `scope` is the suffix of the learner's namespaces on a shared cluster; empty on one of their own.
+    """
+
+    class_name: str
+    learner: str
+    nonce: str
+    scope: str = ""
+
+
+@dataclass(frozen=True)
+class HiddenChecks:
+    """Checks that an instructor holds and has not opened yet: how many, and what they are worth together."""
+
+    count: int
+    points: float
+
+
+@dataclass(frozen=True)
 class CheckResult:
     """One check's verdict in a Report. `earned` of `points`; `duration_s` is wall time."""
 
@@ -104,7 +125,12 @@ def compose(verdict: Verdict, why: str, next_command: str) -> str:
 
 @dataclass(frozen=True)
 class Report:
-    """All verdicts of one run. `attested_by` is None for a learner's own run: a claim."""
+    """All verdicts of one run. `attested_by` is None for a learner's own run: a claim.
+
+    `binding` says whose result it is, where an instructor graded. `only` names the checks and tasks
+    that were asked for, and is empty when the labs were graded as a whole. `pending` are hidden
+    checks whose verdicts are not in this Report: points and counts are those of the verdicts that are.
+    """
 
     lab: str
     cluster: ClusterFacts
@@ -113,6 +139,24 @@ class Report:
     verdicts: tuple[CheckResult, ...]
     course: CourseVersion
     attested_by: str | None = None
+    binding: Binding | None = None
+    only: tuple[str, ...] = ()
+    pending: HiddenChecks | None = None
+
+    @property
+    def standing(self) -> str:
+        """Where the run stands, in words; never "all passed": hidden checks may be pending."""
+        public = [result for result in self.verdicts if not result.hidden]
+        hidden = [result for result in self.verdicts if result.hidden]
+        words = [
+            f"{name} {_passed(group)}" for name, group in (("public", public), ("hidden", hidden)) if group
+        ]
+        return ", ".join(words + ([f"hidden {self.pending.count} pending"] if self.pending else []))
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether every check of the labs was asked for; other Reports are never a lab's result."""
+        return not self.only
 
     @property
     def counts(self) -> dict[str, int]:
@@ -137,8 +181,8 @@ class Report:
         return 0 if statuses == {Status.PASS} else 1
 
     def to_dict(self) -> dict[str, Any]:
-        """The Report as plain data, summary included."""
-        return {
+        """The Report as plain data, summary included; `binding`, `pending` and `only` where there are any."""
+        plain: dict[str, Any] = {
             "schema": SCHEMA,
             "course": asdict(self.course),
             "lab": self.lab,
@@ -149,6 +193,13 @@ class Report:
             "summary": {"earned": self.earned, "possible": self.possible, "counts": self.counts},
             "verdicts": [asdict(result) for result in self.verdicts],
         }
+        if self.binding:
+            plain["binding"] = asdict(self.binding)
+        if self.pending:
+            plain["pending"] = asdict(self.pending)
+        if self.only:
+            plain["only"] = list(self.only)
+        return plain
 
     def to_json(self) -> str:
         """The Report as JSON text."""
@@ -177,6 +228,7 @@ class Report:
 
     @classmethod
     def _from_dict(cls, data: Mapping[str, Any]) -> Self:
+        pending = data.get("pending")
         return cls(
             lab=data["lab"],
             cluster=ClusterFacts(**_known(ClusterFacts, data["cluster"])),
@@ -185,7 +237,14 @@ class Report:
             verdicts=tuple(map(_result, data["verdicts"])),
             course=CourseVersion(**_known(CourseVersion, data["course"])),
             attested_by=data["attested_by"],
+            binding=Binding(**_known(Binding, data["binding"])) if data.get("binding") else None,
+            only=tuple(map(str, data.get("only") or ())),
+            pending=HiddenChecks(**_known(HiddenChecks, pending)) if pending else None,
         )
+
+
+def _passed(results: list[CheckResult]) -> str:
+    return f"{sum(result.status is Status.PASS for result in results)}/{len(results)}"
 
 
 def _known(kind: type[Any], data: Mapping[str, Any]) -> dict[str, Any]:
