@@ -30,10 +30,10 @@ _CHOICES = ("COURSE_KUBECONFIG", "COURSE_CONTEXT", "COURSE_SCOPE", "KUBECONFIG")
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Give this run a home and a cluster name; xdist's workers inherit them."""
-    if hasattr(config, "workerinput"):
-        return
+    """Give this run a home and a cluster name; with xdist, each worker its own."""
     run = "kept" if KEEP else str(os.getpid())
+    if hasattr(config, "workerinput"):
+        run = f"{config.workerinput['testrunuid'][:6]}-{config.workerinput['workerid']}"
     home = Path(tempfile.gettempdir()) / f"course-test-{run}"
     home.mkdir(exist_ok=True)
     os.environ["COURSE_HOME"] = str(home)
@@ -44,7 +44,7 @@ def pytest_configure(config: pytest.Config) -> None:
 
 def pytest_unconfigure(config: pytest.Config) -> None:
     """Leave nothing behind: the cluster, its state, the home."""
-    if hasattr(config, "workerinput") or KEEP:
+    if KEEP:
         return
     if settings.cluster_dir(settings.cluster_name()).exists():
         done = _course("down", "--delete", "--name", settings.cluster_name())
