@@ -8,9 +8,11 @@ broken environment stays apart from wrong work here too.
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable, Sequence
 from xml.etree import ElementTree as ET
 
-from helpers.grading.report import CheckResult, Report
+from helpers.grading.export.results import Result
+from helpers.grading.report import CheckResult, HiddenChecks, Report
 from helpers.grading.verdict import Status
 
 # XML 1.0 cannot hold these, not even escaped; pods' logs and terminals produce them.
@@ -26,21 +28,51 @@ _ELEMENT = {
 
 def to_junit(report: Report) -> str:
     """The Report as JUnit XML text: a suite for each lab, a case for each check."""
-    root = ET.Element("testsuites", _totals(report.verdicts), name="course", time=f"{report.duration_s:.3f}")
-    for lab in dict.fromkeys(result.lab for result in report.verdicts):
-        results = [result for result in report.verdicts if result.lab == lab]
-        suite = ET.SubElement(
-            root, "testsuite", _totals(results), name=f"lab {lab}", timestamp=report.graded_at
-        )
-        suite.set("time", f"{sum(result.duration_s for result in results):.3f}")
-        _properties(suite, report, results)
-        for result in results:
-            _case(suite, result)
+    return _document([("", report)], report.duration_s)
+
+
+def class_junit(results: Iterable[Result]) -> str:
+    """A class as JUnit XML text: a suite for each learner and lab."""
+    reports = [(f"{result.learner.id} ", result.report) for result in results]
+    return _document(reports, sum(report.duration_s for _, report in reports))
+
+
+def _document(reports: Sequence[tuple[str, Report]], duration_s: float) -> str:
+    root = ET.Element("testsuites", name="course", time=f"{duration_s:.3f}")
+    for who, report in reports:
+        for lab in dict.fromkeys(result.lab for result in report.verdicts):
+            _suite(root, f"{who}lab {lab}", report, [item for item in report.verdicts if item.lab == lab])
+        if report.pending:
+            _pending(root, who, report, report.pending)
+    for name in ("tests", "failures", "errors", "skipped"):
+        root.set(name, str(sum(int(suite.get(name, "0")) for suite in root)))
     ET.indent(root)
     return '<?xml version="1.0" encoding="utf-8"?>\n' + ET.tostring(root, encoding="unicode") + "\n"
 
 
-def _totals(results: tuple[CheckResult, ...] | list[CheckResult]) -> dict[str, str]:
+def _suite(root: ET.Element, name: str, report: Report, results: list[CheckResult]) -> None:
+    suite = ET.SubElement(root, "testsuite", _totals(results), name=_clean(name), timestamp=report.graded_at)
+    suite.set("time", f"{sum(result.duration_s for result in results):.3f}")
+    _properties(suite, report, results)
+    for result in results:
+        _case(suite, result)
+
+
+def _pending(root: ET.Element, who: str, report: Report, pending: HiddenChecks) -> None:
+    """Hidden checks that are not opened: skipped, so that no reader counts them as passed or forgets them."""
+    count = str(pending.count)
+    suite = ET.SubElement(
+        root, "testsuite", tests=count, failures="0", errors="0", skipped=count, name=f"{who}hidden checks"
+    )
+    suite.set("timestamp", report.graded_at)
+    for number in range(1, pending.count + 1):
+        case = ET.SubElement(
+            suite, "testcase", classname="hidden", name=f"hidden check {number}", time="0.000"
+        )
+        ET.SubElement(case, "skipped", message="pending: the instructor has not opened it")
+
+
+def _totals(results: list[CheckResult]) -> dict[str, str]:
     elements = [_ELEMENT.get(result.status) for result in results]
     return {
         "tests": str(len(elements)),
