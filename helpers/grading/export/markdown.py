@@ -16,6 +16,8 @@ from helpers.grading.verdict import Status
 
 LONGEST = 300
 _ACTIVE = re.compile(r"[\\`*_{}\[\]<>()#+|~@!&$:]")
+# Terminals' escapes, and what turns the reading direction of the rest of the line.
+_INVISIBLE = re.compile(r"[\x00-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
 _SPOKEN = (Status.FAIL, Status.PARTIAL, Status.ENV_ERROR)
 _GPU = {"simulated": "GPU simulated", "real": "GPU real", "none": "no GPU"}
 
@@ -67,6 +69,6 @@ def _details(results: list[CheckResult]) -> Iterator[str]:
 
 def _text(text: str) -> str:
     """Text as it is, on one line, with nothing that Markdown, HTML or a mention would act on."""
-    line = " ".join(text.split())
+    line = _INVISIBLE.sub("�", " ".join(text.split()))
     shown = line if len(line) <= LONGEST else f"{line[:LONGEST]}…"
     return _ACTIVE.sub(lambda match: f"&#{ord(match[0])};", shown)
