@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
     from helpers.cluster import Cluster
     from helpers.grading import Report
+    from helpers.grading.seat import Seat
 
 FELL_SHORT, ENVIRONMENT_FAILED, INTERRUPTED = 1, 2, 130
 PARTS = ("helpers.embedded.commands", "helpers.chaos.commands", "helpers.classroom.commands")
@@ -134,13 +135,14 @@ def grade(
     hints: Annotated[bool, typer.Option("--hints", help="Show each check's hint.")] = False,
 ) -> None:
     """Grade labs from the cluster's state. Exit code 0 all passed, 1 fell short, 2 environment."""
-    from helpers.grading.progress import Progress
+    from helpers.grading.progress import take_up
+    from helpers.grading.seat import with_pending
 
-    report = _graded(labs, set(only) if only else None, quiet=json)
-    try:
-        Progress().record(report, whole=not only)
-    except OSError as problem:
+    report, seat = _graded(labs, set(only) if only else None, quiet=json)
+    problem = take_up(report, seat, whole=not only)
+    if problem:
         _say(f"progress could not be kept: {problem}")
+    report = with_pending(report, seat)
     if junit:
         _write_junit(junit, report)
     if json:
@@ -154,29 +156,31 @@ def grade(
     raise typer.Exit(report.exit_code)
 
 
-def _graded(labs: list[str], only: set[str] | None, *, quiet: bool) -> Report:
+def _graded(labs: list[str], only: set[str] | None, *, quiet: bool) -> tuple[Report, Seat | None]:
     from helpers.checks import load_lab
     from helpers.cluster import Cluster
     from helpers.errors import EnvironmentFault
     from helpers.grading.engine import environment_report, select
     from helpers.grading.engine import grade as grade_labs
+    from helpers.grading.seat import seat_of
 
     chosen = list(dict.fromkeys(map(load_lab, labs)))
     total = len(select(chosen, only))
     try:
         cluster = Cluster.connect()
     except EnvironmentFault as fault:
-        return environment_report(chosen, fault, only=only)
+        return environment_report(chosen, fault, only=only), None
     if quiet:
-        return grade_labs(chosen, cluster, only=only)
+        return grade_labs(chosen, cluster, only=only), seat_of(cluster)
     with _spinner(f"grading {total} checks") as tell:
         numbers = itertools.count(1)
-        return grade_labs(
+        report = grade_labs(
             chosen,
             cluster,
             only=only,
             on_verdict=lambda result: tell(f"graded {next(numbers)} of {total} checks"),
         )
+        return report, seat_of(cluster)
 
 
 @contextmanager

@@ -13,7 +13,8 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from helpers.grading.report import CheckResult, Report
+from helpers.grading.report import CheckResult, Report, ReportUnreadable
+from helpers.grading.seat import Seat, with_pending
 from helpers.grading.statefile import locked, read_json, set_aside, write_atomically
 from helpers.grading.verdict import Status
 from helpers.settings import home_dir
@@ -87,6 +88,56 @@ class Progress:
     def _write(self, labs: Mapping[str, LabProgress]) -> None:
         plain = {name: asdict(item) for name, item in sorted(labs.items())}
         write_atomically(self.path, json.dumps({"schema": SCHEMA, "labs": plain}, indent=2))
+
+
+class LastReports:
+    """The latest whole Report of each lab, as the learner saw it: its verdicts with their evidence."""
+
+    def __init__(self, folder: Path | None = None) -> None:
+        self.folder = folder or home_dir() / "reports"
+
+    def keep(self, report: Report) -> None:
+        """Replace what is known of the Report's one lab."""
+        write_atomically(self.folder / f"{report.lab}.json", report.to_json())
+
+    def all(self) -> dict[str, Report]:
+        """What is known, by lab; a file that cannot be read is set aside."""
+        found = {}
+        for path in sorted(self.folder.glob("*.json")):
+            try:
+                found[path.stem] = Report.from_json(path.read_text())
+            except (ReportUnreadable, UnicodeDecodeError):
+                set_aside(path)
+        return found
+
+
+def take_up(report: Report, seat: Seat | None = None, *, whole: bool = True) -> str | None:
+    """Take up a learner's own run: progress, and each lab's latest Report where anything changed.
+
+    Returns why it could not be kept, or None: a full disk must not keep anybody from their verdicts.
+    """
+    try:
+        Progress().record(report, whole=whole)
+        if whole:
+            kept = LastReports()
+            for lab in dict.fromkeys(result.lab for result in report.verdicts):
+                part = report.of_lab(lab)
+                if not _same(part, kept.folder / f"{lab}.json"):
+                    kept.keep(with_pending(part, seat))
+    except OSError as problem:
+        return str(problem)
+    return None
+
+
+def _same(report: Report, path: Path) -> bool:
+    """Whether what is kept already says the same: a board that looks every few seconds writes nothing."""
+    try:
+        kept = Report.from_json(path.read_text())
+    except (OSError, ReportUnreadable, UnicodeDecodeError):
+        return False
+    return [(item.check, item.status, item.observed) for item in kept.verdicts] == [
+        (item.check, item.status, item.observed) for item in report.verdicts
+    ]
 
 
 def next_lab(labs: Mapping[str, LabProgress], known: Iterable[str]) -> str | None:

@@ -90,6 +90,7 @@ def summary(report: Report) -> Text:
     """Points, verdicts by word; which cluster, which GPU, how long."""
     counts = ", ".join(f"{number} {status}" for status, number in report.counts.items())
     cluster = report.cluster
+    pending = f"{report.standing} ({report.pending.points:g} more points)\n" if report.pending else ""
     place = "the cluster did not answer"
     if cluster.uid:
         gpu = GPU_WORDS.get(cluster.gpu or "", str(cluster.gpu))
@@ -97,6 +98,7 @@ def summary(report: Report) -> Text:
     return Text.assemble(
         (f"{report.earned:g} of {report.possible:g} points", "bold"),
         f"  {counts}\n",
+        pending,
         (f"{place}, {report.duration_s:.1f} s", "dim"),
     )
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any, Self
 
@@ -157,6 +157,11 @@ class Report:
     def is_whole(self) -> bool:
         """Whether every check of the labs was asked for; other Reports are never a lab's result."""
         return not self.only
+
+    def of_lab(self, lab: str) -> Self:
+        """The part that is about one lab; what is pending is not known by lab, and is left out."""
+        verdicts = tuple(result for result in self.verdicts if result.lab == lab)
+        return replace(self, lab=lab, verdicts=verdicts, pending=None)
 
     @property
     def counts(self) -> dict[str, int]:

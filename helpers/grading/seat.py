@@ -16,9 +16,10 @@ from helpers.errors import LabError
 from helpers.grading.report import HiddenChecks, Report
 
 if TYPE_CHECKING:
-    from helpers.cluster import ClusterView
+    from helpers.cluster import Cluster, ClusterView
 
 SEAT, SEAT_NAMESPACE = "course-seat", "llm-apps"
+TIMEOUT_S = 2.0
 
 
 @dataclass(frozen=True)
@@ -36,6 +37,13 @@ class Seat:
         found = [self.hidden[lab] for lab in labs if lab in self.hidden]
         count = sum(item.count for item in found)
         return HiddenChecks(count, round(sum(item.points for item in found), 2)) if count else None
+
+
+def seat_of(cluster: Cluster) -> Seat | None:
+    """The seat of whoever works in this cluster; a cluster that stops answering costs a moment only."""
+    from helpers.cluster import Deadline
+
+    return read_seat(cluster.view(Deadline(TIMEOUT_S)))
 
 
 def read_seat(view: ClusterView) -> Seat | None:
@@ -60,6 +68,29 @@ def with_pending(report: Report, seat: Seat | None) -> Report:
     """A learner's own Report, saying which hidden checks the instructor will add."""
     labs = dict.fromkeys(result.lab for result in report.verdicts)
     return replace(report, pending=seat.pending(labs)) if seat else report
+
+
+def own_figures(variables: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """The figures of a seat as people read them: what they belong to, and the figure."""
+    known = [
+        (words.format(unit=unit), f"{variables[name]}{unit}")
+        for name, words, unit in _WORDS
+        if name in variables
+    ]
+    rest = [
+        (name, str(value)) for name, value in variables.items() if name not in {word[0] for word in _WORDS}
+    ]
+    return known + rest
+
+
+_WORDS = (
+    ("limits_cpu", "quota limits.cpu", ""),
+    ("limits_memory_gib", "quota limits.memory", "Gi"),
+    ("requests_storage_gib", "quota requests.storage", "Gi"),
+    ("pods", "quota pods", ""),
+    ("seat", "label course.dev/seat", ""),
+    ("collection", "collection of your own", ""),
+)
 
 
 def _object(text: object) -> dict[str, Any]:

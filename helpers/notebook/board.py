@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -46,19 +45,24 @@ def grade_now(lab: LabSession, *_triggers: object) -> LiveReport:
     if lab.cluster is None:
         return LiveReport(connected=False)
     from helpers.grading import grade
+    from helpers.grading.progress import take_up
+    from helpers.grading.seat import with_pending
 
     try:
-        return LiveReport(grade([lab.id], lab.cluster))
+        report = grade([lab.id], lab.cluster)
     except LabError as problem:
         return LiveReport(problem=problem)
+    take_up(report, lab.seat)
+    return LiveReport(with_pending(report, lab.seat))
 
 
 def board(live: LiveReport, task: str) -> mo.Html:
     """The verdicts of one task in words: expected, observed, why, a folded hint, the next command."""
     trouble = _trouble(live)
-    if trouble is not None:
-        return trouble
-    return course("".join(_verdict(result) for result in live.task(task)), live=True)
+    if trouble is not None or live.report is None:
+        return trouble or waiting_card()
+    criteria = {result.check: result.criterion for result in live.report.verdicts}
+    return course("".join(_verdict(result, criteria) for result in live.task(task)), live=True)
 
 
 def scoreboard(live: LiveReport, titles: dict[str, str] | None = None) -> mo.Html:
@@ -68,13 +72,14 @@ def scoreboard(live: LiveReport, titles: dict[str, str] | None = None) -> mo.Htm
         return trouble or waiting_card()
     report = live.report
     share = 100 * report.earned / report.possible if report.possible else 0
+    standing = f"<small>{esc(report.standing)}</small>" if report.pending else ""
     counts = ", ".join(f"{number} {status.replace('_', ' ')}" for status, number in report.counts.items())
     tiles = "".join(_tile(result) for result in report.verdicts)
     return course(
         f'<div class="card"><div class="row"><b>{report.earned:g} of {report.possible:g} points</b>'
-        f'<small>{esc(counts)}</small><small class="points">graded in {report.duration_s:.1f} s</small></div>'
+        f'<small>{esc(counts)}</small>{standing}<small class="points">graded in {report.duration_s:.1f} s</small></div>'
         f'<div class="meter"><i style="width:{share:.0f}%"></i></div><div class="tiles">{tiles}</div>'
-        f"{_next_step(report.verdicts, titles or {})}</div>",
+        f"{_next_step(report, titles or {})}</div>",
         live=True,
     )
 
@@ -92,34 +97,47 @@ def _tile(result: CheckResult) -> str:
     return f'<span class="tile is-{status}"><b>{esc(result.check)}</b> {esc(status.replace("_", " ").lower())}</span>'
 
 
-def _next_step(results: Iterable[CheckResult], titles: dict[str, str]) -> str:
-    waiting = next((item for item in results if item.status.value not in ("PASS", "BLOCKED")), None)
+def _next_step(report: Report, titles: dict[str, str]) -> str:
+    waiting = next((item for item in report.verdicts if item.status.value not in ("PASS", "BLOCKED")), None)
+    if waiting is None and report.pending:
+        return (
+            "<div>Every public check holds in the cluster; your instructor's hidden checks are pending.</div>"
+        )
     if waiting is None:
         return "<div>Everything this lab asks for holds in the cluster.</div>"
     place = titles.get(waiting.task, waiting.task)
     return f"<div><small>Next:</small> <b>{esc(place)}</b>: {inline(waiting.criterion)}</div>"
 
 
-def _verdict(result: CheckResult) -> str:
+def _verdict(result: CheckResult, criteria: dict[str, str]) -> str:
     status = result.status.value
     head = (
         f'<div class="row">{word(status)}<span>{inline(result.criterion)}</span>'
         f'<span class="points">{result.earned:g} / {result.points:g}</span></div>'
     )
-    return f'<section class="verdict is-{status}">{head}{_detail(result)}</section>'
+    return f'<section class="verdict is-{status}">{head}{_detail(result, criteria)}</section>'
 
 
-def _detail(result: CheckResult) -> str:
+def _detail(result: CheckResult, criteria: dict[str, str]) -> str:
     status = result.status.value
+    if status == "BLOCKED":
+        return f"<dl><dt>waits for</dt><dd>{inline(_awaited(result, criteria))}</dd></dl>"
     rows = [("observed", result.observed)]
-    if status != "PASS":
+    # Where nothing was attempted the expectation is the criterion, which stands above already.
+    if status != "PASS" and result.expected != result.criterion:
         rows.insert(0, ("expected", result.expected))
     if status in _SPOKEN:
         rows.append(("why", result.why))
-    if status not in ("PASS", "BLOCKED"):
+    if status != "PASS":
         rows.append(("next", f"`{result.next}`" if result.next else ""))
     listed = "".join(f"<dt>{name}</dt><dd>{inline(text)}</dd>" for name, text in rows if text)
     return f"<dl>{listed}</dl>{_hint(result)}"
+
+
+def _awaited(result: CheckResult, criteria: dict[str, str]) -> str:
+    """What a blocked check waits for, in the words of the board and not by its identifier."""
+    awaited = [criteria[name] for name in criteria if name in result.observed.replace(",", " ").split()]
+    return "; ".join(f"“{criterion}”" for criterion in awaited) or result.observed
 
 
 def _hint(result: CheckResult) -> str:

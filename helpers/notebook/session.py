@@ -14,11 +14,12 @@ from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec
 
 import marimo as mo
 
-from helpers.errors import LabError, NoClusterChosen
+from helpers.errors import InvalidManifest, LabError, NoClusterChosen
 from helpers.notebook.html import course, esc, inline, problem_card, word
 
 if TYPE_CHECKING:
     from helpers.cluster import Cluster, Identity, Profile
+    from helpers.grading.seat import Seat
 
 P = ParamSpec("P")
 
@@ -36,6 +37,7 @@ class LabSession:
     profile: Profile | None = None
     problem: LabError | None = None
     images: Mapping[str, str] = field(default_factory=dict)
+    seat: Seat | None = None
 
     def card(self) -> mo.Html:
         """Which cluster this page speaks to, or what to do where there is none."""
@@ -49,7 +51,8 @@ class LabSession:
         ]
         return course(
             f'<div class="card row">{word("PASS", "connected")}<span>{" · ".join(facts)}</span>'
-            "<small>Opening or running this page changes nothing in it; only a button does.</small></div>",
+            "<small>Opening or running this page changes nothing in it; only a button does.</small></div>"
+            + _seat_card(self.seat),
             live=True,
         )
 
@@ -67,12 +70,27 @@ def open_lab(lab: str, *_again: object) -> LabSession:
     """
     try:
         from helpers.cluster import Cluster
+        from helpers.grading.seat import seat_of
 
         cluster = Cluster.connect()
         profile = cluster.profile()
-        return LabSession(lab, cluster, cluster.identity(), profile, None, dict(profile.images))
+        images = dict(profile.images)
+        return LabSession(lab, cluster, cluster.identity(), profile, None, images, seat_of(cluster))
     except LabError as problem:
         return LabSession(lab, problem=problem)
+
+
+def _seat_card(seat: Seat | None) -> str:
+    """In a class: whose seat this is, and the figures that only this learner has."""
+    if seat is None:
+        return ""
+    from helpers.grading.seat import own_figures
+
+    figures = " · ".join(
+        f"{esc(name)} <code>{esc(value)}</code>" for name, value in own_figures(seat.variables)
+    )
+    own = f"<div>Your own figures, where this class asks for them: {figures}</div>" if figures else ""
+    return f'<div class="card">Seat of <b>{esc(seat.learner)}</b> in the class <b>{esc(seat.class_name)}</b>.{own}</div>'
 
 
 def no_cluster_card(problem: LabError | None = None) -> mo.Html:
@@ -101,7 +119,8 @@ def needs_cluster(
             return draw(lab, *args, **kwargs)
         except LabError as problem:
             more = [str(line) for line in getattr(problem, "diagnostics", ())]
-            command = problem.next_command or "course status"
+            # A text that cannot be read is mended in the cell above, not in a terminal.
+            command = problem.next_command or ("" if isinstance(problem, InvalidManifest) else "course status")
             return problem_card(str(problem), command, title=_title(problem), details=more)
 
     return drawn
@@ -115,7 +134,7 @@ def waiting_card() -> mo.Html:
 
 
 def _title(problem: LabError) -> str:
-    from helpers.errors import ClusterUnreachable, EnvironmentFault, InvalidManifest
+    from helpers.errors import ClusterUnreachable, EnvironmentFault
 
     if isinstance(problem, InvalidManifest):
         return "The API server was not asked."

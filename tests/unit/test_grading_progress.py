@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime, timedelta
 from pathlib import Path
 
@@ -104,3 +105,26 @@ def test_an_unreadable_file_is_set_aside_and_work_goes_on(progress: Progress, te
     assert progress.labs() == {}
     assert progress.path.with_suffix(".unreadable").read_text() == text
     assert progress.record(report(1, result("a", "PASS")))
+
+
+def test_a_writer_that_dies_leaves_the_old_file_whole(
+    progress: Progress, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    progress.record(report(1, result("a", "PASS"), result("b", "FAIL")))
+    before = progress.path.read_text()
+
+    def die(self: Path, target: Path) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Path, "replace", die)
+    with pytest.raises(KeyboardInterrupt):
+        progress.record(report(2, result("a", "PASS"), result("b", "PASS")))
+    assert progress.path.read_text() == before
+    assert sorted(file.name for file in progress.path.parent.iterdir()) == ["progress.json", "progress.lock"]
+
+
+def test_a_notebook_and_a_terminal_that_write_at_once_lose_nothing(progress: Progress) -> None:
+    reports = [report(number, result(f"c{number}", "PASS", lab=f"{number:02d}")) for number in range(1, 9)]
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(lambda one: Progress(progress.path).record(one), reports))
+    assert sorted(progress.labs()) == [f"{number:02d}" for number in range(1, 9)]
