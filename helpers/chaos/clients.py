@@ -39,7 +39,7 @@ one() {
 end=$(( $(date +%s) + LIFETIME ))
 while [ $(date +%s) -lt $end ] && [ ! -e $dir/stop ]; do
   one inference -H content-type:application/json -d "$PROMPT" "$VLLM/v1/completions" &
-  one retrieval "$QDRANT/collections" &
+  one retrieval "$QDRANT/collections?[1-$QUERIES]" &
   sleep $INTERVAL
 done
 wait; rm -f $dir/stop
@@ -62,10 +62,15 @@ class Attempt:
 
 
 class Clients:
-    """The clients of one experiment, in the probe pod; `collect` brings what they wrote since last time."""
+    """The clients of one experiment, in the probe pod; `collect` brings what they wrote since last time.
 
-    def __init__(self, cluster: Cluster, run: str) -> None:
-        self._cluster, self.run, self._offset, self._skew_s = cluster, run, 0, 0.0
+    Args:
+        queries: how many requests retrieval makes in a row at each tick, over one connection; each is
+            an attempt of its own. A backend that is slow but not dead shows under work, not when idle.
+    """
+
+    def __init__(self, cluster: Cluster, run: str, *, queries: int = 1) -> None:
+        self._cluster, self.run, self._queries, self._offset, self._skew_s = cluster, run, queries, 0, 0.0
 
     def start(self) -> None:
         """Start them; ProbeInconclusive when the probe pod cannot."""
@@ -77,6 +82,7 @@ class Clients:
             "LIMIT": f"{ATTEMPT_TIMEOUT_S:g}",
             "LIFETIME": str(LIFETIME_S),
             "INTERVAL": f"{INTERVAL_S:g}",
+            "QUERIES": str(self._queries),
             "PROMPT": prompt,
             "VLLM": f"http://vllm.{scope.namespace('llm-system')}:8000",
             "QDRANT": f"http://qdrant.{scope.namespace('llm-system')}:6333",

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass
 from itertools import pairwise
+from statistics import median
 from typing import Any
 
 from helpers.chaos.clients import Attempt
@@ -92,6 +93,24 @@ def availability(items: Iterable[Attempt]) -> float | None:
     """The share of attempts that succeeded; None without any."""
     outcomes = [item.ok for item in items]
     return sum(outcomes) / len(outcomes) if outcomes else None
+
+
+def slowdown(record: Record, client: str) -> float | None:
+    """How many times as long the client waited at its median tick under the fault as before it.
+
+    Both halves come from one journal, so that a slow machine is slow in both. A tick's requests are
+    taken together: a starved server answers a few at once and lets the next one wait. A time-out
+    counts as long as it was waited for. None while either half has no attempt.
+    """
+    injected, undone = record.first("injected"), undone_at(record)
+    if injected is None or undone is None:
+        return None
+    ticks: dict[float, float] = defaultdict(float)
+    for item in attempts(record, client):
+        ticks[item.t] += item.ms
+    before = [ms for t, ms in ticks.items() if t < (injected_at(record) or 0.0)]
+    under = [ms for t, ms in ticks.items() if float(injected["t"]) <= t < undone]
+    return median(under) / max(median(before), 0.1) if before and under else None
 
 
 def interrupted_s(record: Record, client: str) -> float:

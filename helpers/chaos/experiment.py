@@ -186,7 +186,7 @@ class _Experiment:
             "inject": [str(step) for step in plan.inject],
         }
         self._journal = JournalWriter(self._folder / "journal.jsonl", self._key, header)
-        self._clients = Clients(cluster, self._run)
+        self._clients = Clients(cluster, self._run, queries=fault.queries)
 
     def run(self, during: Callable[[], Any] | None, after: Callable[[], Any] | None) -> Finished:
         self._after = after

@@ -18,6 +18,9 @@ if TYPE_CHECKING:
 
 SYSTEM, APPS = "llm-system", "llm-apps"
 CLIENT_OF = {"vllm": "inference", "qdrant": "retrieval"}
+# The kubelet never writes a quota below 1 ms in 100 ms, which is what the kernel accepts at least:
+# https://github.com/kubernetes/kubernetes/blob/v1.36.0/pkg/kubelet/cm/helpers_linux.go (MinQuotaPeriod)
+LEAST_CPU = "1m"
 
 
 @dataclass(frozen=True)
@@ -51,6 +54,7 @@ class Fault:
     """One way to break one backend.
 
     `heals`: Kubernetes repairs it without the undo. `watch_s`: how long to look at it otherwise.
+    `queries`: how many requests in a row retrieval must make for the fault to be felt.
     """
 
     name: str
@@ -62,6 +66,7 @@ class Fault:
     heals: bool = False
     watch_s: float = 10
     needs_simulated_gpu: bool = False
+    queries: int = 1
 
 
 def pods_of(view: ClusterView, backend: Backend) -> list[Any]:
@@ -294,7 +299,10 @@ _ALL = [
         unhealthy_gpu, watch_s=15, needs_simulated_gpu=True,
     ),
     Fault("policy-qdrant", "a policy cuts the application off from Qdrant", QDRANT, "network", "policy-cut", cut_dependency),
-    Fault("slow-qdrant", "Qdrant gets almost no CPU", QDRANT, "memory", "cpu-starved", slow(QDRANT, "5m")),
+    Fault(
+        "slow-qdrant", "Qdrant gets almost no CPU", QDRANT, "memory", "cpu-starved", slow(QDRANT, LEAST_CPU),
+        queries=16,
+    ),
     *_both("drain", "{}'s node is drained", "node-drained", drained_node, layer="substrate"),
     *_both("service", "the Service {} selects nothing", "service-selector", lost_service, layer="network"),
 ]  # fmt: skip

@@ -13,6 +13,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
+from helpers.cluster.quantity import quantity
 from helpers.cluster.waits import NotYet, ready
 from helpers.errors import LabError, ObjectMissing
 from helpers.settings import REPOSITORY
@@ -113,6 +114,28 @@ def _patch(cluster: Cluster, step: Step) -> None:
     cluster.patch(
         step.kind, step.name, step.body, step.namespace, subresource=step.subresource, strategic=strategic
     )
+    if strategic:
+        _wait_resized(cluster, step)
+
+
+def _wait_resized(cluster: Cluster, step: Step) -> None:
+    """Until the kubelet has carried the resize out: before that, nothing has changed for the container."""
+
+    def resized(view: ClusterView) -> bool:
+        pod = view.pod(step.name, str(step.namespace))
+        for wanted in step.body["spec"]["containers"]:
+            status: Mapping[str, Any] = next(
+                (s for s in pod.path("status.containerStatuses", []) if s["name"] == wanted["name"]), {}
+            )
+            # The status shows what the container really has, not what was asked for:
+            # https://kubernetes.io/docs/tasks/configure-pod-container/resize-container-resources/
+            has = ((status.get("resources") or {}).get("limits") or {}).get("cpu")
+            limit = (wanted["resources"].get("limits") or {}).get("cpu")
+            if limit and "resources" in status and quantity(has or 0) != quantity(limit):
+                raise NotYet(f"{step.name} still has {has or 'unlimited'} CPU")
+        return True
+
+    cluster.wait_until(f"{step.name} resized", resized, timeout_s=60)
 
 
 def _apply(cluster: Cluster, step: Step) -> None:

@@ -121,8 +121,7 @@ def test_a_fault_comes_and_goes(stack: Cluster, name: str) -> None:
     record = published(stack.view(), name)
     assert finished.steady_after
     if name == "slow-qdrant":
-        slowest = max(item.ms for item in evidence.attempts(record, "retrieval"))
-        assert slowest > 100
+        assert (evidence.slowdown(record, "retrieval") or 0) > 5
     else:
         assert sum(evidence.failures(record, "retrieval").values()) > 0
     assert evidence.recovered(record, "retrieval")

@@ -12,13 +12,13 @@ import pytest
 from helpers.chaos import evidence, experiment, journal, undo, watch
 from helpers.chaos.clients import outcome_of, parse_attempts
 from helpers.chaos.experiment import Cancelled, NotSteady, recover, run
-from helpers.chaos.faults import CAUSES, FAULTS, LAYERS, fault
+from helpers.chaos.faults import CAUSES, FAULTS, LAYERS, LEAST_CPU, fault
 from helpers.chaos.journal import JournalBroken, parse, published, sealed_text, verify
 from helpers.chaos.steps import FaultNotAllowed, Plan, Step, carry_out
 from helpers.cluster.backend import ExecResult
 from helpers.cluster.fake import FakeCluster, default_profile
 from helpers.errors import ClusterUnreachable, ObjectMissing
-from tests.unit.chaos_world import stack
+from tests.unit.chaos_world import served, stack
 
 KEY = b"k" * 32
 
@@ -56,7 +56,8 @@ def test_every_fault_changes_the_cluster_and_its_undo_puts_everything_back(name:
         carry_out(cluster, step)
     if name.startswith("slow"):
         assert (
-            cluster.view().pod("qdrant-0", "llm-system").containers[0]["resources"]["limits"]["cpu"] == "5m"
+            cluster.view().pod("qdrant-0", "llm-system").containers[0]["resources"]["limits"]["cpu"]
+            == LEAST_CPU
         )
     else:
         assert specs(cluster) != before or {pod.name for pod in cluster.view().pods("llm-system")} != pods
@@ -365,3 +366,63 @@ def test_the_record_tells_replaced_pods_gaps_and_interruptions() -> None:
     assert evidence.main_symptom(record, "vllm") == "refused"
     assert evidence.interrupted_s(record, "inference") == pytest.approx(2.1)
     assert evidence.availability(evidence.attempts(record, "inference")) == pytest.approx(2 / 3)
+
+
+# A slow backend
+
+
+def slowed(before_ms: float, under_ms: float) -> journal.Record:
+    """A journal of two ticks before the fault and two under it, three requests each."""
+    rows = [[t, "retrieval", "ok", 200, before_ms] for t in (1.0, 1.25) for _ in range(3)]
+    rows += [[t, "retrieval", "ok", 200, ms] for t in (3.0, 3.25) for ms in (before_ms, under_ms, before_ms)]
+    entries: list[journal.Entry] = [
+        {"kind": "inject", "t": 2.0},
+        {"kind": "injected", "t": 2.5},
+        {"kind": "clients", "attempts": rows},
+        {"kind": "undo", "t": 4.0},
+    ]
+    return journal.Record(tuple(entries))
+
+
+def test_a_slow_backend_is_measured_against_its_own_steady_state() -> None:
+    assert evidence.slowdown(slowed(1.0, 98.0), "retrieval") == pytest.approx(100 / 3)
+    assert evidence.slowdown(slowed(100.0, 9800.0), "retrieval") == pytest.approx(100 / 3)
+    assert evidence.slowdown(slowed(1.0, 1.0), "retrieval") == 1
+    assert evidence.slowdown(slowed(1.0, 1.0), "inference") is None
+
+
+def test_a_resize_is_injected_only_when_the_container_has_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    cluster = stack()
+    (inject,) = fault("slow-qdrant").plan(cluster.view()).inject
+
+    def kubelet_says(cpu: str) -> None:
+        status = {"name": "main", "resources": {"limits": {"cpu": cpu}}}
+        cluster.patch(
+            "Pod", "qdrant-0", {"status": {"containerStatuses": [status]}}, "llm-system", subresource="status"
+        )
+
+    waited: list[float] = []
+
+    def time_passes(seconds: float) -> None:
+        waited.append(seconds)
+        kubelet_says("0.001")
+
+    kubelet_says("1")
+    monkeypatch.setattr(cluster.clock, "sleep", time_passes)
+    carry_out(cluster, inject)
+    assert len(waited) == 1
+
+
+def test_the_starved_backend_is_asked_more_than_an_idle_one_notices() -> None:
+    cluster, commands = stack(), []
+
+    def listening(namespace: str, pod: str, command: list[str], stdin: str | None) -> ExecResult:
+        commands.append(command[-1])
+        return served(namespace, pod, command, stdin)
+
+    cluster.exec_handler = listening
+    run(cluster, quick_fault("slow-qdrant"))
+    (started,) = (text for text in commands if "QUERIES=" in text)
+    assert "QUERIES=16" in started
+    run(cluster, quick_fault("service-qdrant"))
+    assert "QUERIES=1 " in next(text for text in reversed(commands) if "QUERIES=" in text)
