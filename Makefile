@@ -38,11 +38,12 @@ static: .venv/installed ## format, lint, types, notebooks
 	.venv/bin/mypy
 	.venv/bin/marimo check --strict labs solutions
 
-tests: .venv/installed ## the tests alone: what needs no cluster first, then the rest, one after the other
+tests: .venv/installed ## the tests alone: what needs no cluster first, then the rest, two files at a time
 	@command -v chromium >/dev/null || { apt-get update -qq && apt-get install -y -qq --no-install-recommends chromium fonts-dejavu-core; }
 	.venv/bin/pytest tests/unit -n 2
 	.venv/bin/pytest tests/embedded
-	.venv/bin/pytest tests/contract tests/live tests/notebooks tests/browser
+	# Two workers, each with a cluster of its own; the longest files come first.
+	.venv/bin/pytest tests/browser tests/live tests/notebooks tests/contract -n 2 --dist loadfile --no-loadscope-reorder
 
 format: .venv/installed ## rewrite the code in the project's format
 	.venv/bin/ruff check --fix .
