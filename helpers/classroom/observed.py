@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields, replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -82,10 +82,11 @@ class Observed:
             labs = self.labs()
             for lab in dict.fromkeys(result.lab for result in report.verdicts):
                 before = labs.get(lab, SeenLab(report.graded_at))
+                results = [result for result in report.verdicts if result.lab == lab]
+                cause = next((item.observed for item in results if item.status is Status.ENV_ERROR), "")
                 seen = {
-                    result.check: _seen(result, before.checks.get(result.check), report.graded_at)
-                    for result in report.verdicts
-                    if result.lab == lab
+                    result.check: _seen(result, before.checks.get(result.check), report.graded_at, cause)
+                    for result in results
                 }
                 uid, gpu = report.cluster.uid or before.cluster, report.cluster.gpu or before.gpu
                 kept = before.checks if not report.is_whole else {}
@@ -95,10 +96,12 @@ class Observed:
         return labs
 
 
-def _seen(result: CheckResult, before: SeenCheck | None, at: str) -> SeenCheck:
-    if result.status is Status.ENV_ERROR and before is not None and before.status != Status.ENV_ERROR:
-        known = {item.name: getattr(before, item.name) for item in fields(SeenCheck)}
-        return SeenCheck(**{**known, "broken": result.observed, "seen_at": before.seen_at})
+def _seen(result: CheckResult, before: SeenCheck | None, at: str, cause: str) -> SeenCheck:
+    """`cause` says what broke in this lab: what waits for a check that broke was not judged either."""
+    unjudged = result.status is Status.ENV_ERROR or (cause and result.status is Status.BLOCKED)
+    if unjudged and before is not None and before.status != Status.ENV_ERROR:
+        own = result.observed if result.status is Status.ENV_ERROR else cause
+        return replace(before, broken=own)
     status = result.status.value
     since = before.since if before is not None and before.status == status else at
     return SeenCheck(
