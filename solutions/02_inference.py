@@ -129,9 +129,9 @@ def _():
     mo.md(r"""
     ## 2 · A model needs time
 
-    The Deployment comes from `manifests/vllm`; the fragment below is laid over it. It is what a colleague wrote who
-    had only ever run web servers. vLLM needs about half a minute here, minutes for a large model, before its port
-    answers at all.
+    vLLM needs about half a minute here, minutes for a large model, before its port answers at all. The Deployment comes
+    from `manifests/vllm`; the fragment below is laid over it. A colleague wrote it who had only ever run web servers.
+    It fails, and once that is cured it fails in another way: you will meet the two one after the other.
     """)
     return
 
@@ -199,14 +199,12 @@ def _(guess_start):
     nb.reveal(
         guess_start.value,
         truth="exits",
-        because="Two faults, one behind the other. The Service is named `vllm`, so the kubelet puts "
-        "`VLLM_PORT=tcp://10.…:8000` into every container of the namespace, and `VLLM_PORT` is a setting of vLLM itself: "
-        "it ends with an error that says so. Cure that, and the second fault shows: liveness gives up after nine seconds, "
-        "and the kubelet kills a model that was loading quite properly. It would do so for ever. "
-        "**An exit code that the process chose, or a kill in the events: that tells the two apart.**",
+        because="The Service is named `vllm`, so the kubelet puts `VLLM_PORT=tcp://10.…:8000` into every container of the "
+        "namespace, and `VLLM_PORT` is a setting of vLLM itself. It ends with an error that says so, is started again, and "
+        "ends again, with longer and longer pauses. The exit code is its own: nobody killed it.",
         instead={
-            "ready": "Look at the restarts. Neither fault heals with time.",
-            "killed": "That is the second fault. The first one is quicker: look at who ended the container.",
+            "ready": "Look at the restarts. This does not heal with time.",
+            "killed": "A kubelet kills what fails its liveness probe, and this fragment has none. Look at the exit code.",
         },
     )
     return
@@ -215,21 +213,56 @@ def _(guess_start):
 @app.cell(hide_code=True)
 def _():
     mo.md(r"""
-    **Your turn.** Edit the fragment and apply it, as often as you need, until the model is served. Watch the time line:
-    **Running** is about a process; traffic comes with **Ready**, and only then.
+    **Your turn: the first fault.** Nobody needs the variables of service links, since names are found by DNS: switch
+    them off in the fragment above. A process that hangs must not go unnoticed either, says your colleague, and brings
+    this probe. Put it where `livenessProbe: null` stands:
 
-    1. Nobody needs the variables of service links: names are found by DNS.
-    2. Give a load **at least two minutes**, and yet notice a dead process within five. One probe cannot do both.
+    ```yaml
+            livenessProbe:
+              httpGet: {path: /health, port: http}
+              periodSeconds: 3
+              failureThreshold: 3
+    ```
     """)
     return
 
 
 @app.cell(hide_code=True)
 def _():
+    guess_liveness = nb.predict(
+        "Service links are off, and the probe is in. You apply it. What becomes of the container now?",
+        {
+            "ready": "It is Ready, as soon as the model is loaded",
+            "killed": "The kubelet kills it before the model is loaded, again and again",
+            "unready": "It loads; the failed probes only keep traffic away meanwhile",
+        },
+    )
+    guess_liveness
+    return (guess_liveness,)
+
+
+@app.cell(hide_code=True)
+def _(guess_liveness):
+    nb.reveal(
+        guess_liveness.value,
+        truth="killed",
+        because="Liveness asks every three seconds, hears nothing three times, and gives up after nine: the kubelet ends a "
+        "process that was loading quite properly. The next one begins from nothing and gets no further. "
+        "**An exit code that the process chose, or `Killing` in the events: that tells the two faults apart.**",
+        instead={
+            "ready": "It never gets that far: nine seconds are all it is given.",
+            "unready": "That is what a *readiness* probe does. A liveness probe knows one remedy only.",
+        },
+    )
+    return
+
+
+@app.cell(hide_code=True)
+def _():
     mo.md(r"""
-    **Why so.** The startup probe asks every second and forgives 360 refusals: six minutes of patience, and yet the pod
-    is Ready within a second of its first answer. Liveness begins afterwards and notices a dead process within 90 s.
-    Readiness stays quick, because it only decides about traffic and never kills.
+    **Your turn: the second fault.** Give a load **at least two minutes**, and yet notice a dead process within five. One
+    probe cannot do both. Edit the fragment and apply it, as often as you need, until the model is served. Watch the time
+    line: **Running** is about a process; traffic comes with **Ready**, and only then.
     """)
     return
 

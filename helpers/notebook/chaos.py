@@ -14,6 +14,7 @@ import pandas as pd
 import yaml
 
 from helpers.errors import LabError
+from helpers.notebook.charts import INK, look
 from helpers.notebook.html import course, esc, inline, problem_card, word
 from helpers.notebook.session import LabSession, needs_cluster, waiting_card
 
@@ -32,7 +33,6 @@ _COLOURS = {
     "terminating": "#8b6fc0",
     "no endpoint": "#d64545",
 }
-_GREY = "#7f8a99"
 _REDRAW_S = 1.0
 
 
@@ -121,7 +121,7 @@ def timeline(lab: LabSession, name: str, *_triggers: object) -> Any:
     return mo.vstack([chart(record), _reading(record)])
 
 
-def chart(record: Record) -> alt.LayerChart:
+def chart(record: Record) -> Any:
     """Clients, endpoints and pods over seconds from the fault, as one picture."""
     rows = pd.DataFrame(list(segments(record)), columns=["lane", "start", "end", "state", "detail"])
     lanes = [lane for lane in _LANES if lane in set(rows["lane"])] + sorted(
@@ -144,20 +144,13 @@ def chart(record: Record) -> alt.LayerChart:
         )
     )
     marks = pd.DataFrame(list(_marks(record)), columns=["t", "what"])
-    rules = alt.Chart(marks).mark_rule(strokeDash=[4, 3], color=_GREY).encode(x="t:Q")
+    rules = alt.Chart(marks).mark_rule(strokeDash=[4, 3], color=INK).encode(x="t:Q")
     labels = (
         alt.Chart(marks)
-        .mark_text(align="left", dx=4, dy=-4, baseline="bottom", color=_GREY)
+        .mark_text(align="left", dx=4, dy=-4, baseline="bottom", color=INK)
         .encode(x="t:Q", y=alt.value(0), text="what")
     )
-    return (
-        alt.layer(bars, rules, labels)
-        .properties(width=640, height=34 * max(1, len(lanes)))
-        .configure(background="transparent")
-        .configure_axis(labelColor=_GREY, titleColor=_GREY, gridOpacity=0.2, labelFontSize=12)
-        .configure_legend(labelColor=_GREY)
-        .configure_view(strokeOpacity=0)
-    )
+    return look(alt.layer(bars, rules, labels).properties(width=640, height=34 * max(1, len(lanes))))
 
 
 _LANES = ("client: inference", "client: retrieval", "endpoints: vllm", "endpoints: qdrant")
@@ -242,7 +235,7 @@ def herd_chart(lab: LabSession, *_triggers: object) -> Any:
     if not rows:
         return course("<small>No herd yet.</small>")
     data = pd.DataFrame(rows, columns=["herd", "t", "running", "waiting"])
-    return (
+    return look(
         alt.Chart(data)
         .mark_line(interpolate="step-after", strokeWidth=2.5)
         .encode(
@@ -257,10 +250,6 @@ def herd_chart(lab: LabSession, *_triggers: object) -> Any:
             tooltip=["herd", "t", "running", "waiting"],
         )
         .properties(width=640, height=200)
-        .configure(background="transparent")
-        .configure_axis(labelColor=_GREY, titleColor=_GREY, gridOpacity=0.2, labelFontSize=12)
-        .configure_legend(labelColor=_GREY)
-        .configure_view(strokeOpacity=0)
     )
 
 

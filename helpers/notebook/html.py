@@ -22,6 +22,11 @@ def inline(text: object) -> str:
     return _BOLD.sub(r"<b>\1</b>", _CODE.sub(r"<code>\1</code>", esc(text)))
 
 
+def plain(text: str) -> str:
+    """Text for where marimo reads no markdown, as in the options of a radio: without its marks."""
+    return text.replace("`", "").replace("**", "")
+
+
 def word(status: str, shown: str | None = None) -> str:
     """A status as a word in a pill; the colour only repeats what the word says."""
     return f'<span class="word is-{esc(status)}">{esc(shown or status.replace("_", " "))}</span>'

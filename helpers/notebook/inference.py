@@ -11,6 +11,7 @@ import marimo as mo
 import pandas as pd
 
 from helpers.errors import InvalidManifest, LabError
+from helpers.notebook.charts import AMBER, BLUE, GREEN, GREY, RED, TEAL, WIDTH, look
 from helpers.notebook.html import card, course, esc, inline, problem_card, table, word
 from helpers.notebook.panel import applied, preview
 from helpers.notebook.session import LabSession, needs_cluster, waiting_card
@@ -23,9 +24,10 @@ if TYPE_CHECKING:
     from helpers.cluster.resource import Pod
 
 Manifest = dict[str, Any]
-BLUE, TEAL, AMBER, GREY, RED, GREEN = "#1d4ed8", "#0f766e", "#d97706", "#94a3b8", "#b91c1c", "#15803d"
-WIDTH = 620
 START_TIMEOUT_S = 240.0
+REDRAW_S, SETTLE_S = 1.0, 4.0
+LETTER_PX = 6.3
+LANES = ("phase", "container", "traffic")
 EMBEDDED_CACHE_BYTES = 402653184
 LEVELS = (1, 4, 12)
 
@@ -99,10 +101,8 @@ def deployment_panel(
         return waiting_card()
     text = with_fragment(lab, objects, *fragments)
     whole = mo.accordion({"The whole Deployment": mo.md(f"```yaml\n{text}\n```")})
-    parts = [preview(lab, text), button, whole]
-    if button.value or pressed:
-        parts.append(applied(lab, text))
-    return mo.vstack(parts, gap=0.5)
+    said = [applied(lab, text)] if button.value or pressed else []
+    return mo.vstack([preview(lab, text), button, *said, whole], gap=0.5)
 
 
 # The start as a time line
@@ -132,20 +132,34 @@ def start_timeline(lab: LabSession, *, asked: bool, pressed: bool = False) -> An
 def _draw_timeline(lab: LabSession) -> None:
     assert lab.cluster is not None
     seen: list[Moment] = []
+    drawn_s = settled_s = None
 
     def draw(now: list[Moment]) -> bool:
+        nonlocal drawn_s
         seen.extend(now)
-        mo.output.replace(mo.vstack([timeline_chart(seen), _timeline_words(now)]))
+        at_s = now[0].at_s if now else None
+        if at_s is None or drawn_s is None or at_s - drawn_s >= REDRAW_S:
+            mo.output.replace(mo.vstack([timeline_chart(seen), _timeline_words(now)]))
+            drawn_s = at_s
         return not mo.current_thread().should_exit
 
     def settled(now: list[Moment]) -> bool:
-        # The pod of before may still answer for a moment: a start is one that was seen not ready.
-        return serving.is_serving(now) and any(not item.in_endpoints for item in seen)
+        # The pod of before may still answer for a moment: a start is one that was seen not ready. A few seconds
+        # more are drawn, so that the traffic is seen to come.
+        nonlocal settled_s
+        if not (serving.is_serving(now) and any(not item.in_endpoints for item in seen)):
+            return False
+        settled_s = now[0].at_s if settled_s is None else settled_s
+        return now[0].at_s - settled_s >= SETTLE_S
 
     try:
         serving.watch(lab.cluster, timeout_s=START_TIMEOUT_S, until=settled, on_moment=draw)
     except LabError as problem:
         mo.output.replace(problem_card(str(problem), problem.next_command))
+        return
+    if settled_s is None and not mo.current_thread().should_exit:
+        end = f"<small>Watched for {START_TIMEOUT_S:.0f} s: nothing is served yet. Apply again to watch on.</small>"
+        mo.output.replace(mo.vstack([timeline_chart(seen), course(end, live=True)]))
 
 
 def _timeline_words(now: list[Moment]) -> mo.Html:
@@ -173,11 +187,13 @@ def segments(moments: Iterable[Moment]) -> list[Segment]:
     done: list[Segment] = []
     for moment in moments:
         short = moment.pod.rpartition("-")[2]
-        lanes = {
-            f"{short} · phase": moment.phase,
-            f"{short} · container": moment.state if moment.state != "running" else "running",
-            f"{short} · traffic": "gets traffic" if moment.in_endpoints else "no traffic",
-        }
+        again = f", restart {moment.restarts}" if moment.restarts else ""
+        said_by = (
+            moment.phase,
+            f"{moment.state}{again}",
+            "gets traffic" if moment.in_endpoints else "no traffic",
+        )
+        lanes = {f"{short} · {lane}": said for lane, said in zip(LANES, said_by, strict=True)}
         for lane, said in lanes.items():
             before = open_ones.get(lane)
             if before is not None and before.said == said:
@@ -191,27 +207,22 @@ def segments(moments: Iterable[Moment]) -> list[Segment]:
 
 def timeline_chart(moments: Sequence[Moment]) -> Any:
     """Three lanes a pod over time: the phase people look at, the container, and the traffic that counts."""
-    stretches = sorted(segments(moments), key=lambda item: item.begin_s)
-    rows = [
-        {
-            "lane": item.lane,
-            "says": item.said,
-            "from": item.begin_s,
-            "to": item.end_s,
-            "tone": _tone(item.said),
-        }
-        for item in stretches
-    ]
-    if not rows:
+    stretches = segments(moments)
+    if not stretches:
         return course("<small>No pod of vLLM yet.</small>")
-    lanes = list(dict.fromkeys(item.lane for item in stretches))
+    end_s = max(max(item.end_s for item in stretches), 5.0)
+    frame = pd.DataFrame([_stretch(item, end_s) for item in stretches])
+    pods = dict.fromkeys(moment.pod.rpartition("-")[2] for moment in moments)
+    lanes = [f"{pod} · {lane}" for pod in pods for lane in LANES]
+    x = alt.X("from:Q", title="seconds since you applied", scale=alt.Scale(domain=[0, end_s]))
+    y = alt.Y("lane:N", title=None, sort=lanes, axis=alt.Axis(labelLimit=200))
     bars = (
-        alt.Chart(pd.DataFrame(rows))
-        .mark_bar(height=16, cornerRadius=3)
+        alt.Chart(frame)
+        .mark_bar(height=18, cornerRadius=3)
         .encode(
-            x=alt.X("from:Q", title="seconds"),
+            x=x,
             x2="to:Q",
-            y=alt.Y("lane:N", title=None, sort=lanes, axis=alt.Axis(labelLimit=200)),
+            y=y,
             color=alt.Color("tone:N", scale=None),
             tooltip=[
                 "lane:N",
@@ -221,20 +232,35 @@ def timeline_chart(moments: Sequence[Moment]) -> Any:
             ],
         )
     )
-    words = bars.mark_text(align="left", dx=4, color="white", fontSize=11).encode(
-        text="says:N", color=alt.value("white"), x2=alt.value(0)
+    words = (
+        alt.Chart(frame)
+        .mark_text(align="left", dx=4, color="white", fontSize=11)
+        .encode(x=x, y=y, text="shown:N")
     )
-    return (bars + words).properties(width=WIDTH, height=28 * len(lanes))
+    return look((bars + words).properties(width=WIDTH, height=28 * len(lanes)))
+
+
+def _stretch(item: Segment, end_s: float) -> dict[str, Any]:
+    """A stretch as a row; its word is written only where it fits, and a moment still shows as a line."""
+    room_px = (item.end_s - item.begin_s) / end_s * WIDTH - 8
+    return {
+        "lane": item.lane,
+        "says": item.said,
+        "shown": item.said if len(item.said) * LETTER_PX <= room_px else "",
+        "from": item.begin_s,
+        "to": max(item.end_s, item.begin_s + end_s / 200),
+        "tone": _tone(item.said),
+    }
 
 
 def _tone(said: str) -> str:
     if said in ("gets traffic", "Succeeded"):
         return GREEN
-    if said in ("Running", "running"):
+    if said.startswith(("Running", "running")):
         return BLUE
     if "Crash" in said or "Err" in said or said == "Failed":
         return RED
-    return AMBER if said == "Terminating" else GREY
+    return AMBER if said.startswith("Terminating") else GREY
 
 
 # A crash in its own words
@@ -250,16 +276,20 @@ def crash_panel(lab: LabSession, *_triggers: object) -> mo.Html:
         return course("<small>No pod of vLLM yet.</small>")
     pod = max(pods, key=lambda item: str(item.metadata.get("creationTimestamp")))
     state = next((item for item in pod.container_states if item.name == serving.CONTAINER), None)
+    events = view.events(serving.NAMESPACE, involved=("Pod", pod.name))
+    killed = [event for event in events if event.reason == "Killing"]
     if state is None or state.last_exit_code is None:
+        if killed:
+            return card(
+                f"{word('refused', 'being ended')} <code>{esc(pod.name)}</code>: {inline(killed[-1].message)}."
+            )
         return card(
             f"{word('none', 'no crash')} The container of <code>{esc(pod.name)}</code> has not ended yet."
         )
-    events = view.events(serving.NAMESPACE, involved=("Pod", pod.name))
-    killed = [event for event in events if event.reason == "Killing"]
-    by = inline(killed[-1].message) if killed else "by itself: the kubelet did not kill it"
+    by = f"killed: {inline(killed[-1].message)}" if killed else "by itself: the kubelet did not kill it"
     head = (
-        f"<div class='row'>{word('refused', 'ended')}<span><code>{esc(pod.name)}</code> ended with exit code "
-        f"<b>{state.last_exit_code}</b>, {by}. Restarts: {state.restarts}.</span></div>"
+        f"<div class='row'>{word('refused', 'ended')}<span><code>{esc(pod.name)}</code> ended {by}. "
+        f"Exit code <b>{state.last_exit_code}</b>, restarts: {state.restarts}.</span></div>"
     )
     log = "\n".join(_last_words(lab, pod))
     return card(
@@ -277,7 +307,12 @@ def _last_words(lab: LabSession, pod: Pod, most: int = 8) -> list[str]:
         return [str(problem)]
     lines = [line for line in log.splitlines() if line.strip()]
     telling = [line for line in lines if "VLLM_PORT" in line or "Error" in line]
-    return [line[:220] for line in (telling or lines)[-most:]]
+    return [cut(line, 220) for line in (telling or lines)[-most:]]
+
+
+def cut(text: str, most: int) -> str:
+    """Text of at most so many letters; where some were left off, it shows."""
+    return text if len(text) <= most else f"{text[: most - 1]}…"
 
 
 # Serving policy as arithmetic
@@ -308,7 +343,7 @@ def kv_picture(lab: LabSession, config_yaml: str, *_triggers: object) -> Any:
         alt.Chart(frame)
         .mark_bar(height=18, cornerRadius=3)
         .encode(
-            x=alt.X("tokens:Q", title="tokens"),
+            x=alt.X("tokens:Q", title="tokens", axis=alt.Axis(tickCount=6)),
             y=alt.Y("what:N", title=None, sort=None, axis=alt.Axis(labelLimit=200)),
             color=alt.Color("tone:N", scale=None),
             tooltip=["what:N", alt.Tooltip("tokens:Q", format=",")],
@@ -319,7 +354,7 @@ def kv_picture(lab: LabSession, config_yaml: str, *_triggers: object) -> Any:
         f"<small>One token of SmolLM2-135M costs {SMOLLM2_135M.bytes_per_token:,} bytes of cache: "
         "a key and a value in each of 30 layers for 3 KV heads of 64 numbers.</small>"
     )
-    return mo.vstack([bars.properties(width=WIDTH, height=64), course(words, live=True)])
+    return mo.vstack([look(bars.properties(width=WIDTH, height=64)), course(words, live=True)])
 
 
 def kv_tokens(lab: LabSession) -> int:
@@ -354,7 +389,12 @@ def ask_panel(lab: LabSession, button: Any, *, pressed: bool = False) -> Any:
     """Five requests to the live service: what it answers, and whether trying again could help."""
     if not (button.value or pressed):
         return button
-    with _client(lab) as client:
+    if not _served(lab):
+        return mo.vstack([button, _nobody_serves()])
+    with (
+        mo.status.spinner(title="Five requests", subtitle="the answers take some seconds"),
+        _client(lab) as client,
+    ):
         rows = [_row(item) for item in five_requests(client)]
     return mo.vstack([button, card(table(("request", "what came back", "try again?"), rows))])
 
@@ -382,7 +422,7 @@ def _try(what: str, call: Callable[[], str]) -> Asked:
     try:
         return Asked(what, call(), None)
     except InferenceFault as fault:
-        return Asked(what, f"`{type(fault).__name__}` {fault}"[:240], fault.retryable)
+        return Asked(what, cut(f"`{type(fault).__name__}` {fault}", 240), fault.retryable)
 
 
 def _row(item: Asked) -> tuple[str, str, str]:
@@ -395,28 +435,56 @@ def _row(item: Asked) -> tuple[str, str, str]:
 @needs_cluster
 def context_panel(lab: LabSession, prompt: str, answer_tokens: int, *_triggers: object) -> Any:
     """How a prompt and its answer share the context, counted by the server's own tokenizer."""
+    if not _served(lab):
+        return _nobody_serves()
     with _client(lab) as client:
         counted = client.count_tokens([{"role": "user", "content": prompt}])
     room = counted.room(answer_tokens)
-    rows = [("prompt", counted.count, BLUE), ("answer", answer_tokens, AMBER), ("free", max(0, room), GREY)]
-    frame = pd.DataFrame([{"part": part, "tokens": size, "tone": tone} for part, size, tone in rows])
+    parts = {"prompt": counted.count, "answer": answer_tokens, "free": max(0, room)}
+    frame = pd.DataFrame(
+        [{"part": part, "tokens": size, "n": n} for n, (part, size) in enumerate(parts.items())]
+    )
     bar = (
         alt.Chart(frame)
         .mark_bar(height=22)
         .encode(
-            x=alt.X("tokens:Q", title=f"tokens of a context of {counted.max_model_len}", stack="zero"),
-            color=alt.Color("tone:N", scale=None),
-            order=alt.Order("index:Q"),
+            x=alt.X(
+                "tokens:Q",
+                title="tokens",
+                stack="zero",
+                axis=alt.Axis(tickCount=8),
+                scale=alt.Scale(nice=False),
+            ),
+            color=alt.Color(
+                "part:N",
+                title=None,
+                scale=alt.Scale(domain=list(parts), range=[BLUE, AMBER, GREY]),
+                legend=alt.Legend(orient="top"),
+            ),
+            order="n:Q",
             tooltip=["part:N", "tokens:Q"],
         )
-        .transform_window(index="row_number()")
     )
+    limit = pd.DataFrame([{"tokens": counted.max_model_len}])
+    rule = alt.Chart(limit).mark_rule(size=3, color=RED, strokeDash=[5, 3]).encode(x="tokens:Q")
     verdict = word("fits", "fits") if room >= 0 else word("refused", "400")
     over = f"{-room} tokens too many" if room < 0 else f"{room} left"
     said = (
-        f"{verdict} prompt {counted.count} (with the chat template) + answer {answer_tokens}: <b>{over}</b>"
+        f"{verdict} prompt {counted.count} (with the chat template) + answer {answer_tokens} of a context "
+        f"of {counted.max_model_len} (dashed line): <b>{over}</b>"
     )
-    return mo.vstack([bar.properties(width=WIDTH, height=30), course(said, live=True)])
+    return mo.vstack([look((bar + rule).properties(width=WIDTH, height=30)), course(said, live=True)])
+
+
+def _served(lab: LabSession) -> bool:
+    """Whether the Service has anybody to send a request to."""
+    assert lab.cluster is not None
+    return any(item.ready for item in lab.cluster.view().endpoints(serving.SERVICE, serving.NAMESPACE))
+
+
+def _nobody_serves() -> mo.Html:
+    said = "No pod is Ready, so the Service `vllm` has nobody to send a request to: part 2 comes first."
+    return course(f"{word('none', 'not served')} {inline(said)}", live=True)
 
 
 class _client:
@@ -454,6 +522,8 @@ def drain_panel(
     """Start the witness, roll out the Deployment while its answers are in flight, and hear what it got."""
     if not (button.value or pressed):
         return button
+    if not _served(lab):
+        return mo.vstack([button, _nobody_serves()])
     return mo.vstack([button, _drained(lab, with_fragment(lab, objects, *fragments))])
 
 
@@ -518,6 +588,8 @@ def load_panel(
     """Run closed loops of growing size against the service and draw what was measured."""
     if not (button.value or pressed):
         return button
+    if not _served(lab):
+        return mo.vstack([button, _nobody_serves()])
     measured = measure(lab, levels, max_tokens)
     return mo.vstack([button, level_charts(measured), queue_chart(measured[-1])])
 
@@ -558,16 +630,22 @@ def level_charts(levels: Sequence[Level]) -> Any:
         alt.Tooltip("p95:Q", format=".2f"),
         "failed:Q",
     ]
-    throughput = alt.Chart(frame).mark_bar(color=TEAL, size=34).encode(x=x, y="tokens/s:Q", tooltip=tips)
+    throughput = (
+        alt.Chart(frame)
+        .mark_bar(color=TEAL, size=34)
+        .encode(x=x, y=alt.Y("tokens/s:Q", title="tokens per second"), tooltip=tips)
+    )
     base = alt.Chart(frame).encode(x=x, tooltip=tips)
-    y = alt.Y("p95:Q", title="s to the first token: median, p95")
+    y = alt.Y("p95:Q", title="seconds to the first token")
     wait = base.mark_bar(color=AMBER, opacity=0.45, size=34).encode(y=y) + base.mark_tick(
         color=AMBER, thickness=4, size=34
     ).encode(y="median:Q")
     side = {"width": WIDTH // 2 - 40, "height": 190}
-    return alt.hconcat(
-        throughput.properties(title="All clients together", **side),
-        wait.properties(title="One client's wait", **side),
+    return look(
+        alt.hconcat(
+            throughput.properties(title="All clients together", **side),
+            wait.properties(title="One client's wait: median (line), 95th percentile (bar)", **side),
+        )
     )
 
 
@@ -581,7 +659,10 @@ def queue_chart(level: Level) -> Any:
     if not rows:
         return course("<small>The server gave no metrics during this run.</small>")
     colour = alt.Color(
-        "series:N", title=None, scale=alt.Scale(domain=["running", "waiting"], range=[BLUE, AMBER])
+        "series:N",
+        title=None,
+        scale=alt.Scale(domain=["running", "waiting"], range=[BLUE, AMBER]),
+        legend=alt.Legend(orient="top"),
     )
     lines = (
         alt.Chart(pd.DataFrame(rows))
@@ -592,13 +673,18 @@ def queue_chart(level: Level) -> Any:
             color=colour,
             tooltip=["s:Q", "series:N", "requests:Q"],
         )
-        .properties(width=WIDTH, height=150, title=f"{level.clients} clients: the server's queue")
+        .properties(
+            width=WIDTH, height=150, title=f"{level.clients} clients: the queue by the server's own metrics"
+        )
     )
     use = pd.DataFrame([{"s": sample.at_s, "KV cache": sample.kv_usage} for sample in level.samples])
     cache = (
         alt.Chart(use)
         .mark_area(color=TEAL, opacity=0.25, line={"color": TEAL}, interpolate="step-after")
-        .encode(x=alt.X("s:Q", title="seconds"), y=alt.Y("KV cache:Q", axis=alt.Axis(format="%")))
+        .encode(
+            x=alt.X("s:Q", title="seconds"),
+            y=alt.Y("KV cache:Q", title="KV cache in use", axis=alt.Axis(format="%", tickCount=3)),
+        )
         .properties(width=WIDTH, height=80)
     )
-    return alt.vconcat(lines, cache)
+    return look(alt.vconcat(lines, cache))

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import marimo as mo
 
 from helpers.errors import LabError
+from helpers.notebook.charts import AMBER, BLUE, GREEN, GREY, RED, WIDTH, look
 from helpers.notebook.html import course, esc, inline, problem_card, table, word
 from helpers.notebook.session import LabSession, needs_cluster, waiting_card
 from helpers.stack import memory, sizing
@@ -145,8 +146,12 @@ def sizing_picture(plan: sizing.Collection, claim: str) -> Any:
             tooltip=["part:N", alt.Tooltip("GiB:Q", format=".2f")],
         )
     )
-    line = alt.Chart(pd.DataFrame([{"GiB": claimed}])).mark_rule(size=3, strokeDash=[5, 3]).encode(x="GiB:Q")
-    chart = (bars + line).properties(height=70, width=620)
+    line = (
+        alt.Chart(pd.DataFrame([{"GiB": claimed}]))
+        .mark_rule(size=3, strokeDash=[5, 3], color=RED)
+        .encode(x="GiB:Q")
+    )
+    chart = look((bars + line).properties(height=70, width=WIDTH))
     return mo.vstack([chart, _sizing_words(result, claim, Decimal(claimed))], gap=0.3)
 
 
@@ -269,10 +274,10 @@ def timeline(moments: Sequence[Moment]) -> Any:
     import pandas as pd
 
     rows = [row for moment, following in _pairs(moments) for row in _bands(moment, following)]
-    tones = {"yes": "#15803d", "Running": "#1d4ed8", "Pending": "#a16207", "Terminating": "#b91c1c"}
+    tones = {"yes": GREEN, "Running": BLUE, "Pending": AMBER, "Terminating": RED}
     states = list(dict.fromkeys(row["state"] for row in rows))
-    colours = [tones.get(state, "#94a3b8") for state in states]
-    return (
+    colours = [tones.get(state, GREY) for state in states]
+    return look(
         alt.Chart(pd.DataFrame(rows))
         .mark_bar(height=20)
         .encode(
@@ -287,7 +292,7 @@ def timeline(moments: Sequence[Moment]) -> Any:
                 alt.Tooltip("to:Q", format=".1f"),
             ],
         )
-        .properties(height=130, width=600)
+        .properties(height=130, width=WIDTH)
     )
 
 

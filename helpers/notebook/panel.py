@@ -137,4 +137,6 @@ def _fields(change: Change) -> str:
 
 
 def _value(value: object) -> str:
-    return "<small>nothing</small>" if value is None else f"<code>{esc(value)}</code>"
+    if value is None:
+        return "<small>nothing</small>"
+    return f"<code>{esc(str(value).lower() if isinstance(value, bool) else value)}</code>"

@@ -11,7 +11,7 @@ from typing import Any
 
 import marimo as mo
 
-from helpers.notebook.html import course, inline, word
+from helpers.notebook.html import course, inline, plain, word
 
 
 def predict(question: str, options: Mapping[str, str]) -> Any:
@@ -21,7 +21,7 @@ def predict(question: str, options: Mapping[str, str]) -> Any:
         question: asked in markdown.
         options: key to the text of each answer.
     """
-    choices = {text: key for key, text in options.items()}
+    choices = {plain(text): key for key, text in options.items()}
     return mo.ui.radio(options=choices, label=f"**Predict.** {question}").form(
         submit_button_label="Commit my prediction",
         validate=lambda value: "Choose one answer first." if value is None else None,

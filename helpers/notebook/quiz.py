@@ -8,7 +8,7 @@ from typing import Any
 
 import marimo as mo
 
-from helpers.notebook.html import course, inline, word
+from helpers.notebook.html import course, inline, plain, word
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,9 @@ def quiz(questions: Sequence[Question]) -> Any:
     """One radio for each question; its value is a list of option numbers, None where unanswered."""
     return mo.ui.array(
         [
-            mo.ui.radio(options={option.text: number for number, option in enumerate(question.options)})
+            mo.ui.radio(
+                options={plain(option.text): number for number, option in enumerate(question.options)}
+            )
             for question in questions
         ]
     )

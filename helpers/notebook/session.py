@@ -120,7 +120,9 @@ def needs_cluster(
         except LabError as problem:
             more = [str(line) for line in getattr(problem, "diagnostics", ())]
             # A text that cannot be read is mended in the cell above, not in a terminal.
-            command = problem.next_command or ("" if isinstance(problem, InvalidManifest) else "course status")
+            command = problem.next_command or (
+                "" if isinstance(problem, InvalidManifest) else "course status"
+            )
             return problem_card(str(problem), command, title=_title(problem), details=more)
 
     return drawn
