@@ -13,7 +13,9 @@ from typing import TYPE_CHECKING, Any
 
 from helpers.errors import ProbeInconclusive
 from helpers.grading import Lab, Status, Verdict, all_of, expect, not_attempted
+from helpers.grading.lifecycle import empty_namespace
 from helpers.stack import gpu
+from helpers.stack.past import events_are_gone
 from helpers.stack.quota import (
     COMPUTE,
     GPU,
@@ -43,10 +45,15 @@ lab = Lab("01", "Substrate", module=__name__, namespaces=(SYSTEM, APPS, WORKSHOP
 
 def reset(cluster: Cluster) -> list[str]:
     """Back to nothing: the lab's namespaces, and what no namespace holds, the taint and the card's shape."""
-    done = [f"took the guard from node {name}" for name in gpu.set_guard(cluster, on=False)]
+    mine = not cluster.scope.suffix  # the nodes of a class are everybody's
+    done = [f"took the guard from node {name}" for name in (gpu.set_guard(cluster, on=False) if mine else ())]
     done += [f"node {name} offers its card whole again" for name in gpu.offer_whole_cards(cluster)]
     for name in lab.namespaces:
-        if cluster.delete_namespace(name, wait_s=120):
+        if (
+            cluster.scope.suffix
+        ):  # in a class the namespaces are the instructor's, what is in them the learner's
+            done += empty_namespace(cluster, name)
+        elif cluster.delete_namespace(name, wait_s=120):
             done.append(f"deleted Namespace {name}")
     return done
 
@@ -89,10 +96,8 @@ def _active(cluster: ClusterView, name: str) -> Verdict:
 )
 def only_the_apps_are_labelled(cluster: ClusterView) -> Verdict:
     """Selecting `kubedojo.dev/role=llm-apps` finds the namespace of the applications, and no other."""
-    found = cluster.list("Namespace", labels=f"{ROLE_LABEL}={ROLE}")
-    names = {item.name for item in found}
-    own = cluster.scope.namespace(APPS)
-    strangers = sorted(name for name in names - {own} if not (cluster.scope.suffix and name.startswith(APPS)))
+    names, own = _namespaces_with_the_role(cluster), cluster.scope.namespace(APPS)
+    strangers = sorted(names - {own})
     apps = cluster.namespace(APPS)
     shown = f"{ROLE_LABEL}={apps.labels[ROLE_LABEL]}" if ROLE_LABEL in apps.labels else "no such label"
     return all_of(
@@ -111,6 +116,14 @@ def only_the_apps_are_labelled(cluster: ClusterView) -> Verdict:
             evidence=apps,
         ),
     )
+
+
+def _namespaces_with_the_role(cluster: ClusterView) -> set[str]:
+    """On a shared cluster the learner's own: all others are somebody else's, and may not be listed."""
+    if not cluster.scope.suffix:
+        return {item.name for item in cluster.list("Namespace", labels=f"{ROLE_LABEL}={ROLE}")}
+    found = (cluster.find("Namespace", name) for name in lab.namespaces)
+    return {item.name for item in found if item and item.labels.get(ROLE_LABEL) == ROLE}
 
 
 # b. Quota
@@ -529,7 +542,9 @@ def the_guard_keeps_guests_out(cluster: ClusterView) -> Verdict:
     if cluster.scope.suffix:
         return _tolerations_alone(guest, server)
     says = _scheduler_history(cluster, guest)
-    kept_out = any("untolerated taint" in words for words in says)
+    # After an hour the scheduler's words are gone, and that guest had to wait is what is left of them.
+    waited = bool(gpu.waited_s(guest)) and not says and events_are_gone(gpu.placed_at(guest))
+    kept_out = waited or any("untolerated taint" in words for words in says)
     let_in = gpu.placed_at(server)
     meanwhile = _between(guest, server)
     return all_of(
@@ -537,7 +552,7 @@ def the_guard_keeps_guests_out(cluster: ClusterView) -> Verdict:
             kept_out,
             truthy=True,
             that="guest kept out by an untolerated taint",
-            observed=f"guest: {says[-1] if says else 'the scheduler had nothing against it'}",
+            observed=f"guest: {says[-1] if says else _unsaid(guest, waited)}",
             evidence=guest,
         ),
         expect(
@@ -561,6 +576,10 @@ def the_guard_keeps_guests_out(cluster: ClusterView) -> Verdict:
             evidence=server,
         ),
     )
+
+
+def _unsaid(guest: Resource, waited: bool) -> str:
+    return f"waited {gpu.waited_s(guest):.0f} s" if waited else "the scheduler had nothing against it"
 
 
 def _tolerations_alone(guest: Resource, server: Resource) -> Verdict:
@@ -669,8 +688,11 @@ def the_next_in_line_waited(cluster: ClusterView) -> Verdict:
     """`next-in-line` waited for a GPU that an idle pod held, and got it when the pod was gone."""
     pod = cluster.pod("next-in-line", WORKSHOP)
     waited_s = gpu.waited_s(pod) or 0.0
-    lacked = any(_insufficient_gpu(words) for words in _scheduler_history(cluster, pod))
+    says = _scheduler_history(cluster, pod)
     placed = gpu.placed_at(pod) is not None
+    # After an hour the scheduler's words are gone, and the wait for a card is what is left of them.
+    unsaid = not says and events_are_gone(gpu.placed_at(pod)) and waited_s >= SHORTEST_WAIT_S
+    lacked = unsaid or any(map(_insufficient_gpu, says))
     waiting = "still waits" if not placed else f"waited {waited_s:.0f} s"
     why = "for a GPU" if lacked else "not for a GPU"
     return all_of(

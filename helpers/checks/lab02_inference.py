@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +19,7 @@ from helpers.evidence import Evidence
 from helpers.grading import Lab, Verdict, all_of, expect, not_attempted
 from helpers.settings import REPOSITORY
 from helpers.stack import serving
+from helpers.stack.past import events_are_gone
 from helpers.stack.serving import CLAIM, CONFIG_MAP, CONTAINER, DEPLOYMENT, LABELS, NAMESPACE, PORT, SERVICE
 
 if TYPE_CHECKING:
@@ -39,6 +40,8 @@ LOAD_BUDGET_S, NOTICE_BUDGET_S = 120, 300
 SPARE_S = 5
 LONGEST_ANSWER_S = 20
 WAITED_S, WAITED_REQUESTS = 0.3, 6
+# A pod that was stopped while the witness ran is replaced within its grace period.
+REPLACED_WITHIN = timedelta(seconds=60)
 NEXT_PODS = f"kubectl get pods -n {NAMESPACE} -l {LABELS}"
 NEXT_DEPLOYMENT = f"kubectl get deployment {DEPLOYMENT} -n {NAMESPACE} -o yaml"
 NEXT_PROXY = f"kubectl get --raw /api/v1/namespaces/{NAMESPACE}/services/http:{SERVICE}:{PORT}/proxy"
@@ -652,7 +655,7 @@ def no_answer_was_lost(cluster: ClusterView) -> Verdict:
         )
     if began is None or ended is None:
         return not_attempted("a finished witness", "the Job has not finished")
-    stops = [when for when in _stops(cluster) if began <= when <= ended]
+    stops = _replacements(cluster, began, ended)
     return all_of(
         expect(
             _script(job.raw),
@@ -671,6 +674,20 @@ def no_answer_was_lost(cluster: ClusterView) -> Verdict:
             evidence=job,
         ),
     )
+
+
+def _replacements(cluster: ClusterView, began: datetime, ended: datetime) -> list[datetime]:
+    """When pods of vLLM were replaced while the witness ran.
+
+    Events tell to the second when a container was stopped, and are gone after an hour. Whoever grades
+    later finds what the replacement left for good: the new ReplicaSet, or the pod that still runs.
+    """
+    stops = [when for when in _stops(cluster) if began <= when <= ended]
+    if stops or not events_are_gone(ended):
+        return stops
+    left = [*cluster.list("ReplicaSet", NAMESPACE, labels=LABELS), *cluster.pods(NAMESPACE, labels=LABELS)]
+    came = (_time(item.metadata.get("creationTimestamp")) for item in left)
+    return [when for when in came if when and began <= when <= ended + REPLACED_WITHIN]
 
 
 def _stops(cluster: ClusterView) -> list[datetime]:

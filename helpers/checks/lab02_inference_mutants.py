@@ -29,6 +29,7 @@ CONFIG = {
     "GPU_MEMORY_UTILIZATION": "0.88",
 }
 BEGAN, STOPPED, ENDED = "2026-01-01T10:00:00Z", "2026-01-01T10:00:04Z", "2026-01-01T10:00:20Z"
+REPLACED = "2026-01-01T10:00:22Z"
 
 
 # The parts of a right cluster
@@ -240,11 +241,27 @@ def _stop(cluster: Any, when: str = STOPPED, message: str = "Stopping container 
     )
 
 
+def _rolled(cluster: Any, when: str | None) -> None:
+    """What a rollout leaves for good: the ReplicaSet of the new pods; None for a cluster without one."""
+    cluster.delete("ReplicaSet", "vllm-1", NAMESPACE)
+    metadata = {
+        "name": "vllm-1",
+        "namespace": NAMESPACE,
+        "labels": {"app": "vllm"},
+        "creationTimestamp": when,
+    }
+    if when:
+        cluster.put(
+            {"apiVersion": "apps/v1", "kind": "ReplicaSet", "metadata": metadata, "spec": {"replicas": 1}}
+        )
+
+
 def _solution(cluster: Any) -> None:
     cluster.apply([_config_map(), _claim(), _service()])
     _settle(cluster)
     _testify(cluster)
     _stop(cluster)
+    _rolled(cluster, REPLACED)
 
 
 # Wrong clusters
@@ -392,8 +409,8 @@ MUTANTS = (
     Mutant("a grace period shorter than the drain", _with(lambda spec, container: spec.update(terminationGracePeriodSeconds=30)), {"vllm.drain": "-15 s to spare"}, live=False),
     Mutant("the grace period left to the default", _with(lambda spec, container: spec.pop("terminationGracePeriodSeconds")), {"vllm.drain": "grace 30 s"}, live=False),
     Mutant("an answer broken off", lambda cluster: _testify(cluster, failed=True), {"vllm.witness": "broken off"}, live=False),
-    Mutant("a witness without a rollout", lambda cluster: _stop(cluster, LATER), {"vllm.witness": "0 pods stopped"}, live=False),
-    Mutant("a restart by a probe is no rollout", lambda cluster: _stop(cluster, message="Container vllm failed liveness probe, will be restarted"), {"vllm.witness": "0 pods stopped"}, live=False),
+    Mutant("a witness without a rollout", lambda cluster: (_stop(cluster, LATER), _rolled(cluster, LATER)), {"vllm.witness": "0 pods stopped"}, live=False),
+    Mutant("a restart by a probe is no rollout", lambda cluster: (_stop(cluster, message="Container vllm failed liveness probe, will be restarted"), _rolled(cluster, None)), {"vllm.witness": "0 pods stopped"}, live=False),
     Mutant("a witness that asks nothing", lambda cluster: _testify(cluster, command=["true"]), {"vllm.witness": "asks something else"}, live=False),
     # 5. The queue
     Mutant("nobody ever waited", _served(waited=0), {"vllm.queue": "0 of 4"}, live=False),

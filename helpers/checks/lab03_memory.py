@@ -515,9 +515,8 @@ def known_questions_find_their_passages(cluster: ClusterView) -> Verdict:
     task="restart",
     points=3,
     needs=["memory.corpus"],
-    mode="edge",
     why="A server that answers from points it was never sent has read them from its volume: that is persistence, seen.",
-    hint="What replaces a pod of a StatefulSet when you delete it, and what does the new one find?",
+    hint="What replaces a pod of a StatefulSet when you delete it, and what does the new one find? Each write starts anew.",
     next=f"kubectl delete pod -n {NAMESPACE} qdrant-0",
 )
 def points_survive_the_process(cluster: ClusterView) -> Verdict:

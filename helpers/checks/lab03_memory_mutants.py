@@ -73,6 +73,12 @@ class Server:
         assert status == 200, f"{method} {path}: {status} {text}"
         return yaml.safe_load(text)["result"]
 
+    def upload(self, snapshot: str) -> None:
+        """Bring one of its own snapshots back, as it comes from the outside."""
+        (archive,) = Path(self._folder.name).rglob(snapshot)
+        answer = self._client.post(f"{ONE}/snapshots/upload", files={"snapshot": archive.read_bytes()})
+        assert answer.status_code == 200, answer.text
+
     def restart(self) -> None:
         """Another process on the same volume: its data is there, its counters are at zero."""
         self._app.state.server.storage.close()
@@ -374,6 +380,12 @@ def _one_by_one(cluster: Any) -> None:
     sent(*(("PUT", f"{ONE}/points", {"points": [point]}) for point in corpus_points()[:3]))(cluster)
 
 
+def _just_restored(cluster: Any) -> None:
+    server = own_server(cluster)
+    taken = server.send("POST", f"{ONE}/snapshots")
+    server.upload(taken["name"])
+
+
 def _in_a_batch(cluster: Any) -> None:
     sent(("POST", f"{ONE}/points/batch", {"operations": [{"upsert": {"points": corpus_points()}}]}))(cluster)
 
@@ -589,6 +601,12 @@ PROOFS = Proofs(
             "filled again one by one",
             _one_by_one,
             {"memory.restart": "3 writes"},
+            live=False,
+        ),
+        Mutant(
+            "restored, and not restarted since",
+            _just_restored,
+            {"memory.restart": "1 writes"},
             live=False,
         ),
         # restore

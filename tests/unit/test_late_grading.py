@@ -1,0 +1,25 @@
+"""A right cluster is graded right by whoever comes late: another machine, no journal, no events any more."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from helpers.checks import lab_ids, load_lab, load_proofs
+from helpers.cluster.fake import FakeCluster
+from helpers.grading import Status, grade
+from helpers.grading.author import SOLUTION, fake_clusters
+from helpers.grading.testing import VirtualRuntime
+
+
+@pytest.mark.parametrize("number", lab_ids())
+def test_a_solved_lab_passes_a_day_later_and_with_an_empty_journal(number: str, tmp_path: Path) -> None:
+    lab = load_lab(number)
+    cluster = fake_clusters(load_proofs(number))(SOLUTION)
+    assert isinstance(cluster, FakeCluster)
+    for key in [key for key in cluster.backend.objects if key[1] == "events"]:
+        del cluster.backend.objects[key]
+    report = grade([lab], cluster, journals=tmp_path, runtime=VirtualRuntime())
+    short = {result.check: result.observed for result in report.verdicts if result.status is not Status.PASS}
+    assert short == {}
