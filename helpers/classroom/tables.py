@@ -87,7 +87,7 @@ def _sign(item: LearnerLab, check: str) -> Text:
 
 
 def _print_legend(lab: LabStatus, console: Console) -> None:
-    names = "  ".join(f"{number} {name}" for number, name in enumerate(lab.checks, start=1))
+    names = "  ".join(f"{number}={name}" for number, name in enumerate(lab.checks, start=1))
     signs = "  ".join(f"{sign} {status.replace('_', ' ').lower()}" for status, sign in SIGNS.items())
     console.print(Text(names, style="dim"))
     console.print(Text(signs, style="dim"))
