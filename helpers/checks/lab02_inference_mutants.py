@@ -354,6 +354,18 @@ def _reason(reason: str, **more: Any) -> Callable[[Any], None]:
     return _with(lambda spec, container: None, ready=False, reason=reason, vllm=None, **more)
 
 
+def _stopped(
+    when: str, message: str = "Stopping container vllm", **left: str | None
+) -> Callable[[Any], None]:
+    """A pod that ended at that moment; `rolled` is when its ReplicaSet's successor was made."""
+
+    def change(cluster: Any) -> None:
+        _stop(cluster, when, message)
+        _rolled(cluster, left.get("rolled", when))
+
+    return change
+
+
 QUOTA_REFUSED = (
     'pods "vllm-2" is forbidden: exceeded quota: llm-system-quota, requested: requests.nvidia.com/gpu=1'
 )
@@ -409,8 +421,8 @@ MUTANTS = (
     Mutant("a grace period shorter than the drain", _with(lambda spec, container: spec.update(terminationGracePeriodSeconds=30)), {"vllm.drain": "-15 s to spare"}, live=False),
     Mutant("the grace period left to the default", _with(lambda spec, container: spec.pop("terminationGracePeriodSeconds")), {"vllm.drain": "grace 30 s"}, live=False),
     Mutant("an answer broken off", lambda cluster: _testify(cluster, failed=True), {"vllm.witness": "broken off"}, live=False),
-    Mutant("a witness without a rollout", lambda cluster: (_stop(cluster, LATER), _rolled(cluster, LATER)), {"vllm.witness": "0 pods stopped"}, live=False),
-    Mutant("a restart by a probe is no rollout", lambda cluster: (_stop(cluster, message="Container vllm failed liveness probe, will be restarted"), _rolled(cluster, None)), {"vllm.witness": "0 pods stopped"}, live=False),
+    Mutant("a witness without a rollout", _stopped(LATER), {"vllm.witness": "0 pods stopped"}, live=False),
+    Mutant("a restart by a probe is no rollout", _stopped(STOPPED, "Container vllm failed liveness probe, will be restarted", rolled=None), {"vllm.witness": "0 pods stopped"}, live=False),
     Mutant("a witness that asks nothing", lambda cluster: _testify(cluster, command=["true"]), {"vllm.witness": "asks something else"}, live=False),
     # 5. The queue
     Mutant("nobody ever waited", _served(waited=0), {"vllm.queue": "0 of 4"}, live=False),
