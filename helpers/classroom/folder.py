@@ -155,9 +155,18 @@ class ClassFolder:
         return self.path / "journals" / member.key
 
     def instructor_cluster(self, member: Member) -> Cluster:
-        """The learner's cluster with the instructor's credentials, seen in the learner's namespaces."""
+        """The learner's cluster with the instructor's credentials, seen in the learner's namespaces.
+
+        Raises:
+            EnvironmentFault: the learner has no place yet; grading would look into nobody's namespaces.
+        """
         from helpers.cluster import Scope
 
+        if member.kubeconfig is None and not member.suffix:
+            raise EnvironmentFault(
+                f"{member.learner.id} has no cluster yet",
+                next_command=f"course class add-cluster {member.learner.id} --kubeconfig FILE{name_option(self.name)}",
+            )
         return self.connect(member.kubeconfig, Scope(member.suffix))
 
     def shared_cluster(self) -> Cluster:

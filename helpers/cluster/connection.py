@@ -151,6 +151,31 @@ def from_kubeconfig(path: Path, context: str | None) -> Connection:
     )
 
 
+def standalone(path: Path, context: str | None) -> dict[str, Any]:
+    """One context of a kubeconfig as a kubeconfig of its own: what lies in files beside it is taken in."""
+    tree = _read(path)
+    name = context or tree.get("current-context") or ""
+    found = _named(tree, "contexts", name, path)
+    base = path.resolve().parent
+    cluster = _inlined(_named(tree, "clusters", found["context"].get("cluster", ""), path), "cluster", base)
+    parts: dict[str, Any] = {"clusters": [cluster], "contexts": [found], "users": []}
+    if found["context"].get("user"):
+        parts["users"] = [_inlined(_named(tree, "users", found["context"]["user"], path), "user", base)]
+    return {"apiVersion": "v1", "kind": "Config", "current-context": name, **parts}
+
+
+def _inlined(item: dict[str, Any], section: str, base: Path) -> dict[str, Any]:
+    holder = dict(item.get(section) or {})
+    for name in ("certificate-authority", "client-certificate", "client-key"):
+        content = _content(holder, name, base)
+        if content is not None:
+            holder.pop(name, None)
+            holder[f"{name}-data"] = base64.b64encode(content).decode()
+    if holder.get("tokenFile"):
+        holder["tokenFile"] = str(base / holder["tokenFile"])
+    return {**item, section: holder}
+
+
 def in_cluster() -> Connection:
     """The connection of a pod's service account; its token is read again as it is renewed."""
     host, port = os.environ["KUBERNETES_SERVICE_HOST"], os.environ.get("KUBERNETES_SERVICE_PORT", "443")

@@ -22,7 +22,7 @@ from string import Template
 from typing import TYPE_CHECKING, Any
 
 from helpers.cluster.deadline import Deadline
-from helpers.errors import EnvironmentFault, InvalidManifest
+from helpers.errors import EnvironmentFault, Forbidden, InvalidManifest
 from helpers.grading.declare import Lab
 from helpers.grading.journal import journal_for
 from helpers.grading.verdict import Status
@@ -41,6 +41,8 @@ KINDS_TO_PRUNE = (
     *("Pod", "Service", "Ingress", "NetworkPolicy", "PodDisruptionBudget", "ConfigMap", "Secret"),
     *("PersistentVolumeClaim", "ResourceQuota", "LimitRange", "RoleBinding", "Role", "ServiceAccount"),
 )
+# Carried by what an instructor put into a learner's namespace.
+CLASS_LABEL = "course.llm-stack/class"
 # What Kubernetes itself puts into every namespace.
 NAMESPACE_FURNITURE = {("ConfigMap", "kube-root-ca.crt"), ("ServiceAccount", "default")}
 # Field managers that act for the cluster: they do not count as somebody's edit.
@@ -152,6 +154,30 @@ def _leftovers(
                 continue
             if (kind, found.name, namespace) not in kept or edited_by_hand(found):
                 yield found
+
+
+def empty_namespace(cluster: Cluster, namespace: str) -> list[str]:
+    """Delete what a learner may have left in a namespace that stays, as those of a class do.
+
+    What the class put there carries its label, and is not the learner's to delete.
+    """
+    done = []
+    for kind in KINDS_TO_PRUNE:
+        for found in _listable(cluster, kind, namespace):
+            kept = (kind, found.name) in NAMESPACE_FURNITURE or CLASS_LABEL in found.labels
+            if kept or found.metadata.get("ownerReferences") or found.is_terminating:
+                continue
+            if cluster.delete(kind, found.name, namespace, wait_s=DELETE_TIMEOUT_S):
+                done.append(f"deleted {found.kind} {found.name}")
+    return done
+
+
+def _listable(cluster: Cluster, kind: str, namespace: str) -> list[Resource]:
+    """The objects of a kind; none of a kind that these credentials can neither see nor make."""
+    try:
+        return cluster.view().list(kind, namespace)
+    except Forbidden:
+        return []
 
 
 def edited_by_hand(found: Resource) -> bool:
