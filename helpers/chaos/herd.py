@@ -27,10 +27,11 @@ if TYPE_CHECKING:
 CLIENTS = 24
 BASE_S = 1.0
 ATTEMPTS = 5
-TOKENS = 6
+# Long enough answers that the queue outlasts the second that a busy node needs to start 24 clients.
+TOKENS = 16
 # The outage ends between the third attempt (at 3 s) and the fourth (at 7 s).
 OUTAGE_S = 4.0
-WATCH_S = 10.0
+WATCH_S = 12.0
 SAMPLE_S = 0.25
 RUNNING, WAITING = "vllm:num_requests_running", "vllm:num_requests_waiting"
 
