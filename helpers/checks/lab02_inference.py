@@ -8,13 +8,10 @@ figures, so that any way of writing them that behaves is right.
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from datetime import UTC, datetime, timedelta
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
-from helpers.errors import EnvironmentFault
 from helpers.evidence import Evidence
 from helpers.grading import Lab, Verdict, all_of, expect, not_attempted
 from helpers.settings import REPOSITORY
@@ -65,6 +62,8 @@ def start(cluster: Cluster, progress: Callable[[str], None] = lambda line: None)
     """Namespaces and quota where lab 01 left none; on an embedded cluster the images of vLLM and its model."""
     import yaml
 
+    from helpers.stack.bring_up import load_images
+
     view, done = cluster.view(), []
     text = (REPOSITORY / "manifests" / "labs" / "02" / "start" / "substrate.yaml").read_text()
     for item in yaml.safe_load_all(text):
@@ -72,21 +71,10 @@ def start(cluster: Cluster, progress: Callable[[str], None] = lambda line: None)
         if view.find(item["kind"], metadata["name"], metadata.get("namespace")) is None:
             cluster.apply(item)
             done.append(f"{item['kind']} {metadata['name']} created")
-    if cluster.profile().name == "embedded":
+    if cluster.profile().name == "embedded" and not cluster.scope.suffix:
         progress("building and importing the images of vLLM and its model, where they are missing")
-        _load_images()
+        load_images("vllm", "model")
     return done
-
-
-def _load_images() -> None:
-    """The embedded cluster's images are known to the command line alone."""
-    command = [sys.executable, "-m", "helpers.cli", "images", "load", "vllm", "model"]
-    ended = subprocess.run(command, capture_output=True, text=True, check=False)
-    if ended.returncode:
-        raise EnvironmentFault(
-            f"the images of vLLM could not be imported: {ended.stderr.strip()[-400:]}",
-            next_command="course images load vllm model",
-        )
 
 
 def reset(cluster: Cluster, progress: Callable[[str], None] = lambda line: None) -> list[str]:

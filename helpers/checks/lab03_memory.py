@@ -8,15 +8,13 @@ with known answers find them. Chart and manifests are graded alike: names, label
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from dataclasses import dataclass
 from datetime import datetime
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from helpers.errors import EnvironmentFault, LabError
+from helpers.errors import LabError
 from helpers.evidence import Evidence
 from helpers.grading import Lab, Verdict, all_of, expect, not_attempted
 from helpers.stack import memory
@@ -48,26 +46,17 @@ lab = Lab("03", "Memory", module=__name__, namespaces=(NAMESPACE,))
 
 def start(cluster: Cluster, progress: Callable[[str], None] = lambda line: None) -> list[str]:
     """The namespace is there, and on an embedded cluster the image of Qdrant."""
+    from helpers.stack.bring_up import load_images
+
     done = []
     for name in (NAMESPACE, "llm-apps"):
         if cluster.view().find("Namespace", name) is None:
             cluster.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}})
             done.append(f"namespace {name} created")
-    if cluster.profile().name == "embedded":
+    if cluster.profile().name == "embedded" and not cluster.scope.suffix:
         progress("importing the image of Qdrant, where the cluster lacks it")
-        _load_image()
+        load_images("qdrant")
     return done
-
-
-def _load_image() -> None:
-    """The embedded cluster's images are known to the command line alone."""
-    command = [sys.executable, "-m", "helpers.cli", "images", "load", "qdrant"]
-    ended = subprocess.run(command, capture_output=True, text=True, check=False)
-    if ended.returncode:
-        raise EnvironmentFault(
-            f"the image of Qdrant could not be imported: {ended.stderr.strip()[-400:]}",
-            next_command="course images load qdrant",
-        )
 
 
 def reset(cluster: Cluster, progress: Callable[[str], None] = lambda line: None) -> list[str]:

@@ -41,9 +41,11 @@ def bring_up(cluster: Cluster, progress: Progress) -> list[str]:
         for name, kind in (("vllm", "Deployment"), ("qdrant", "StatefulSet"))
         if not cluster.view().find(kind, name, SYSTEM)
     ]
-    if missing and overlay == "embedded":
+    if (
+        missing and overlay == "embedded" and not cluster.scope.suffix
+    ):  # a class's images are its instructor's
         progress("images for vLLM and Qdrant")
-        _load_images()
+        load_images("vllm", "model", "qdrant")
     for name in missing:
         progress(f"applying {name}")
         for item in cluster.apply(cluster.kustomize(MANIFESTS / name / "overlays" / overlay)):
@@ -81,13 +83,17 @@ def _namespaces() -> list[dict[str, Any]]:
     return [namespace(SYSTEM, {}), namespace(APPS, {"kubedojo.dev/role": "llm-apps"})]
 
 
-def _load_images() -> None:
-    """Through the command line: the embedded cluster is known to it alone."""
-    command = [sys.executable, "-m", "helpers.cli", "images", "load", "vllm", "model", "qdrant"]
+def load_images(*names: str) -> None:
+    """Import workload images where the embedded cluster lacks them; it is known to the command line alone.
+
+    Raises:
+        EnvironmentFault: they are not to be had, in the command's last words.
+    """
+    command = [sys.executable, "-m", "helpers.cli", "images", "load", *names]
     done = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, check=False)
     if done.returncode != 0:
         said = (done.stderr or done.stdout).strip().splitlines()
         raise EnvironmentFault(
-            f"the images could not be loaded: {said[-1] if said else done.returncode}",
-            next_command="course images load vllm model qdrant",
+            f"the images of {', '.join(names)} could not be imported: {said[-1] if said else done.returncode}",
+            next_command=f"course images load {' '.join(names)}",
         )

@@ -20,7 +20,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
-from helpers.errors import EnvironmentFault, ObjectMissing, ProbeInconclusive
+from helpers.errors import EnvironmentFault, Forbidden, ObjectMissing, ProbeInconclusive
 from helpers.stack.policy_forecast import Decision, Party, World, decide
 
 if TYPE_CHECKING:
@@ -237,7 +237,7 @@ def observe(
     def ask(caller: Caller) -> dict[str, Seen]:
         try:
             result = execute(caller.namespace, caller.pod, command, timeout_s + EXEC_MARGIN_S)
-        except (ProbeInconclusive, ObjectMissing) as error:
+        except (ProbeInconclusive, ObjectMissing, Forbidden) as error:
             return {target.name: Seen(Outcome.INCONCLUSIVE, detail=str(error)) for target in targets}
         found = parse_probe(result.stdout, targets)
         if all(seen.outcome is Outcome.INCONCLUSIVE for seen in found.values()) and result.stderr:
@@ -351,8 +351,23 @@ def _read_each(view: ClusterView, namespaces: Sequence[str]) -> tuple[Pods, Worl
         labels[name] = {key: view.scope.course_name(value) for key, value in found.labels.items()}
         policies += [course_policy(view, policy.raw, name) for policy in view.network_policies(name)]
         for pod in view.pods(name):
+            _refuse_tampered(view, pod)
             _add_pod(pods[name], pod, name)
     return pods, World(labels, tuple(policies))
+
+
+def _refuse_tampered(view: ClusterView, pod: Resource) -> None:
+    """In a class the learner may start probe pods: one that answers as they like proves nothing."""
+    from helpers.stack.probes import tampered
+
+    if PROBE_LABEL not in pod.labels:
+        return
+    reason = tampered(pod.raw, view.profile.images["toolbox"])
+    if reason:
+        raise ProbeInconclusive(
+            f"{pod.name} is not the grader's own probe pod: {reason}",
+            next_command=f"kubectl delete pod {pod.name} -n {pod.namespace}; course start 04",
+        )
 
 
 def look(
