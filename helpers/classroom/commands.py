@@ -7,7 +7,7 @@ import typer
 
 def register(app: typer.Typer) -> None:
     """Add the classroom's commands to the `course` command."""
-    from helpers.classroom import commands_marking, commands_members
+    from helpers.classroom import commands_marking, commands_members, commands_study
 
     class_app = typer.Typer(
         name="class",
@@ -17,4 +17,5 @@ def register(app: typer.Typer) -> None:
     )
     commands_members.register(class_app)
     commands_marking.register(class_app, app)
+    commands_study.register(class_app, app)
     app.add_typer(class_app)

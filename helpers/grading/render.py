@@ -140,16 +140,18 @@ def _standing(progress: LabProgress | None, lab: Lab) -> str:
     if progress is None:
         return "not started"
     if progress.done_at is None:
-        return f"{len(progress.passed)} of {len(lab.checks)} checks passed so far, begun {_day(progress.started_at)}"
+        return f"{len(progress.passed)} of {len(lab.checks)} checks passed so far, begun {day(progress.started_at)}"
     where = GPU_WORDS.get(progress.gpu or "", str(progress.gpu))
-    return f"done {_day(progress.done_at)}, {_span(progress.took)} after it was begun ({where})"
+    return f"done {day(progress.done_at)}, {span(progress.took)} after it was begun ({where})"
 
 
-def _day(stamp: str) -> str:
+def day(stamp: str) -> str:
+    """A moment as this machine's clock shows it."""
     return datetime.fromisoformat(stamp).astimezone().strftime("%Y-%m-%d %H:%M")
 
 
-def _span(took: timedelta | None) -> str:
+def span(took: timedelta | None) -> str:
+    """A time that passed, in days, hours and minutes."""
     minutes = round(took.total_seconds() / 60) if took else 0
     hours, rest = divmod(minutes, 60)
     days, hours = divmod(hours, 24)

@@ -27,7 +27,7 @@ _COLOURS = {
     Status.FAIL.value: "var(--fail)",
     Status.ENV_ERROR.value: "var(--env)",
     Status.NOT_ATTEMPTED.value: "var(--idle)",
-    Status.BLOCKED.value: "var(--line)",
+    Status.BLOCKED.value: "var(--blocked)",
     PENDING: "var(--pending)",
 }
 
@@ -45,7 +45,9 @@ def verdict_chart(reports: Mapping[str, Report], known: Iterable[str]) -> str:
     bars = base.mark_bar().encode(
         color=alt.Color("verdict:N", title=None, scale=scale, sort=None, legend=alt.Legend(orient="top"))
     )
-    counts = base.mark_text(color="var(--on-bar)", fontWeight="bold", dx=-9).encode(text="checks:Q")
+    counts = base.mark_text(color="var(--on-bar)", fontWeight="bold", align="right", dx=-5).encode(
+        text="checks:Q"
+    )
     return _svg(bars + counts, "verdicts")
 
 
