@@ -1,4 +1,4 @@
-"""`course class create`, `list`, `add-cluster` and `remove`."""
+"""`course class create`, `list`, `add-cluster`, `probes` and `remove`."""
 
 from __future__ import annotations
 
@@ -27,6 +27,7 @@ def register(class_app: typer.Typer) -> None:
     class_app.command("create")(create)
     class_app.command("list")(list_members)
     class_app.command("add-cluster")(add_cluster)
+    class_app.command("probes")(probes)
     class_app.command("remove")(remove)
 
 
@@ -177,6 +178,28 @@ def add_cluster(
     typer.echo(
         f"{learner} works in the cluster behind {kubeconfig}. Next: course class status{_option(folder)}"
     )
+
+
+def probes(
+    learner: Annotated[
+        list[str] | None, typer.Option("--learner", metavar="ID", help="Only these (repeatable).")
+    ] = None,
+    name: ClassName = "class",
+    take: Annotated[bool, typer.Option("--remove", help="Take them away instead.")] = False,
+) -> None:
+    """Place the grader's probe pods of lab 04: seven small pods a learner, two of them yours alone.
+
+    The learner's own `course start 04` places the others. On one node of 110 pods there is room for
+    twelve learners at a time: place, grade, --remove.
+    """
+    from helpers.classroom import membership
+    from helpers.classroom.folder import ClassFolder
+
+    folder = ClassFolder.open(name)
+    members = [folder.member(identity) for identity in learner] if learner else list(folder.active)
+    with _spinner("probe pods") as tell:
+        for member, said in membership.place_probes(folder, members, tell, take=take):
+            typer.echo(f"{member.learner.id}: {said}")
 
 
 def remove(

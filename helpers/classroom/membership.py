@@ -238,6 +238,28 @@ def _refuse_foreign(class_name: str, member: Member, foreign: dict[str, str]) ->
         raise LabError(f"namespace {taken[0]} is there already and {whose}")
 
 
+# Probe pods
+
+
+def place_probes(
+    folder: ClassFolder, members: Sequence[Member], progress: Progress, *, take: bool = False
+) -> Iterable[tuple[Member, str]]:
+    """Each learner's probe pods, placed or taken away with the instructor's credentials; what came of it."""
+    from helpers.stack import probes
+
+    def work(member: Member) -> str:
+        cluster = folder.instructor_cluster(member)
+        if take:
+            return f"{len(probes.remove_probe_pods(cluster))} probe pods deleted"
+        placed = probes.place_probes(cluster)
+        missing = "".join(f"; {pod} is missing: {why}" for pod, why in placed.missing.items())
+        return f"{len(placed.ready)} probe pods ready{missing}"
+
+    for member, result in _each(members, work):
+        progress(member.learner.id)
+        yield member, str(result)
+
+
 # A cluster of one's own
 
 
