@@ -86,6 +86,18 @@ def pairs(table: Reachability, wanted: Iterable[tuple[str, str]]) -> Verdict:
     return all_of(*(seen(table, *pair, open_=EXPECTED[pair]) for pair in wanted))
 
 
+def absent(cluster: ClusterView, pod: str) -> ProbeInconclusive:
+    """A probe pod that is not running; a quota without room for it is named, and is nobody's mistake."""
+    from helpers.stack.probes import why_missing
+
+    why = why_missing(cluster, pod)
+    refused = "exceeded quota" in why
+    return ProbeInconclusive(
+        f"{why}{': the grader needs room for one pod beside yours' if refused else ''}",
+        next_command=f"kubectl describe quota -n {SYSTEM}" if refused else "course start 04",
+    )
+
+
 def isolating(stage: Stage, target: str) -> list[str]:
     """The policies in llm-system that select the pods behind a target."""
     backends = next((item.backends for item in stage.targets if item.name == target), ())
@@ -151,8 +163,10 @@ def only_the_serving_port(cluster: ClusterView) -> Verdict:
     caller = stage.parties.get("app")
     backends = next(target.backends for target in stage.targets if target.name == "vllm")
     if caller is None or not backends:
-        raise ProbeInconclusive(
-            "vLLM or the application's probe pod is not running", next_command="course start 04"
+        raise (
+            absent(cluster, "probe-app")
+            if caller is None
+            else ProbeInconclusive("vLLM is not running", next_command="course start 04")
         )
     parts = [
         expect(
@@ -213,9 +227,7 @@ def everything_else_is_closed(cluster: ClusterView) -> Verdict:
     """Any other pod of llm-system can neither be reached nor open connections of its own."""
     stage = read_stage(cluster)
     if "neighbour" not in stage.parties:
-        raise ProbeInconclusive(
-            "the probe pod probe-neighbour is not running", next_command="course start 04"
-        )
+        raise absent(cluster, "probe-neighbour")
     if not isolating(stage, "neighbour"):
         return not_attempted(
             "a policy that selects every pod of llm-system", "no policy selects the neighbour"

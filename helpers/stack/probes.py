@@ -18,7 +18,7 @@ from helpers.settings import REPOSITORY
 from helpers.stack.network import CALLERS, PROBE_LABEL
 
 if TYPE_CHECKING:
-    from helpers.cluster import Cluster
+    from helpers.cluster import Cluster, ClusterView
 
 FOLDER = REPOSITORY / "manifests" / "probes"
 PROBE_NAMESPACES = ("llm-outside", "llm-impostor", "llm-monitoring", "llm-probes")
@@ -28,6 +28,9 @@ EXTRA_LABELS = {
     "impostor": {"app": "llm-client"},
     "prometheus": {"app.kubernetes.io/name": "prometheus"},
 }
+# Among the learner's own workloads a probe must fit a quota that holds them exactly. Zero counts as stated,
+# adds nothing, and bounds nothing: the pod sleeps, and answers an exec.
+NOTHING = {side: {"cpu": "0", "memory": "0"} for side in ("requests", "limits")}
 # Without a Service or a probe of its own, a hostNetwork pod must not listen on its node's address.
 SLEEP = ["sh", "-c", "exec sleep 2147483647"]
 
@@ -49,6 +52,8 @@ def probe_pods(image: str) -> list[dict[str, Any]]:
         text = template.substitute(NAME=name, NAMESPACE=namespace, ROLE=role, TOOLBOX=image)
         pod = yaml.safe_load(text)
         pod["metadata"]["labels"] |= EXTRA_LABELS.get(role, {})
+        if role == "neighbour":
+            pod["spec"]["containers"][0]["resources"] = NOTHING
         if role == "node":
             pod["spec"] |= {"hostNetwork": True, "dnsPolicy": "ClusterFirstWithHostNet"}
             pod["spec"]["containers"][0]["command"] = SLEEP
@@ -129,6 +134,17 @@ def remove_probe_pods(cluster: Cluster) -> list[str]:
     """Delete the probe pods and leave their namespaces; the names of those that were there."""
     pods = [(item["metadata"]["name"], item["metadata"]["namespace"]) for item in probe_pods("")]
     return [name for name, namespace in pods if cluster.delete("Pod", name, namespace)]
+
+
+def why_missing(view: ClusterView, name: str) -> str:
+    """Why a probe pod is not running, in the API server's words if it would refuse the pod again."""
+    pod = next(pod for pod in probe_pods(view.profile.images["toolbox"]) if pod["metadata"]["name"] == name)
+    if view.find("Pod", name, pod["metadata"]["namespace"]):
+        return f"the probe pod {name} is not Ready"
+    answer = view.dry_run(pod)
+    return f"the probe pod {name} is not there" + (
+        "" if answer.allowed else f", and refused: {answer.reason}"
+    )
 
 
 def remove_probes(cluster: Cluster) -> None:
