@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 import threading
 import time
 from typing import Any
@@ -13,24 +11,19 @@ import pytest
 
 from helpers.cluster import Cluster
 from helpers.errors import LabError
-from helpers.settings import REPOSITORY
 from helpers.stack import inference, serving
 from helpers.stack.inference import InferenceClient, InferenceFault
+from tests.live.course_command import course
 
 pytestmark = [pytest.mark.live, pytest.mark.gpu_engine]
 ASKER = "asker"
-
-
-def _course(*arguments: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "helpers.cli", *arguments]
-    return subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, timeout=1500, check=False)
 
 
 @pytest.fixture(scope="module")
 def solved(cluster: Cluster) -> Cluster:
     """A cluster on which lab 02 was started and solved."""
     for command in (("start", "02"), ("solve", "02")):
-        done = _course(*command)
+        done = course(*command)
         assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:]
     return cluster
 
@@ -46,7 +39,7 @@ def client(solved: Cluster) -> Any:
 
 
 def test_the_solution_passes_every_check(solved: Cluster) -> None:
-    done = _course("grade", "02", "--json")
+    done = course("grade", "02", "--json")
     verdicts = {
         item["check"]: (item["status"], item["observed"]) for item in json.loads(done.stdout)["verdicts"]
     }

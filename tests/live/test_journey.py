@@ -2,21 +2,13 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
-
 import pytest
 
 from helpers.cluster import Cluster
 from helpers.grading import Report
-from helpers.settings import REPOSITORY
+from tests.live.course_command import course
 
 pytestmark = [pytest.mark.live, pytest.mark.gpu_engine]
-
-
-def course(*words: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "helpers.cli", *words]
-    return subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, check=False, timeout=1200)
 
 
 @pytest.fixture(scope="module")

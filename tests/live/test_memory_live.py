@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 import time
 
 import pytest
@@ -14,20 +12,16 @@ from helpers.errors import LabError
 from helpers.settings import REPOSITORY
 from helpers.stack import memory
 from helpers.stack.embeddings import Embedder
+from tests.live.course_command import course
 
 pytestmark = pytest.mark.live
 OVERLAYS = REPOSITORY / "manifests" / "qdrant" / "overlays"
 
 
-def _course(*arguments: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "helpers.cli", *arguments]
-    return subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, timeout=600, check=False)
-
-
 @pytest.fixture(scope="module")
 def solved(cluster: Cluster) -> Cluster:
     for arguments in (("reset", "03"), ("start", "03"), ("solve", "03")):
-        done = _course(*arguments)
+        done = course(*arguments)
         assert done.returncode == 0, f"{arguments}: {done.stdout[-3000:]}{done.stderr[-3000:]}"
     return cluster
 
@@ -51,7 +45,7 @@ def test_a_service_monitor_is_refused_where_the_operator_is_absent(cluster: Clus
 
 
 def test_the_solution_passes_every_check(solved: Cluster) -> None:
-    done = _course("grade", "03", "--json")
+    done = course("grade", "03", "--json")
     report = json.loads(done.stdout)
     assert {v["check"]: v["status"] for v in report["verdicts"] if v["status"] != "PASS"} == {}
     assert done.returncode == 0
@@ -81,8 +75,8 @@ def test_a_replaced_pod_keeps_its_claim_and_its_points(solved: Cluster) -> None:
 
 
 def test_a_second_reset_changes_nothing(solved: Cluster) -> None:
-    assert _course("reset", "03").returncode == 0
+    assert course("reset", "03").returncode == 0
     assert solved.view().pvcs(memory.NAMESPACE, labels="app=qdrant") == []
     versions = {str(s): s.resource_version for s in solved.view().list("Service", memory.NAMESPACE)}
-    assert _course("reset", "03").returncode == 0
+    assert course("reset", "03").returncode == 0
     assert {str(s): s.resource_version for s in solved.view().list("Service", memory.NAMESPACE)} == versions

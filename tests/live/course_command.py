@@ -1,0 +1,26 @@
+"""`course …` as a process of its own, on the cluster that the live tests use."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+
+from helpers.settings import REPOSITORY
+
+
+def course(*words: str, timeout_s: float = 1500) -> subprocess.CompletedProcess[str]:
+    """Run the command; with COURSE_TEST_KUBECONFIG on that cluster, as every other live test."""
+    environment = dict(os.environ)
+    if foreign := os.environ.get("COURSE_TEST_KUBECONFIG"):
+        environment["COURSE_KUBECONFIG"] = foreign
+    command = [sys.executable, "-m", "helpers.cli", *words]
+    return subprocess.run(
+        command,
+        cwd=REPOSITORY,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=timeout_s,
+        check=False,
+    )
