@@ -57,9 +57,23 @@ class MemoryNotReady(LabError):
 class MemoryRefused(LabError):
     """Qdrant refused the request: it would refuse it again, so it is not retried."""
 
+    next_step = f"kubectl logs -n {NAMESPACE} {STATEFUL_SET}-0 --tail=20"
+
     def __init__(self, message: str, status: int) -> None:
-        super().__init__(message, next_command="kubectl logs -n llm-system qdrant-0 --tail=20")
+        super().__init__(message, next_command=self.next_step)
         self.status = status
+
+
+class MemoryUnauthorized(MemoryRefused):
+    """Qdrant asks for an API key, or for another one than it was given."""
+
+    next_step = f"kubectl get statefulset {STATEFUL_SET} -n {NAMESPACE} -o yaml | grep -A4 API_KEY"
+
+
+class MemoryFull(MemoryRefused):
+    """Qdrant's volume is full: it takes no more points, and still answers and deletes."""
+
+    next_step = f"kubectl exec -n {NAMESPACE} {STATEFUL_SET}-0 -- df -h /qdrant/storage"
 
 
 @dataclass(frozen=True)
@@ -613,7 +627,12 @@ def _refused(status: int, content: str) -> LabError:
         return MemoryUnavailable(message, next_command=f"kubectl get pods -n {NAMESPACE} -l {LABELS}")
     if status == 503:
         return MemoryNotReady(message, next_command=f"kubectl get pods -n {NAMESPACE} -l {LABELS} -w")
-    return MemoryRefused(f"Qdrant answered {status}: {message}", status)
+    refusal = MemoryRefused
+    if status in (401, 403):
+        refusal = MemoryUnauthorized
+    elif "No space left on device" in message:
+        refusal = MemoryFull
+    return refusal(f"Qdrant answered {status}: {message}", status)
 
 
 def _json(answer: httpx.Response) -> Any:

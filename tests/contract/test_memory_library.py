@@ -10,7 +10,7 @@ import pytest
 
 from helpers.stack import memory
 from helpers.stack.embeddings import Embedder
-from helpers.stack.memory import Ingested, Memory, MemoryRefused, MemoryUnavailable
+from helpers.stack.memory import Ingested, Memory, MemoryRefused, MemoryUnauthorized, MemoryUnavailable
 from tests.contract.qdrant_process import QdrantProcess, free_port
 
 
@@ -125,9 +125,10 @@ def test_metrics_report_what_was_written(qdrant: Memory, embedder: Embedder) -> 
 def test_a_wrong_key_is_refused_and_not_retried(tmp_path: Path) -> None:
     process = QdrantProcess(tmp_path, QDRANT__SERVICE__API_KEY="right")
     process.start()
-    with pytest.raises(MemoryRefused, match="Invalid API key"):
+    with pytest.raises(MemoryUnauthorized, match="Invalid API key") as caught:
         Memory(process.url, api_key="wrong").state()
-    with pytest.raises(MemoryRefused, match="Must provide an API key"):
+    assert "API_KEY" in caught.value.next_command
+    with pytest.raises(MemoryUnauthorized, match="Must provide an API key"):
         Memory(process.url).create_collection()
     assert Memory(process.url, api_key="right").state() is None
     process.stop()

@@ -74,6 +74,49 @@ def test_a_replaced_pod_keeps_its_claim_and_its_points(solved: Cluster) -> None:
         assert qdrant.search("Which errors should a client retry?", Embedder())[0].key == "retry-what"
 
 
+def test_a_pod_lost_while_points_are_sent_is_named_with_the_next_command(solved: Cluster) -> None:
+    def lose(progress: memory.Ingested) -> None:
+        solved.delete("Pod", "qdrant-0", memory.NAMESPACE, grace_s=0, wait_s=60)
+
+    with memory.connect(solved) as qdrant:
+        with pytest.raises((memory.MemoryUnavailable, memory.MemoryNotReady)) as caught:
+            qdrant.ingest(memory.corpus(), Embedder(), on_progress=lose)
+        assert "kubectl get pods" in caught.value.next_command
+        cut_off = qdrant
+    with pytest.raises(memory.MemoryUnavailable, match="broke"):
+        cut_off.state()
+    solved.wait_ready("StatefulSet", "qdrant", memory.NAMESPACE, timeout_s=120)
+    with memory.connect(solved) as qdrant:
+        assert qdrant.ingest(memory.corpus(), Embedder()) == 51
+
+
+def test_a_full_volume_is_named_with_the_next_command(solved: Cluster, namespace: str) -> None:
+    """The same image on a volume of 16 MiB: it starts, and refuses what does not fit."""
+    (container,) = solved.view().pod("qdrant-0", memory.NAMESPACE).containers
+    kept = {name: container[name] for name in ("name", "image", "ports", "env") if name in container}
+    small = {"name": "storage", "emptyDir": {"medium": "Memory", "sizeLimit": "16Mi"}}
+    mounts = [{"name": "storage", "mountPath": "/qdrant/storage"}]
+    mounts.append({"name": "storage", "mountPath": "/qdrant/snapshots", "subPath": "snapshots"})
+    spec = {
+        "enableServiceLinks": False,
+        "terminationGracePeriodSeconds": 1,
+        "securityContext": solved.view().pod("qdrant-0", memory.NAMESPACE).path("spec.securityContext"),
+        "containers": [{**kept, "volumeMounts": mounts}],
+        "volumes": [small],
+    }
+    pod = {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "small", "namespace": namespace}}
+    solved.apply({**pod, "spec": spec})
+    solved.wait_ready("Pod", "small", namespace, timeout_s=90)
+    with solved.port_forward(namespace, "pod/small", memory.PORT) as forward:
+        qdrant = memory.Memory(forward.url)
+        solved.wait_until("it answers", lambda view: set(qdrant.probes().values()) == {200}, timeout_s=60)
+        with pytest.raises(memory.MemoryFull, match="No space left on device") as caught:
+            qdrant.create_collection()
+            qdrant.ingest(memory.corpus(), Embedder())
+        assert "df -h" in caught.value.next_command
+        qdrant.close()
+
+
 def test_a_second_reset_changes_nothing(solved: Cluster) -> None:
     assert course("reset", "03").returncode == 0
     assert solved.view().pvcs(memory.NAMESPACE, labels="app=qdrant") == []

@@ -135,15 +135,23 @@ def test_hits_without_payload_fields_are_empty_not_errors() -> None:
     ("status", "body", "kind", "words"),
     [
         (404, '{"status": {"error": "Not found: x"}}', memory.MemoryRefused, "404: Not found"),
-        (401, "Must provide an API key", memory.MemoryRefused, "Must provide"),
+        (401, "Must provide an API key", memory.MemoryUnauthorized, "Must provide"),
         (503, '{"status": {"error": "collections are loading"}}', memory.MemoryNotReady, "loading"),
         (502, "port-forward: no ready pod", memory.MemoryUnavailable, "no ready pod"),
+        (401, "Invalid API key or JWT", memory.MemoryUnauthorized, "Invalid API key"),
+        (
+            500,
+            '{"status": {"error": "Service internal error: No space left on device: WAL buffer"}}',
+            memory.MemoryFull,
+            "No space left",
+        ),
     ],
 )
 def test_refusals_are_told_apart_by_cause(status: int, body: str, kind: type, words: str) -> None:
     error = memory._refused(status, body)
     assert type(error) is kind
     assert words in str(error)
+    assert error.next_command.startswith("kubectl ")
 
 
 def test_there_is_no_way_to_a_service_that_is_not_there() -> None:
