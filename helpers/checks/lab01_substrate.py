@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from helpers.errors import ProbeInconclusive
 from helpers.grading import Lab, Status, Verdict, all_of, expect, not_attempted
-from helpers.grading.lifecycle import empty_namespace
+from helpers.grading.lifecycle import CLASS_LABEL, empty_namespace
 from helpers.stack import gpu
 from helpers.stack.past import events_are_gone
 from helpers.stack.quota import (
@@ -144,7 +144,19 @@ def _quotas(cluster: ClusterView) -> list[ResourceQuota]:
     from helpers.cluster import ResourceQuota
 
     cluster.resource_quota()
-    return [ResourceQuota.of(item) for item in cluster.list("ResourceQuota", SYSTEM)]
+    found = cluster.list("ResourceQuota", SYSTEM)
+    return [ResourceQuota.of(item) for item in found if not _is_the_classes(item)]
+
+
+def _is_the_classes(quota: Resource) -> bool:
+    """Whether an instructor put the quota there: it bounds a seat, and is no answer of the learner's."""
+    return CLASS_LABEL in quota.labels and quota.name != "llm-system-quota"
+
+
+def _is_out_of_turn(cluster: ClusterView) -> bool:
+    """Whether a class's GPU queue keeps this namespace from any GPU now: then one cannot be asked for."""
+    quotas = cluster.list("ResourceQuota", SYSTEM) if cluster.scope.suffix else []
+    return any(quota.path("spec.hard", {}).get(GPU) == "0" for quota in quotas if _is_the_classes(quota))
 
 
 def _tightest(quotas: Iterable[ResourceQuota]) -> dict[str, Decimal]:
@@ -188,7 +200,7 @@ def one_gpu_and_not_two(cluster: ClusterView) -> Verdict:
             evidence=two,
         ),
     ]
-    if not _used(quotas).get(GPU):
+    if not _used(quotas).get(GPU) and not _is_out_of_turn(cluster):
         parts.append(
             _admitted(_ask(cluster, question_pod({**TINY, GPU: Decimal(1)}, "question-one-gpu")), "one GPU")
         )
@@ -243,10 +255,12 @@ def _nothing_else_refuses(
 ) -> list[Verdict]:
     """Each workload asked alone, where there is room for it: a LimitRange may refuse what the quota admits."""
     answers = []
+    unasked = {GPU} if _is_out_of_turn(cluster) else set()
     for workload in PLANNED:
         if all(line.fits for line in arithmetic(hard, [workload], used=used)):
             name = workload.name.lower()
-            asked = _ask(cluster, question_pod(workload.takes, f"question-{name}"))
+            takes = {key: amount for key, amount in workload.takes.items() if key not in unasked}
+            asked = _ask(cluster, question_pod(takes, f"question-{name}"))
             claim = _ask(cluster, question_claim(workload.takes["requests.storage"], f"question-{name}"))
             answers += [
                 _admitted(asked, f"a pod of {workload.name}'s size"),

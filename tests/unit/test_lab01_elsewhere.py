@@ -8,7 +8,7 @@ from helpers.checks import lab01_substrate_mutants as worlds
 from helpers.checks import load_lab
 from helpers.cluster import Profile, Scope
 from helpers.cluster.fake import FakeCluster
-from helpers.grading import CheckResult, Status, grade
+from helpers.grading import CheckResult, Status, grade, lifecycle
 from helpers.stack.gpu import SHARING, WHOLE
 
 LACKS_SLICE = "0/1 nodes are available: 1 Insufficient nvidia.com/mig-1g.10gb."
@@ -68,3 +68,37 @@ def test_another_learners_label_is_not_a_stranger(tmp_path: Path) -> None:
     other = worlds.namespace("llm-apps-bob-ada", **{worlds.ROLE_LABEL: worlds.ROLE})
     cluster.put(other)
     assert graded(cluster, tmp_path)["namespaces.label"].status is Status.PASS
+
+
+def test_the_bounds_of_a_class_and_its_gpu_queue_are_no_answer_of_the_learners(tmp_path: Path) -> None:
+    cluster = FakeCluster(scope=Scope("ada"))
+    worlds.node()(cluster)
+    worlds.SOLUTION(cluster)
+    labels = {"course.llm-stack/class": "class"}
+    for name, hard in (("course-limits", {"pods": "24"}), ("gpu-turn", {"requests.nvidia.com/gpu": "0"})):
+        metadata = {"name": name, "namespace": "llm-system", "labels": labels}
+        quota = {"apiVersion": "v1", "kind": "ResourceQuota", "metadata": metadata, "spec": {"hard": hard}}
+        cluster.apply(quota)
+    results = graded(cluster, tmp_path)
+    for check in ("quota.gpu", "quota.fits", "quota.brake"):
+        assert results[check].status is Status.PASS, results[check].observed
+
+
+def test_a_reset_in_a_class_empties_the_namespaces_and_leaves_the_instructors_things(tmp_path: Path) -> None:
+    cluster = FakeCluster(scope=Scope("ada"))
+    worlds.node()(cluster)
+    worlds.SOLUTION(cluster)
+    labels = {"course.llm-stack/class": "class"}
+    metadata = {"name": "course-limits", "namespace": "llm-system", "labels": labels}
+    limits = {
+        "apiVersion": "v1",
+        "kind": "ResourceQuota",
+        "metadata": metadata,
+        "spec": {"hard": {"pods": "24"}},
+    }
+    cluster.apply(limits)
+    done = lifecycle.reset(load_lab("01"), cluster, lambda line: None, journals=tmp_path)
+    assert "deleted ResourceQuota llm-system-quota" in done
+    assert [item.name for item in cluster.view().list("ResourceQuota", "llm-system")] == ["course-limits"]
+    assert cluster.view().namespace("llm-workshop")
+    assert lifecycle.reset(load_lab("01"), cluster, lambda line: None, journals=tmp_path) == []
