@@ -216,11 +216,15 @@ def _creation_refused(view: ClusterView, found: Resource, namespace: str | None)
     """An event that pods are refused by quota, admission or a limit range, from controllers without a condition."""
     if found.kind not in ("StatefulSet", "DaemonSet", "Job") or not namespace:
         return None
-    events = view.events(namespace, involved=(found.kind, found.name), reason="FailedCreate")
-    # Events outlive their cause: they count only while pods are missing.
+    events = view.events(namespace, involved=(found.kind, found.name))
+    refused = [event for event in events if event.reason == "FailedCreate"]
+    created = [event.last_seen for event in events if event.reason == "SuccessfulCreate"]
+    # Events outlive their cause: they count only while pods are missing, and if no pod was created since.
     present = sum(int(found.path(f"status.{key}", 0)) for key in _PRESENT)
-    missing = present < Workload.of(found).replicas
-    return events[-1].message if events and missing else None
+    if not refused or present >= Workload.of(found).replicas:
+        return None
+    latest = max(refused, key=lambda event: event.last_seen)
+    return latest.message if latest.last_seen > max(created, default="") else None
 
 
 def diagnose(kind: str, name: str, namespace: str | None) -> Callable[[ClusterView], tuple[str, ...]]:

@@ -10,6 +10,7 @@ import marimo as mo
 
 _CODE = re.compile(r"`([^`]+)`")
 _BOLD = re.compile(r"\*\*([^*]+)\*\*")
+_ITALIC = re.compile(r"(?<![\w*])\*(\w[^*<>]*)\*(?![\w*])")
 
 
 def esc(text: object) -> str:
@@ -18,8 +19,8 @@ def esc(text: object) -> str:
 
 
 def inline(text: object) -> str:
-    """Escaped text in which `code` and **bold** keep their meaning."""
-    return _BOLD.sub(r"<b>\1</b>", _CODE.sub(r"<code>\1</code>", esc(text)))
+    """Escaped text in which `code`, **bold** and *italic* keep their meaning."""
+    return _ITALIC.sub(r"<i>\1</i>", _BOLD.sub(r"<b>\1</b>", _CODE.sub(r"<code>\1</code>", esc(text))))
 
 
 def plain(text: str) -> str:

@@ -136,10 +136,12 @@ def waiting_card() -> mo.Html:
 
 
 def _title(problem: LabError) -> str:
-    from helpers.errors import ClusterUnreachable, EnvironmentFault
+    from helpers.errors import ClusterUnreachable, EnvironmentFault, ObjectMissing
 
     if isinstance(problem, InvalidManifest):
         return "The API server was not asked."
+    if isinstance(problem, ObjectMissing):
+        return "Nothing to show yet."
     if isinstance(problem, ClusterUnreachable):
         return "The cluster does not answer."
     return "The environment failed, not you." if isinstance(problem, EnvironmentFault) else "Not done."

@@ -155,6 +155,18 @@ def test_an_old_refusal_does_not_count_once_the_pods_are_there(fake: FakeCluster
         fake.wait_rollout("StatefulSet", "qdrant", "llm-system", timeout_s=3)
 
 
+def test_an_old_refusal_does_not_count_once_a_pod_was_created_since(fake: FakeCluster) -> None:
+    """A StatefulSet that is scaled to 0 and to 1 again has no pod, and events of an hour ago."""
+    item = {**deployment(), "kind": "StatefulSet"}
+    item["metadata"] = {"name": "qdrant", "namespace": "llm-system"}
+    fake.put(item)
+    about = ("StatefulSet", "qdrant")
+    fake.add_event("llm-system", about, "FailedCreate", "exceeded quota: q")
+    fake.add_event("llm-system", about, "SuccessfulCreate", "Create Pod qdrant-0")
+    with pytest.raises(WaitTimeout):
+        fake.wait_rollout("StatefulSet", "qdrant", "llm-system", timeout_s=3)
+
+
 def waiting(reason: str, *, restarts: int = 0) -> dict[str, Any]:
     state = {"waiting": {"reason": reason, "message": "details"}}
     container = {"name": "main", "ready": False, "restartCount": restarts, "state": state}

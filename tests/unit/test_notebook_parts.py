@@ -113,7 +113,8 @@ def test_a_question_has_exactly_one_right_answer() -> None:
 
 
 def test_what_comes_from_the_cluster_is_never_read_as_html() -> None:
-    assert inline("<script> `a<b` **c**") == "&lt;script&gt; <code>a&lt;b</code> <b>c</b>"
+    assert inline("<script> `a<b` **c** *d*") == "&lt;script&gt; <code>a&lt;b</code> <b>c</b> <i>d</i>"
+    assert inline("2 * 3 * 4, *.yaml") == "2 * 3 * 4, *.yaml"
 
 
 def test_the_quota_picture_needs_no_cluster_and_follows_the_text() -> None:
