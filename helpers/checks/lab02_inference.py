@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from helpers.stack.metrics import Metrics
 
 APPS = "llm-apps"
-WITNESS = "drain-witness"
+WITNESS, QUEUE_WITNESS = "drain-witness", "queue-witness"
 # What the applications of later labs send and expect: the context must hold both.
 LONGEST_PROMPT, LONGEST_ANSWER = 3000, 500
 CLIENTS_AT_ONCE = 4
@@ -55,6 +55,7 @@ LAB_OBJECTS = (
     ("ConfigMap", CONFIG_MAP, NAMESPACE),
     ("PersistentVolumeClaim", CLAIM, NAMESPACE),
     ("Job", WITNESS, APPS),
+    ("Job", QUEUE_WITNESS, APPS),
 )
 
 
@@ -495,11 +496,14 @@ def kv_cache_holds_the_worst_case(cluster: ClusterView) -> Verdict:
     mode="edge",
     needs=["vllm.ready"],
     why="Beyond MAX_NUM_SEQS requests wait, and nobody sees it in CPU or GPU use: the queue's own metric is the signal to scale on.",
-    hint="Ask more at once than MAX_NUM_SEQS admits, and look at `vllm:num_requests_waiting` meanwhile.",
+    hint="Ask more at once than MAX_NUM_SEQS admits, and look at `vllm:num_requests_waiting` meanwhile. "
+    "A replaced pod forgets; the Job in `manifests/labs/02/queue-witness.yaml` does not.",
     next=f"{NEXT_PROXY}/metrics | grep request_queue_time_seconds",
 )
 def queue_was_seen(cluster: ClusterView) -> Verdict:
-    """The server's own metrics show requests that had to wait for a place."""
+    """Requests had to wait for a place: the server's own metrics show it, or the Job that saw them."""
+    if seen := _queue_seen_by_job(cluster):
+        return seen
     metrics, answer = _metrics(cluster)
     if metrics is None:
         return _refusal("/metrics", answer, "metrics")
@@ -515,6 +519,20 @@ def queue_was_seen(cluster: ClusterView) -> Verdict:
         observed=f"{waited} of {int(queue.count)} requests waited over {WAITED_S:g} s",
         evidence=_said("/metrics", answer),
     )
+
+
+def _queue_seen_by_job(cluster: ClusterView) -> Verdict | None:
+    """What the Job `queue-witness` saw: it outlives the process whose metrics it read. None if it did not."""
+    job = cluster.find("Job", QUEUE_WITNESS, APPS)
+    if job is None or not int(job.path("status.succeeded", 0) or 0):
+        return None
+    if _script(job.raw) != _script(_manifest(QUEUE_WITNESS)):
+        return None
+    ended = _time(job.path("status.completionTime"))
+    words = f"Job {QUEUE_WITNESS} saw requests wait" + (
+        f", at {ended:%Y-%m-%d %H:%M:%S} UTC" if ended else ""
+    )
+    return expect(True, truthy=True, that="requests that waited", observed=words, evidence=job)
 
 
 # 4. Rolling
@@ -647,10 +665,10 @@ def no_answer_was_lost(cluster: ClusterView) -> Verdict:
     return all_of(
         expect(
             _script(job.raw),
-            equals=_script(_witness_manifest()),
+            equals=_script(_manifest(WITNESS)),
             that="the course's witness",
             observed="the course's witness"
-            if _script(job.raw) == _script(_witness_manifest())
+            if _script(job.raw) == _script(_manifest(WITNESS))
             else "a witness that asks something else",
             evidence=job,
         ),
@@ -694,10 +712,10 @@ def _time(text: str | None) -> datetime | None:
 
 
 @cache
-def _witness_manifest() -> dict[str, Any]:
+def _manifest(job: str) -> dict[str, Any]:
     import yaml
 
-    text = (REPOSITORY / "manifests" / "labs" / "02" / "drain-witness.yaml").read_text()
+    text = (REPOSITORY / "manifests" / "labs" / "02" / f"{job}.yaml").read_text()
     return dict(yaml.safe_load(text))
 
 

@@ -16,7 +16,7 @@ from typing import Any
 
 from helpers.grading.author import Mutant, Proofs
 from helpers.settings import REPOSITORY
-from helpers.stack import drain, serving
+from helpers.stack import drain, queue_witness, serving
 from helpers.stack.serving import CLAIM, CONFIG_MAP, NAMESPACE, PORT, SERVICE
 
 Manifest = dict[str, Any]
@@ -224,6 +224,21 @@ def _testify(
     cluster.put({**job, "status": {"startTime": began, **outcome}})
 
 
+def _queue_job(**change: Any) -> Callable[[Any], None]:
+    """The queue's witness as its Job ended, in a cluster whose present process saw nobody wait."""
+
+    def apply(cluster: Any) -> None:
+        job = deepcopy(queue_witness.manifest("course.local/toolbox:1"))
+        status = {"succeeded": 1, "startTime": BEGAN, "completionTime": ENDED}
+        if "status" in change:
+            status = change["status"]
+        job["spec"]["template"]["spec"]["containers"][0] |= change.get("container", {})
+        _served(waited=0)(cluster)
+        cluster.put({**job, "status": status})
+
+    return apply
+
+
 def _stop(cluster: Any, when: str = STOPPED, message: str = "Stopping container vllm") -> None:
     cluster.put(
         {
@@ -425,6 +440,9 @@ MUTANTS = (
     Mutant("a restart by a probe is no rollout", _stopped(STOPPED, "Container vllm failed liveness probe, will be restarted", rolled=None), {"vllm.witness": "0 pods stopped"}, live=False),
     Mutant("a witness that asks nothing", lambda cluster: _testify(cluster, command=["true"]), {"vllm.witness": "asks something else"}, live=False),
     # 5. The queue
+    Mutant("a queue's witness that saw nobody wait", _queue_job(status={"failed": 1, "startTime": BEGAN}), {"vllm.queue": "0 of 4"}, live=False),
+    Mutant("a queue's witness that still runs", _queue_job(status={"active": 1, "startTime": BEGAN}), {"vllm.queue": "0 of 4"}, live=False),
+    Mutant("a queue's witness that asks nothing", _queue_job(container={"command": ["true"]}), {"vllm.queue": "0 of 4"}, live=False),
     Mutant("nobody ever waited", _served(waited=0), {"vllm.queue": "0 of 4"}, live=False),
     Mutant("two waited", _served(waited=2), {"vllm.queue": "2 of 6"}, live=False),
     Mutant("almost enough waited", _served(waited=5), {"vllm.queue": "5 of 9"}, live=False),

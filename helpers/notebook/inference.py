@@ -15,7 +15,7 @@ from helpers.notebook.charts import AMBER, BLUE, GREEN, GREY, RED, TEAL, WIDTH, 
 from helpers.notebook.html import card, course, esc, inline, problem_card, table, word
 from helpers.notebook.panel import applied, preview
 from helpers.notebook.session import LabSession, needs_cluster, waiting_card
-from helpers.stack import drain, serving
+from helpers.stack import drain, queue_witness, serving
 from helpers.stack.inference import InferenceClient, InferenceFault
 from helpers.stack.load import LoadResult, QueueSample, QueueSampler, closed_loop
 from helpers.stack.serving import SMOLLM2_135M, Moment
@@ -591,7 +591,19 @@ def load_panel(
     if not _served(lab):
         return mo.vstack([button, _nobody_serves()])
     measured = measure(lab, levels, max_tokens)
-    return mo.vstack([button, level_charts(measured), queue_chart(measured[-1])])
+    return mo.vstack([button, level_charts(measured), queue_chart(measured[-1]), queue_testimony(lab)])
+
+
+def queue_testimony(lab: LabSession) -> Any:
+    """The same once more from inside, by a Job: its word outlives the process whose metrics forget."""
+    assert lab.cluster is not None
+    with mo.status.spinner(title=f"Job {queue_witness.JOB}") as spinner:
+        most = queue_witness.run(lab.cluster, progress=lambda text: spinner.update(subtitle=text))
+    return mo.md(
+        f"Job `{queue_witness.JOB}` in `{queue_witness.APPS}` asked twenty-four times at once, and saw at most "
+        f"**{most if most is not None else 'nobody'}** waiting. The next pod of vLLM starts with empty metrics; "
+        "the Job remembers."
+    )
 
 
 def measure(lab: LabSession, levels: Sequence[int], max_tokens: int) -> list[Level]:
