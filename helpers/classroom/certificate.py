@@ -150,6 +150,6 @@ def _signature(item: Attested) -> str:
     name = f"report-{item.report.lab.replace(',', '-')}.json"
     when = str(item.document["signature"].get("signed_at", ""))
     return (
-        f"{esc(item.report.attested_by or '')}<br><small>{esc(when)}</small><br>"
+        f"{esc(item.report.attested_by or '')}<br><small>at {esc(when)}</small><br>"
         f'<a download="{esc(name)}" href="data:application/json;base64,{data}">signed Report</a>'
     )

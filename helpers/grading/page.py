@@ -44,7 +44,9 @@ def word(status: str) -> str:
     return f'<span class="word is-{esc(status)}">{esc(status.replace("_", " "))}</span>'
 
 
-def table(head: Sequence[str], rows: Iterable[Sequence[str]], *, numbers: Sequence[int] = ()) -> str:
+def table(
+    head: Sequence[str], rows: Iterable[Sequence[str]], *, numbers: Sequence[int] = (), kind: str = ""
+) -> str:
     """A table that scrolls by itself; cells are HTML already, `numbers` are the columns set right."""
 
     def row(cells: Sequence[str], tag: str) -> str:
@@ -52,7 +54,7 @@ def table(head: Sequence[str], rows: Iterable[Sequence[str]], *, numbers: Sequen
         return "".join(f"<{tag}{mark}>{cell}</{tag}>" for cell, mark in zip(cells, marked, strict=True))
 
     body = "".join(f"<tr>{row(cells, 'td')}</tr>" for cells in rows)
-    return f'<div class="wide"><table><thead><tr>{row([esc(name) for name in head], "th")}</tr></thead><tbody>{body}</tbody></table></div>'
+    return f'<div class="wide"><table class="{esc(kind)}"><thead><tr>{row([esc(name) for name in head], "th")}</tr></thead><tbody>{body}</tbody></table></div>'
 
 
 def facts(items: Iterable[tuple[str, str]]) -> str:
@@ -77,7 +79,8 @@ def verdicts(report: Report) -> str:
             f"{count} hidden check{'' if count == 1 else 's'}<br><small>your instructor holds them</small>"
         )
         rows.append([hidden, word("pending"), f"– / {report.pending.points:g}", ""])
-    return table(("check", "verdict", "points", "observed, and on which objects"), rows, numbers=(2,))
+    head = ("check", "verdict", "points", "observed, and on which objects")
+    return table(head, rows, numbers=(2,), kind="verdicts")
 
 
 def _evidence(result: CheckResult) -> str:

@@ -60,6 +60,7 @@ def _figures(
     return [*figures, (str(pending), "hidden checks pending")] if pending else figures
 
 
+_WORTH_A_CHART = timedelta(minutes=1)
 _DAYS = "days on which something was begun or passed"
 
 
@@ -73,7 +74,8 @@ def _charts(
     if reports:
         drawn = verdict_chart(reports, [lab.id for lab in known])
         charts.append(_figure("Verdicts of the latest run of each lab", drawn))
-    if any(item.passed for item in labs.values()):
+    moments = [datetime.fromisoformat(stamp) for item in labs.values() for stamp in item.passed.values()]
+    if moments and max(moments) - min(moments) >= _WORTH_A_CHART:
         charts.append(_figure("Checks, when each passed for the first time", passed_chart(labs)))
     if any(item.took for item in labs.values()):
         charts.append(_figure("How long each lab took", time_chart(labs)))

@@ -35,8 +35,9 @@ _COLOURS = {
 def verdict_chart(reports: Mapping[str, Report], known: Iterable[str]) -> str:
     """How many checks of each lab have which verdict, in the order of the six words."""
     rows = [row for lab in known if lab in reports for row in _counts(lab, reports[lab])]
-    present = [name for name in _COLOURS if any(row["verdict"] == name for row in rows)]
-    scale = alt.Scale(domain=present, range=[_COLOURS[name] for name in present])
+    colours = {name.replace("_", " "): colour for name, colour in _COLOURS.items()}
+    present = [name for name in colours if any(row["verdict"] == name for row in rows)]
+    scale = alt.Scale(domain=present, range=[colours[name] for name in present])
     base = alt.Chart(_data(rows)).encode(
         y=alt.Y("lab:N", title=None, sort=None),
         x=alt.X("checks:Q", title="checks", stack="zero", axis=alt.Axis(tickMinStep=1, format="d")),
@@ -95,7 +96,12 @@ def _counts(lab: str, report: Report) -> Iterable[dict[str, Any]]:
         found[PENDING] = report.pending.count
     names = list(_COLOURS)
     for name, count in found.items():
-        yield {"lab": f"lab {lab}", "verdict": name, "checks": count, "place": names.index(name)}
+        yield {
+            "lab": f"lab {lab}",
+            "verdict": name.replace("_", " "),
+            "checks": count,
+            "place": names.index(name),
+        }
 
 
 def _data(rows: list[dict[str, Any]]) -> alt.Data:

@@ -248,12 +248,26 @@ def test_the_command_writes_the_page(home: Path) -> None:
 
 @pytest.mark.parametrize("format", ["csv", "junit", "markdown", "github", "github-output"])
 def test_a_report_is_exported_to_the_terminal_or_a_file(home: Path, format: str) -> None:
-    (home / "report.json").write_text(data.PENDING.to_json())
+    (home / "report.json").write_text(replace(data.PENDING, attested_by=None).to_json())
     code, shown = run("export", "report.json", "--format", format)
     assert code == 0 and shown
     assert run("export", "report.json", "--format", format, "-o", "out") == (0, "")
     written = (home / "out").read_bytes().decode("utf-8-sig")
     assert written.split() == shown.split()
+
+
+@pytest.mark.parametrize("format", ["csv", "junit", "markdown"])
+def test_who_attested_a_report_is_not_believed_without_a_key(
+    folder: ClassFolder, home: Path, format: str
+) -> None:
+    forged = replace(data.PASSED, attested_by="the instructor herself")
+    (home / "report.json").write_text(forged.to_json())
+    code, said = run("export", "report.json", "--format", format, "-o", "out")
+    assert code == 0 and "without --key that is not checked" in said
+    assert "herself" not in (home / "out").read_text()
+    (home / "report.json").write_text(signed_by(folder, forged))
+    run("export", "report.json", "--format", format, "-o", "out", "--key", str(keys(folder)[0]))
+    assert "herself" in (home / "out").read_text()
 
 
 def test_gradebooks_take_signed_reports_only(folder: ClassFolder, home: Path) -> None:

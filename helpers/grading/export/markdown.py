@@ -15,7 +15,9 @@ from helpers.grading.report import CheckResult, Report
 from helpers.grading.verdict import Status
 
 LONGEST = 300
-_ACTIVE = re.compile(r"[\\`*_{}\[\]<>()#+|~@!&$:]")
+_ACTIVE = re.compile(r"[\\`*_{}\[\]<>()#+|~@!&$]|:(?=[/a-z+-])")
+# A criterion is an author's own text: its code may stay code where nothing in it is active.
+_CODE = re.compile(r"&#96;([\w ./=-]+)&#96;")
 # Terminals' escapes, and what turns the reading direction of the rest of the line.
 _INVISIBLE = re.compile(r"[\x00-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
 _SPOKEN = (Status.FAIL, Status.PARTIAL, Status.ENV_ERROR)
@@ -42,7 +44,11 @@ def _headline(report: Report) -> str:
 
 
 def _place(report: Report) -> str:
-    who = f"Attested by {_text(report.attested_by)}." if report.attested_by else "A claim: not attested."
+    who = (
+        f"Attested by {_text(report.attested_by)}."
+        if report.attested_by
+        else "A claim: no signature was verified."
+    )
     cluster = report.cluster
     if not cluster.uid:
         return f"{who} The cluster did not answer."
@@ -54,7 +60,8 @@ def _place(report: Report) -> str:
 def _row(result: CheckResult) -> str:
     name = f"{_text(result.check)}{' (hidden)' if result.hidden else ''}"
     points = f"{number(result.earned)} / {number(result.points)}"
-    return f"| {name}: {_text(result.criterion)} | {_text(result.status.value)} | {points} |"
+    criterion = _CODE.sub(r"`\1`", _text(result.criterion))
+    return f"| {name}: {criterion} | {_text(result.status.value)} | {points} |"
 
 
 def _details(results: list[CheckResult]) -> Iterator[str]:
