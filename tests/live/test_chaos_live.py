@@ -21,6 +21,7 @@ from helpers.chaos.experiment import recover, run, steady_state
 from helpers.chaos.faults import fault
 from helpers.chaos.journal import JournalBroken, experiments_dir, published
 from helpers.chaos.undo import pending
+from helpers.checks.lab05_chaos import BYSTANDER_AVAILABILITY
 from helpers.cluster import Cluster
 from helpers.settings import REPOSITORY, home_dir
 
@@ -49,13 +50,17 @@ def test_a_deleted_qdrant_is_seen_by_its_client_and_by_no_other(stack: Cluster) 
     assert len(evidence.pods(record, "vllm")) == 1
     assert sum(evidence.failures(record, "retrieval").values()) > 0
     assert evidence.recovered(record, "retrieval")
-    assert (evidence.availability(evidence.attempts(record, "inference")) or 0) > 0.97
+    assert (evidence.availability(evidence.attempts(record, "inference")) or 0) > BYSTANDER_AVAILABILITY
 
 
-def test_the_samples_keep_their_pace(stack: Cluster) -> None:
-    times = [entry["t"] for entry in published(stack.view(), "delete-qdrant").of("sample")]
-    gaps = sorted(later - earlier for earlier, later in pairwise(times))
-    assert gaps[len(gaps) // 2] < 0.5
+def test_the_samples_are_in_order_and_reach_from_before_the_fault_until_after_it(stack: Cluster) -> None:
+    """How exactly they keep their pace depends on the machine: tests/benchmarks/bench_experiment.py tells."""
+    record = published(stack.view(), "delete-qdrant")
+    times = [entry["t"] for entry in record.of("sample")]
+    assert all(later > earlier for earlier, later in pairwise(times))
+    injected, undone = evidence.injected_at(record), evidence.undone_at(record)
+    assert injected and undone
+    assert times[0] < injected < undone < times[-1]
 
 
 def test_kill_9_in_the_middle_is_undone_by_recover(stack: Cluster, kubeconfig: Path) -> None:
@@ -125,7 +130,7 @@ def test_a_fault_comes_and_goes(stack: Cluster, name: str) -> None:
     else:
         assert sum(evidence.failures(record, "retrieval").values()) > 0
     assert evidence.recovered(record, "retrieval")
-    assert not (evidence.failures(record, "inference"))
+    assert (evidence.availability(evidence.attempts(record, "inference")) or 0) > BYSTANDER_AVAILABILITY
 
 
 def test_experiments_are_kept_under_the_tests_own_home(stack: Cluster) -> None:
