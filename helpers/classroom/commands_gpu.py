@@ -16,16 +16,15 @@ if TYPE_CHECKING:
 
 ClassName = Annotated[str, typer.Option("--name", metavar="CLASS", help="The class, if there are several.")]
 
-HELP = """One GPU for a class.
-
-In turns: `course class gpu run` closes the GPU quota of every learner but one. Learners join with
-`course class gpu join` and give the card back with `leave`; a card that lies idle goes to the next.
-
-Side by side: time-slicing lets several learners on the card at once, without any isolation of memory
-or faults (`course class gpu shape time-slicing`); MIG cuts it in hardware, where the card can do that
-and the model fits a slice (`course class gpu shape mig`). Both need no queue while there are enough
-shares, and a card is then no longer offered whole: labs 01 and 02 ask for a whole one.
-"""
+HELP = (
+    "One GPU for a class.\n\n"
+    "In turns: `course class gpu run` closes the GPU quota of every learner but one. Learners join with `course "
+    "class gpu join` and give the card back with `leave`; a card that lies idle goes to the next.\n\n"
+    "Side by side: time-slicing lets several learners on the card at once, without any isolation of memory or "
+    "faults (`course class gpu shape time-slicing`); MIG cuts it in hardware, where the card can do that and the "
+    "model fits a slice (`course class gpu shape mig`). Both need no queue while there are enough shares, and a "
+    "card is then no longer offered whole: labs 01 and 02 ask for a whole one."
+)
 
 
 def register(class_app: typer.Typer) -> None:

@@ -6,6 +6,7 @@ labs, checks and manifests keep speaking of `llm-system` while the cluster holds
 
 from __future__ import annotations
 
+import re
 from copy import deepcopy
 from dataclasses import dataclass
 from typing import Any
@@ -22,6 +23,8 @@ COURSE_NAMESPACES = (
     "llm-probes",
 )
 NAME_LABEL = "kubernetes.io/metadata.name"
+# `vllm.llm-system`, `vllm.llm-system.svc.cluster.local:8000`: a Service's name in a namespace of the course.
+_HOST = re.compile(rf"(?<=[a-z0-9]\.)({'|'.join(COURSE_NAMESPACES)})(?![a-z0-9-])")
 
 
 def is_course_namespace(name: str) -> bool:
@@ -60,11 +63,22 @@ class Scope:
         for subject in mapped.get("subjects") or ():
             self._rename(subject, "namespace")
         self._selectors(mapped.get("spec"))
+        for part in ("spec", "data"):
+            if part in mapped:
+                mapped[part] = self._hosts(mapped[part])
         return mapped
 
     def _rename(self, holder: dict[str, Any], key: str) -> None:
         if isinstance(holder.get(key), str):
             holder[key] = self.namespace(holder[key])
+
+    def _hosts(self, node: Any) -> Any:
+        """Services' names wherever text speaks of them: commands, arguments, variables, configuration."""
+        if isinstance(node, dict):
+            return {key: self._hosts(value) for key, value in node.items()}
+        if isinstance(node, list):
+            return [self._hosts(item) for item in node]
+        return _HOST.sub(rf"\1-{self.suffix}", node) if isinstance(node, str) else node
 
     def _selectors(self, node: Any) -> None:
         """Namespace selectors, wherever they stand: in policies, in affinity terms, in webhooks."""

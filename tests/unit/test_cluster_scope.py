@@ -86,3 +86,31 @@ def test_namespaces_and_subjects_are_mapped() -> None:
         "name": "llm-app",
         "namespace": "llm-apps-ada",
     }
+
+
+@pytest.mark.parametrize(
+    ("written", "mapped"),
+    [
+        (
+            "http://vllm.llm-system.svc.cluster.local:8000",
+            "http://vllm.llm-system-ada.svc.cluster.local:8000",
+        ),
+        ("qdrant.llm-system:6333", "qdrant.llm-system-ada:6333"),
+        (
+            "curl vllm.llm-system/health && curl x.llm-apps",
+            "curl vllm.llm-system-ada/health && curl x.llm-apps-ada",
+        ),
+        ("vllm.llm-system-lin.svc", "vllm.llm-system-lin.svc"),
+        ("vllm.llm-system-ada.svc", "vllm.llm-system-ada.svc"),
+        ("dns.kube-system.svc", "dns.kube-system.svc"),
+        ("llm-system", "llm-system"),
+    ],
+)
+def test_services_in_commands_and_configuration_are_those_of_the_learner(written: str, mapped: str) -> None:
+    container = {"command": ["sh", "-c", written], "env": [{"name": "URL", "value": written}]}
+    pod = {"kind": "Pod", "metadata": {"name": "a"}, "spec": {"containers": [container]}}
+    config = {"kind": "ConfigMap", "metadata": {"name": "a"}, "data": {"url": written}}
+    (found,) = ADA.manifest(pod)["spec"]["containers"]
+    assert (found["command"][2], found["env"][0]["value"]) == (mapped, mapped)
+    assert ADA.manifest(config)["data"]["url"] == mapped
+    assert Scope().manifest(pod) == pod
