@@ -281,8 +281,9 @@ def stable_name(cluster: ClusterView) -> Verdict:
     task="start",
     points=2,
     why="A Service named vllm makes the kubelet inject VLLM_PORT=tcp://…, and vLLM reads VLLM_PORT as its own setting.",
-    hint="`kubectl logs` with `--previous` shows the last words of the container that died. Which variable do they name?",
-    next=f"kubectl logs -n {NAMESPACE} deployment/{DEPLOYMENT} -c {CONTAINER} --previous --tail=20",
+    hint="`kubectl logs` with `--previous` shows the words of the container that died. The last error only says that "
+    "there was one before it: which variable does the first one name?",
+    next=f"kubectl logs -n {NAMESPACE} deployment/{DEPLOYMENT} -c {CONTAINER} --previous | grep Error:",
 )
 def no_service_links(cluster: ClusterView) -> Verdict:
     """No container of vLLM is given `VLLM_PORT` by a Service."""
