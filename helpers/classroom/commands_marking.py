@@ -76,7 +76,7 @@ def grade(
         skipped = len(run.learners) - len(members)
         if skipped:
             _say(f"{skipped} of {len(run.learners)} learners are graded already in this run")
-        with _kept(run), _bar(len(members)) as tell:
+        with _kept(run), _bar(len(members), "graded") as tell:
             if in_cluster:
                 from helpers.classroom.jobs import mark_in_cluster
 
@@ -151,15 +151,15 @@ def _kept(run: Run) -> Iterator[None]:
 
 
 @contextmanager
-def _bar(total: int) -> Iterator[Callable[[Progress], None]]:
+def _bar(total: int, word: str) -> Iterator[Callable[[Progress], None]]:
     """A bar in a terminal; a line for every tenth learner or so where nobody looks."""
     if not sys.stderr.isatty():
-        yield lambda progress: _tell_now_and_then(progress)
+        yield lambda progress: _tell_now_and_then(progress, word)
         return
     from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn
     from rich.progress import Progress as Bar
 
-    columns = (TextColumn("grading"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.description}"))
+    columns = (TextColumn(word), BarColumn(), MofNCompleteColumn(), TextColumn("{task.description}"))
     with Bar(*columns, TimeElapsedColumn(), console=_console(stderr=True), transient=True) as bar:
         task = bar.add_task("connecting", total=total)
 
@@ -172,10 +172,10 @@ def _bar(total: int) -> Iterator[Callable[[Progress], None]]:
         yield tell
 
 
-def _tell_now_and_then(progress: Progress) -> None:
+def _tell_now_and_then(progress: Progress, word: str) -> None:
     step = max(1, progress.total // 10)
     if progress.done % step == 0 or progress.done == progress.total:
-        _say(f"graded {progress.done} of {progress.total}")
+        _say(f"{word} {progress.done} of {progress.total}")
 
 
 def _exit_code(marked: Sequence[Marked]) -> int:
@@ -267,7 +267,7 @@ def status(
 
     def look() -> None:
         if not last:
-            with _bar(len(members)) as tell:
+            with _bar(len(members), "looked at") as tell:
                 look_at(folder, members, chosen, on_progress=tell)
 
     if watch:

@@ -19,7 +19,7 @@ from helpers.classroom.history import Attempt, History
 from helpers.classroom.observed import Observed
 from helpers.classroom.runs import Run
 from helpers.classroom.scheduler import JOBS, PER_SERVER, Place, Scheduler, Seen, is_broken
-from helpers.errors import EnvironmentFault, LabError
+from helpers.errors import EnvironmentFault, LabError, NoClusterChosen
 from helpers.grading.engine import RUN_TIMEOUT_S, environment_report, grade
 from helpers.grading.report import Binding, Report
 
@@ -77,10 +77,20 @@ def binding_of(folder: ClassFolder, member: Member) -> Binding:
 
 def places(folder: ClassFolder, members: Sequence[Member]) -> list[Place[Member]]:
     """Where each member is looked at: on the shared cluster, or on their own."""
-    return [
-        Place(member, str(member.kubeconfig or "shared"), partial(folder.instructor_cluster, member))
-        for member in members
-    ]
+    return [_place(folder, member) for member in members]
+
+
+def _place(folder: ClassFolder, member: Member) -> Place[Member]:
+    if member.kubeconfig is None and not member.suffix:
+        return Place(member, f"none of {member.key}", partial(_no_cluster, member))
+    return Place(member, str(member.kubeconfig or "shared"), partial(folder.instructor_cluster, member))
+
+
+def _no_cluster(member: Member) -> Cluster:
+    raise NoClusterChosen(
+        f"{member.learner.id} has no cluster in this class yet",
+        next_command=f"course class add-cluster {member.learner.id} --kubeconfig FILE",
+    )
 
 
 def observer(

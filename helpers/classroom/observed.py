@@ -26,7 +26,8 @@ class SeenCheck:
     """One check as it was seen last.
 
     `status` and `since` are the learner's: the verdict and the first look that gave it without a
-    break. `broken` says why the newest look could not judge, if it could not.
+    break. `broken` says why the newest look could not judge, if it could not. `given` is a PASS that
+    rests on what the instructor made: on a shared cluster the namespaces are there before the learner.
     """
 
     check: str
@@ -44,6 +45,7 @@ class SeenCheck:
     next: str = ""
     broken: str = ""
     hidden: bool = False
+    given: bool = False
 
 
 @dataclass(frozen=True)
@@ -84,8 +86,12 @@ class Observed:
                 before = labs.get(lab, SeenLab(report.graded_at))
                 results = [result for result in report.verdicts if result.lab == lab]
                 cause = next((item.observed for item in results if item.status is Status.ENV_ERROR), "")
+                shared = bool(report.binding and report.binding.scope)
                 seen = {
-                    result.check: _seen(result, before.checks.get(result.check), report.graded_at, cause)
+                    result.check: replace(
+                        _seen(result, before.checks.get(result.check), report.graded_at, cause),
+                        given=shared and _is_given(result),
+                    )
                     for result in results
                 }
                 uid, gpu = report.cluster.uid or before.cluster, report.cluster.gpu or before.gpu
@@ -94,6 +100,11 @@ class Observed:
             plain = {name: asdict(item) for name, item in labs.items()}
             write_atomically(self.path, json.dumps({"schema": SCHEMA, "labs": plain}))
         return labs
+
+
+def _is_given(result: CheckResult) -> bool:
+    kinds = {item.kind for item in result.evidence}
+    return result.status is Status.PASS and kinds == {"Namespace"}
 
 
 def _seen(result: CheckResult, before: SeenCheck | None, at: str, cause: str) -> SeenCheck:

@@ -151,7 +151,7 @@ def _state(checks: Sequence[SeenCheck], stuck: bool) -> State:
         return State.BROKEN
     if statuses == {Status.PASS.value}:
         return State.PASSED
-    if statuses <= set(_UNTOUCHED):
+    if all(item.status in _UNTOUCHED or item.given for item in checks):
         return State.NOT_STARTED
     return State.STUCK if stuck else State.WORKING
 

@@ -38,6 +38,13 @@ IMAGES: list[ImageSpec] = [
         at_up=False,
         about="Qdrant's engine, embedded server",
     ),
+    ImageSpec(
+        "grader",
+        "course.local/grader:1",
+        "helpers.embedded.images.grader",
+        at_up=False,
+        about="the course's own checks, for a class graded in the cluster",
+    ),
 ]
 
 
