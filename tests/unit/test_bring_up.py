@@ -19,7 +19,7 @@ def test_images_that_are_not_to_be_had_are_the_environments_fault(
     command.chmod(0o755)
     monkeypatch.setattr(sys, "executable", str(command))
     with pytest.raises(
-        EnvironmentFault, match="no space left on device: -m helpers.cli images load"
+        EnvironmentFault, match=r"no space left on device: -m helpers\.cli images load"
     ) as caught:
         bring_up.load_images("vllm", "model")
     assert "the images of vllm, model" in str(caught.value)
