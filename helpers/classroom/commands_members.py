@@ -83,8 +83,20 @@ def _create_shared(folder: ClassFolder, planned: Plan, days: int, server: str) -
         f"On the cluster: {outcome.created} objects created, {outcome.changed} changed, "
         f"{outcome.unchanged} as they were. Handouts written: {len(outcome.handouts)}."
     )
+    _warn_of_short_tokens(folder)
     typer.echo(f"Handouts: {folder.path / 'kubeconfigs'} (give each learner the file of their id)")
     typer.echo(f"Next: course class status{_option(folder)}")
+
+
+def _warn_of_short_tokens(folder: ClassFolder) -> None:
+    """Some providers' API servers shorten every token, to a day or two."""
+    from helpers.classroom.handout import RENEW_BEFORE, ends_at
+
+    ends = [found for member in folder.active if (found := ends_at(folder.handout(member)))]
+    if ends and min(ends) - datetime.now(UTC) < RENEW_BEFORE:
+        typer.echo(
+            f"The first handout ends {min(ends):%Y-%m-%d %H:%M} UTC: run this command again to renew them."
+        )
 
 
 def _create_apart(folder: ClassFolder, planned: Plan) -> None:
@@ -208,6 +220,9 @@ def remove(
     ] = None,
     name: ClassName = "class",
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+    forget: Annotated[
+        bool, typer.Option("--forget", help="The cluster is gone for good: ask it nothing.")
+    ] = False,
     purge: Annotated[
         bool, typer.Option("--purge", help="Delete the grades and the class's folder too.")
     ] = False,
@@ -220,11 +235,11 @@ def remove(
 
     folder = ClassFolder.open(name)
     if learner:
-        if purge:
-            raise typer.BadParameter("--purge is for the whole class")
+        if purge or forget:
+            raise typer.BadParameter("--purge and --forget are for the whole class")
         _remove_some(folder, [folder.member(identity) for identity in learner], yes=yes)
     else:
-        _remove_all(folder, yes=yes, purge=purge)
+        _remove_all(folder, yes=yes, forget=forget, purge=purge)
 
 
 def _remove_some(folder: ClassFolder, members: list[Member], *, yes: bool) -> None:
@@ -250,24 +265,22 @@ def _remove_some(folder: ClassFolder, members: list[Member], *, yes: bool) -> No
             typer.echo(f"{member.learner.id} is removed: {len(done)} objects deleted")
 
 
-def _remove_all(folder: ClassFolder, *, yes: bool, purge: bool) -> None:
+def _remove_all(folder: ClassFolder, *, yes: bool, forget: bool, purge: bool) -> None:
     from helpers.classroom import membership
 
     _confirm(f"Delete all work of the {len(folder.active)} learners of class {folder.name}", yes=yes)
     with folder.changing():
-        done: list[str] = []
-        for member in folder.active:
-            if member.kubeconfig is not None:
-                done += membership.leave_own_cluster(folder, member)
-        if folder.cluster_uid:
-            cluster = folder.shared_cluster()
-            _same_cluster(folder, cluster.identity().uid)
-            with _spinner(f"removing class {folder.name}") as tell:
-                done += membership.remove_class(folder, cluster, tell)
+        done = [] if forget else _off_the_clusters(folder)
         settings = {**folder.settings, membership.REMOVED_AT: datetime.now(UTC).isoformat()}
+        for member in folder.members:
+            folder.handout(member).unlink(missing_ok=True)
         gone = [replace(member, removed=True) for member in folder.active]
         folder = replace(folder, settings=settings).with_members(gone).save()
-        typer.echo(f"Class {folder.name} is off the cluster: {len(done)} objects deleted, none left.")
+        typer.echo(
+            f"Class {folder.name} is forgotten; no cluster was asked."
+            if forget
+            else f"Class {folder.name} is off the cluster: {len(done)} objects deleted, none left."
+        )
         if purge:
             shutil.rmtree(folder.path)
             typer.echo(f"Its folder is deleted too: {folder.path}")
@@ -275,11 +288,27 @@ def _remove_all(folder: ClassFolder, *, yes: bool, purge: bool) -> None:
             typer.echo(f"What was graded stays in {folder.path} (--purge deletes it)")
 
 
+def _off_the_clusters(folder: ClassFolder) -> list[str]:
+    """Everything of the class on every cluster; an error where the shared one does not answer."""
+    from helpers.classroom import membership
+
+    done: list[str] = []
+    for member in folder.active:
+        if member.kubeconfig is not None:
+            done += membership.leave_own_cluster(folder, member)
+    if folder.cluster_uid:
+        cluster = folder.shared_cluster()
+        _same_cluster(folder, cluster.identity().uid)
+        with _spinner(f"removing class {folder.name}") as tell:
+            done += membership.remove_class(folder, cluster, tell)
+    return done
+
+
 def _same_cluster(folder: ClassFolder, uid: str) -> None:
     if uid != folder.cluster_uid:
         raise LabError(
-            f"class {folder.name} lives on another cluster (uid {folder.cluster_uid[:8]}…)",
-            next_command="course class list",
+            f"class {folder.name} lives on another cluster (uid {folder.cluster_uid[:8]}…, this one is {uid[:8]}…)",
+            next_command=f"course class remove --forget{_option(folder)}, if that cluster is gone for good",
         )
 
 

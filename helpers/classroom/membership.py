@@ -21,6 +21,7 @@ from helpers.classroom.folder import ClassFolder, Member, name_option
 from helpers.classroom.handout import DEFAULT_DAYS, hand_out
 from helpers.classroom.roster import Learner, suffix_of
 from helpers.cluster.faults import Asked
+from helpers.cluster.manifests import in_order
 from helpers.errors import EnvironmentFault, Forbidden, LabError, ObjectMissing
 from helpers.grading.lifecycle import KINDS_TO_PRUNE
 from helpers.grading.statefile import write_atomically
@@ -172,7 +173,7 @@ def build(
         SomeFailed: with every learner's reason; the others are complete.
     """
     outcome = Outcome()
-    _count(outcome, cluster.apply(rights.class_objects(folder.name), field_manager=rights.MANAGER))
+    _build_common(cluster, folder.name, outcome)
     members = [member for member in folder.active if member.kubeconfig is None and member.suffix]
     foreign = _foreign_namespaces(cluster.view(), folder.name)
 
@@ -201,6 +202,21 @@ def build(
             next_command=f"course class create --roster ROSTER{name_option(folder.name)} continues",
         )
     return outcome
+
+
+def _build_common(cluster: Cluster, class_name: str, outcome: Outcome) -> None:
+    """What all learners share, where it differs from what is there.
+
+    Applying an admission policy once more writes it anew even when nothing differs: its controller
+    has applied the status meanwhile, and the API server puts our entry of the managed fields last.
+    """
+    objects = in_order(rights.class_objects(class_name))
+    wanted = [
+        item for item, change in zip(objects, cluster.diff(objects), strict=True) if change.action != "none"
+    ]
+    outcome.unchanged += len(objects) - len(wanted)
+    if wanted:
+        _count(outcome, cluster.apply(wanted, field_manager=rights.MANAGER))
 
 
 def _each(members: Sequence[Member], work: Callable[[Member], Any]) -> Iterable[tuple[Member, Any]]:
