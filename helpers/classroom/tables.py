@@ -210,7 +210,7 @@ def _conclusion(found: Verification) -> str:
 
 def when(moment: datetime) -> str:
     """A time as instructors read it, in this machine's zone."""
-    return moment.astimezone().strftime("%Y-%m-%d %H:%M %Z")
+    return moment.astimezone().strftime("%Y-%m-%d %H:%M")
 
 
 def print_history(
@@ -221,25 +221,14 @@ def print_history(
 ) -> None:
     """Every attempt in order, and below it what counts in each lab."""
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim")
-    for name in ("attempt", "kind", "lab", "points", "handed in", "observed", "same until"):
+    for name in ("attempt", "kind", "lab", "points", "handed in"):
         table.add_column(name, no_wrap=True)
+    table.add_column("observed")
     for item, until in attempts:
-        style = "dim" if item.kind == "claim" else ""
         points = f"{item.report.earned:g}/{item.report.possible:g}"
-        words = "claim" if item.kind == "claim" else "attested"
-        if not any(item.grades(lab) for lab in item.report.lab.split(",")) and item.kind == "attested":
-            words = "not judged"
-        same = when(until) if until > item.graded_at else ""
-        row = (
-            str(item.number),
-            words,
-            item.report.lab,
-            points,
-            when(item.submitted_at),
-            when(item.graded_at),
-            same,
-        )
-        table.add_row(*row, style=style)
+        seen = when(item.graded_at) + (f", unchanged {when(until)}" if until > item.graded_at else "")
+        row = (str(item.number), _kind(item), item.report.lab, points, when(item.submitted_at), seen)
+        table.add_row(*row, style="dim" if item.kind == "claim" else "")
     console.print(table)
     if not attempts:
         console.print(f"{learner} has not been graded yet.")
@@ -247,6 +236,12 @@ def print_history(
         console.print(
             f"Lab {place.lab}: best {_short(place.best)}, latest {_short(place.latest)}, counts {_short(place.counted)}"
         )
+
+
+def _kind(item: Attempt) -> str:
+    if item.kind == "claim":
+        return "claim"
+    return "attested" if any(map(item.grades, item.report.lab.split(","))) else "not judged"
 
 
 def _short(grade: LabGrade | None) -> str:
