@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
@@ -41,6 +42,7 @@ LEASE = "gpu-turn"
 SCHEMA = "course.gpu-queue/v1"
 IDLE_MIN, TURN_MIN = 10.0, 45.0
 GUARDED_NAMESPACES = (*WORK_NAMESPACES, *CALLER_NAMESPACES)
+WORKERS = 8
 _TRIES = 5
 
 
@@ -287,16 +289,25 @@ def _enforce(
     quotas = cluster.view().list("ResourceQuota", labels=selector, all_namespaces=True)
     closed = {quota.namespace: set(quota.path("spec.hard", {})) for quota in quotas if quota.name == TURN}
     wanted = {f"requests.{resource}" for resource in resources}
-    done = []
-    for suffix in suffixes:
-        for name in GUARDED_NAMESPACES:
-            real = Scope(suffix).namespace(name)
-            if suffix == holder:
-                if real in closed and cluster.delete("ResourceQuota", TURN, real):
-                    done.append(f"opened {real}")
-            elif not wanted <= closed.get(real, set()):
-                cluster.apply(closed_turn(class_name, real, resources), field_manager=MANAGER)
-                done.append(f"closed {real}")
+
+    def settle(suffix: str) -> str:
+        reals = [Scope(suffix).namespace(name) for name in GUARDED_NAMESPACES]
+        if suffix == holder:
+            opened = [
+                real for real in reals if real in closed and cluster.delete("ResourceQuota", TURN, real)
+            ]
+            return f"opened the seat of {suffix}" if opened else ""
+        shut = [
+            closed_turn(class_name, real, resources)
+            for real in reals
+            if not wanted <= closed.get(real, set())
+        ]
+        if shut:
+            cluster.apply(shut, field_manager=MANAGER)
+        return f"closed the seat of {suffix}" if shut else ""
+
+    with ThreadPoolExecutor(max_workers=WORKERS) as pool:
+        done = [line for line in pool.map(settle, suffixes) if line]
     return done + _end_pods(cluster, holder, pods, offered)
 
 
