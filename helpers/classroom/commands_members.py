@@ -182,8 +182,7 @@ def add_cluster(
             next_command=f"course class add-cluster {learner} --kubeconfig {kubeconfig} --move{_option(folder)}",
         )
     with folder.changing():
-        fresh = membership.add_cluster(folder, member, kubeconfig, context)
-        folder.with_members([fresh]).save()
+        folder = membership.add_cluster(folder, member, kubeconfig, context).save()
         if has_seat:
             with _spinner(f"removing the namespaces of {learner}") as tell:
                 membership.remove_member(folder, member, folder.shared_cluster(), tell)

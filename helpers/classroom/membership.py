@@ -36,6 +36,7 @@ WORKERS = 8
 GONE_TIMEOUT_S = 180.0
 PATIENCE_S = 30.0
 REMOVED_AT = "removed_at"
+OWN_CLUSTERS = "own_clusters"  # by learner: the kube-system uid of each cluster that is theirs alone
 # What the instructor must be allowed to do, as RBAC writes it: verb, group, resource.
 NEEDED_RIGHTS = (
     ("create", "", "namespaces"),
@@ -279,7 +280,7 @@ def place_probes(
 # A cluster of one's own
 
 
-def add_cluster(folder: ClassFolder, member: Member, kubeconfig: Path, context: str | None) -> Member:
+def add_cluster(folder: ClassFolder, member: Member, kubeconfig: Path, context: str | None) -> ClassFolder:
     """Take a learner's own cluster into the class: the instructor's way in is copied, the seat written.
 
     Raises:
@@ -290,11 +291,9 @@ def add_cluster(folder: ClassFolder, member: Member, kubeconfig: Path, context: 
     from helpers.cluster.connection import standalone
 
     tree = standalone(kubeconfig, context)
-    _refuse_taken(folder, member, tree["clusters"][0]["cluster"].get("server", ""))
     cluster = Cluster.connect(kubeconfig=kubeconfig, context=context, scope=Scope())
     uid = cluster.identity().uid
-    if uid == folder.cluster_uid:
-        raise LabError(f"this is the class's shared cluster: {member.learner.id} has a place there already")
+    _refuse_taken(folder, member, uid)
     if not can_i(cluster, {"verb": "*", "group": "*", "resource": "*"}):
         raise Forbidden(
             f"{kubeconfig} does not give an administrator's rights: grading asks by dry run, in pods and nodes",
@@ -304,16 +303,20 @@ def add_cluster(folder: ClassFolder, member: Member, kubeconfig: Path, context: 
     write_atomically(folder.own_cluster(member), yaml.safe_dump(tree, sort_keys=False))
     apps = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": rights.APPS}}
     cluster.apply([apps, rights.seat(folder.name, fresh)], field_manager=rights.MANAGER)
-    return fresh
+    uids = {**folder.settings.get(OWN_CLUSTERS, {}), member.key: uid}
+    return replace(folder, settings={**folder.settings, OWN_CLUSTERS: uids}).with_members([fresh])
 
 
-def _refuse_taken(folder: ClassFolder, member: Member, server: str) -> None:
+def _refuse_taken(folder: ClassFolder, member: Member, uid: str) -> None:
+    """One cluster, one learner: what two share, neither could be graded for."""
+    if uid == folder.cluster_uid:
+        raise LabError(
+            f"this is the class's shared cluster: {member.learner.id} has, or can have, a place there"
+        )
+    uids = folder.settings.get(OWN_CLUSTERS, {})
     for other in folder.active:
-        if other.kubeconfig is None or other.learner.id == member.learner.id or not other.kubeconfig.exists():
-            continue
-        tree = yaml.safe_load(other.kubeconfig.read_text())
-        if tree["clusters"][0]["cluster"].get("server") == server:
-            raise LabError(f"{server} is the cluster of {other.learner.id}")
+        if other.kubeconfig is not None and other.key != member.key and uids.get(other.key) == uid:
+            raise LabError(f"this is the cluster of {other.learner.id} (kube-system {uid[:8]}…)")
 
 
 # Removing

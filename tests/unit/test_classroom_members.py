@@ -341,13 +341,13 @@ def test_a_cluster_of_ones_own_is_taken_in_with_its_way_in(
     folder: ClassFolder, cluster: FakeCluster, server: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(Cluster, "connect", lambda **_: cluster)
-    fresh = membership.add_cluster(folder, folder.member("ada"), Path(str(folder.kubeconfig)), None)
+    shared = membership.add_cluster(folder, folder.member("ada"), Path(str(folder.kubeconfig)), None)
+    fresh = shared.member("ada")
     assert (fresh.suffix, fresh.kubeconfig) == ("", folder.own_cluster(fresh))
     copied = folder.own_cluster(fresh)
     assert copied.stat().st_mode & 0o777 == 0o600
     assert from_kubeconfig_server(copied) == "https://k8s:6443"
     assert cluster.view().config_map(rights.SEAT, "llm-apps").data["learner"] == "ada"
-    shared = folder.with_members([fresh])
     with pytest.raises(LabError, match="is the cluster of ada"):
         membership.add_cluster(shared, folder.member("lin"), Path(str(folder.kubeconfig)), None)
     server.denied = {"* *"}
