@@ -79,6 +79,10 @@ class History:
         """
         return [_read(path) for path in sorted(self.folder.glob("attempt-*.json"))]
 
+    def count(self) -> int:
+        """How many attempts there are."""
+        return sum(1 for _ in self.folder.glob("attempt-*.json"))
+
     def add(
         self, kind: Kind, document: Mapping[str, Any], *, submitted_at: datetime | None = None
     ) -> Attempt:

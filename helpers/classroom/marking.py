@@ -165,11 +165,11 @@ class Marker:
                 ),
             )
         history = History(self._folder.history_dir(member))
-        before = len(history.attempts())
+        before = history.count()
         attempt = history.add("attested", self._signed(member, report))
         Observed(self._folder.path, member.key).take(report)
         self._run.record(member.learner.id, attempt.number, broken=is_broken(report))
-        return Marked(member, report, attempt, attempt.number > before)
+        return Marked(member, report, attempt, history.count() > before)
 
     def _signed(self, member: Member, report: Report) -> dict[str, Any]:
         key = self._keys.current()

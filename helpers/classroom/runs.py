@@ -120,12 +120,13 @@ def only_grader(folder: Path) -> Iterator[None]:
 def _append(path: Path, line: Mapping[str, Any]) -> None:
     text = json.dumps(line, ensure_ascii=False)
     # A line that a crash cut short must not swallow this one.
-    cut = path.exists() and path.stat().st_size > 0 and not path.read_bytes().endswith(b"\n")
-    handle = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
-    with os.fdopen(handle, "a") as file:
-        file.write(("\n" if cut else "") + text + "\n")
+    handle = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT, 0o600)
+    with os.fdopen(handle, "rb+") as file:
+        size = file.seek(0, os.SEEK_END)
+        cut = size > 0 and os.pread(handle, 1, size - 1) != b"\n"
+        file.write((("\n" if cut else "") + text + "\n").encode())
         file.flush()
-        os.fsync(file.fileno())
+        os.fsync(handle)
 
 
 def _lines(path: Path) -> Iterator[dict[str, Any]]:

@@ -22,19 +22,19 @@ def tiny_lab() -> Lab:
     """Three checks on one ConfigMap: it is there, it says yes, and it was seen to say "now" once."""
     lab = Lab("01", "Tiny")
 
-    @lab.check("there", points=1)
+    @lab.check("there", points=1, timeout_s=60)
     def there(cluster: Any) -> Verdict:
         """The work exists."""
         work = cluster.get("ConfigMap", "work", APPS)
         return expect(work.name, equals="work", evidence=work)
 
-    @lab.check("right", points=2, needs=["there"])
+    @lab.check("right", points=2, needs=["there"], timeout_s=60)
     def right(cluster: Any) -> Verdict:
         """The work says yes."""
         work = cluster.get("ConfigMap", "work", APPS)
         return expect(work.path("data.answer"), equals="yes", evidence=work)
 
-    @lab.check("once", points=1, needs=["there"], mode="edge")
+    @lab.check("once", points=1, needs=["there"], mode="edge", timeout_s=60)
     def once(cluster: Any) -> Verdict:
         """The work said now, once."""
         work = cluster.get("ConfigMap", "work", APPS)
