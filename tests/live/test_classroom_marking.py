@@ -8,6 +8,7 @@ figures beside it.
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -29,7 +30,7 @@ from helpers.grading.verdict import Status
 
 pytestmark = pytest.mark.live
 
-NAME = "marking"
+NAME = f"marking-{os.getpid()}"
 KINDS = {
     "good": [f"good{number}" for number in range(1, 6)],
     "partial": [f"partial{number}" for number in range(1, 5)],
@@ -98,7 +99,6 @@ def school(kubeconfig: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterat
     hidden.mkdir()
     (hidden / "lab01.py").write_text(HIDDEN)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("COURSE_HOME", str(home))
         patch.setenv("COURSE_KUBECONFIG", str(kubeconfig))
         assert course("class", "create", "--roster", roster, "--name", NAME) == 0
         try:
@@ -116,7 +116,7 @@ def school(kubeconfig: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterat
             code = course("class", "grade", "--labs", "01", "--name", NAME, "--hidden", hidden, *outputs)
             yield School(made.folder, home, code)
         finally:
-            course("class", "remove", "--name", NAME, "--yes")
+            course("class", "remove", "--name", NAME, "--yes", "--purge")
 
 
 def work(school: School, name: str) -> None:
@@ -255,6 +255,20 @@ def counts(school: School) -> dict[str, int]:
         name: len(History(school.folder.history_dir(school.folder.member(name))).attempts())
         for name in LEARNERS
     }
+
+
+@pytest.mark.skipif(
+    "COURSE_TEST_KUBECONFIG" in os.environ, reason="an image is brought into the tests' own node"
+)
+def test_pods_in_the_cluster_see_what_this_machine_sees(school: School, cluster: Cluster) -> None:
+    learners = ["good3", "partial1", "wrong2", "absent1", "copycat"]
+    chosen = [word for name in learners for word in ("--learner", name)]
+    before = counts(school)
+    hidden = ["--hidden", school.out / "hidden"]
+    arguments = ["class", "grade", "--labs", "01", "--name", NAME, *hidden, *chosen]
+    assert course(*arguments, "--in-cluster", "--shards", "2") == 1
+    assert counts(school) == before, "the same verdicts on the same objects: no new attempt"
+    assert not cluster.view().find("Namespace", f"course-marking-{NAME}")
 
 
 def test_the_status_tells_who_has_not_started(school: School, capsys: pytest.CaptureFixture[str]) -> None:
