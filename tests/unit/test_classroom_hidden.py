@@ -195,9 +195,12 @@ def module(id: str = "hidden.x", lab: str = "01", more: str = "", parameters: st
         (module(lab="77"), "there is no lab '77'"),
         (module(more=', needs=["nothing.like.it"]'), "needs nothing.like.it, which does not exist"),
         (module(parameters="a, b, c"), r"must take \(cluster\) or \(cluster, mine\)"),
-        ("ANSWER = 17\n\nraise ValueError(ANSWER)", r"checks.py, line 3 cannot be imported: ValueError$"),
-        ("the answer is 17", "checks.py, line 1 cannot be imported: SyntaxError$"),
-        ("import no_such_module_17", "line 1 cannot be imported: ModuleNotFoundError$"),
+        (
+            "ANSWER = 'sesame'\n\nraise ValueError(ANSWER)",
+            r"checks.py, line 3 cannot be imported: ValueError$",
+        ),
+        ("the answer is sesame", "checks.py, line 1 cannot be imported: SyntaxError$"),
+        ("import sesame", "line 1 cannot be imported: ModuleNotFoundError$"),
         ("", "declares no hidden check"),
     ],
 )
@@ -207,7 +210,7 @@ def test_a_package_that_cannot_be_used_is_refused_without_showing_its_code(
     (tmp_path / "checks.py").write_text(text)
     with pytest.raises(HiddenInvalid, match=reason) as refused:
         load_hidden(tmp_path)
-    assert "17" not in str(refused.value)
+    assert "sesame" not in str(refused.value)
 
 
 def test_the_same_check_in_two_modules_is_refused(tmp_path: Path) -> None:
