@@ -527,7 +527,7 @@ def _queue_seen_by_job(cluster: ClusterView) -> Verdict | None:
     job = cluster.find("Job", QUEUE_WITNESS, APPS)
     if job is None or not int(job.path("status.succeeded", 0) or 0):
         return None
-    if _script(job.raw) != _script(_manifest(QUEUE_WITNESS)):
+    if _script(job.raw) != _script(_manifest(cluster, QUEUE_WITNESS)):
         return None
     ended = _time(job.path("status.completionTime"))
     words = f"Job {QUEUE_WITNESS} saw requests wait" + (
@@ -666,10 +666,10 @@ def no_answer_was_lost(cluster: ClusterView) -> Verdict:
     return all_of(
         expect(
             _script(job.raw),
-            equals=_script(_manifest(WITNESS)),
+            equals=_script(_manifest(cluster, WITNESS)),
             that="the course's witness",
             observed="the course's witness"
-            if _script(job.raw) == _script(_manifest(WITNESS))
+            if _script(job.raw) == _script(_manifest(cluster, WITNESS))
             else "a witness that asks something else",
             evidence=job,
         ),
@@ -713,11 +713,12 @@ def _time(text: str | None) -> datetime | None:
 
 
 @cache
-def _manifest(job: str) -> dict[str, Any]:
+def _manifest(cluster: ClusterView, job: str) -> dict[str, Any]:
+    """A witness as this learner's scope writes it: in a class it asks the vLLM of their own namespace."""
     import yaml
 
     text = (REPOSITORY / "manifests" / "labs" / "02" / f"{job}.yaml").read_text()
-    return dict(yaml.safe_load(text))
+    return cluster.scope.manifest(yaml.safe_load(text))
 
 
 def _script(job: dict[str, Any]) -> str:
