@@ -14,7 +14,7 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from helpers.errors import LabError
+from helpers.errors import LabError, ProbeInconclusive
 from helpers.evidence import Evidence
 from helpers.grading import Lab, Verdict, all_of, expect, not_attempted
 from helpers.stack import memory
@@ -116,6 +116,11 @@ class _Answer:
 def _ask(cluster: ClusterView, path: str, body: Any = None) -> _Answer:
     method = "GET" if body is None else "POST"
     answer = cluster.http(NAMESPACE, SERVICE, PORT, path, method=method, json=body)
+    if answer.from_service and answer.status in (401, 403):
+        raise ProbeInconclusive(
+            f"Qdrant asks for an API key, and the grader asks without one: {answer.body.strip()[:120]}",
+            next_command=memory.MemoryUnauthorized.next_step,
+        )
     return _Answer(answer.status, answer.body, answer.from_service, path)
 
 

@@ -380,6 +380,18 @@ def _one_by_one(cluster: Any) -> None:
     sent(*(("PUT", f"{ONE}/points", {"points": [point]}) for point in corpus_points()[:3]))(cluster)
 
 
+def _guarded(cluster: Any) -> None:
+    """As Qdrant guards itself: everything but its root and its health needs the key."""
+    server = own_server(cluster)
+
+    def answer(method: str, path: str, body: Any) -> tuple[int, str]:
+        if path.strip("/") in ("", "healthz", "livez", "readyz"):
+            return server(method, path, body)
+        return 401, "Must provide an API key or an Authorization bearer token"
+
+    cluster.serve(NAMESPACE, SERVICE, PORT, answer)
+
+
 def _just_restored(cluster: Any) -> None:
     server = own_server(cluster)
     taken = server.send("POST", f"{ONE}/snapshots")
@@ -582,6 +594,13 @@ PROOFS = Proofs(
             "vectors of another model",
             refill(points=_reversed_dimensions),
             {"memory.golden": "of 6 found"},
+            live=False,
+        ),
+        Mutant(
+            "guarded by a key that the grader does not have",
+            _guarded,
+            {"memory.schema": "asks for an API key"},
+            status=Status.ENV_ERROR,
             live=False,
         ),
         # restart

@@ -20,7 +20,7 @@ from helpers.cluster.profile import Identity, Profile
 from helpers.cluster.resource import Resource
 from helpers.cluster.scope import Scope
 from helpers.cluster.view import MANAGER, ClusterView, read_profile
-from helpers.errors import InvalidManifest, ObjectMissing, Refused, WaitTimeout
+from helpers.errors import InvalidManifest, ObjectMissing, Refused, WaitFailed, WaitTimeout
 
 T = TypeVar("T")
 _QUOTA_S = 5.0
@@ -296,14 +296,19 @@ class Cluster:
         on_progress: waits.Progress | None = None,
     ) -> Resource:
         """Wait until a pod, workload, claim, job or node is ready; ends early when it never will be."""
-        found = self.wait_until(
-            f"{kind} {name} ready",
-            waits.ready(kind, name, namespace),
-            timeout_s=timeout_s,
-            reject=waits.stuck(kind, name, namespace),
-            on_progress=on_progress,
-            diagnose=waits.diagnose(kind, name, namespace),
-        )
+        try:
+            found = self.wait_until(
+                f"{kind} {name} ready",
+                waits.ready(kind, name, namespace),
+                timeout_s=timeout_s,
+                reject=waits.stuck(kind, name, namespace),
+                on_progress=on_progress,
+                diagnose=waits.diagnose(kind, name, namespace),
+            )
+        except WaitFailed as failed:
+            where = f" -n {self.scope.namespace(namespace)}" if namespace else ""
+            failed.next_command = failed.next_command or f"kubectl describe {kind.lower()} {name}{where}"
+            raise
         assert isinstance(found, Resource)
         return found
 

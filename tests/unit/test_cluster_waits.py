@@ -142,8 +142,9 @@ def test_a_stateful_set_s_refusal_is_read_from_its_events(fake: FakeCluster) -> 
     item["metadata"] = {"name": "qdrant", "namespace": "llm-system"}
     fake.put(item)
     fake.add_event("llm-system", ("StatefulSet", "qdrant"), "FailedCreate", "exceeded quota: q")
-    with pytest.raises(WaitRejected, match="exceeded quota: q"):
+    with pytest.raises(WaitRejected, match="exceeded quota: q") as caught:
         fake.wait_rollout("StatefulSet", "qdrant", "llm-system", timeout_s=30)
+    assert caught.value.next_command == "kubectl describe statefulset qdrant -n llm-system"
 
 
 def test_an_old_refusal_does_not_count_once_the_pods_are_there(fake: FakeCluster) -> None:
