@@ -85,7 +85,9 @@ def test_the_summary_tells_points_standing_place_and_every_verdict() -> None:
 
 
 def test_a_learners_own_report_is_called_a_claim() -> None:
-    assert "A claim: no signature was verified." in to_markdown(data.report(data.result("a", Status.PASS), by=None))
+    assert "A claim: no signature was verified." in to_markdown(
+        data.report(data.result("a", Status.PASS), by=None)
+    )
 
 
 def test_what_was_observed_can_neither_format_nor_mention_nor_break_the_table() -> None:
