@@ -214,8 +214,10 @@ def learner_detail(lab: LabStatus | None, learner: str | None) -> mo.Html:
 
 
 def _seen(seen: SeenCheck) -> str:
-    rows = [("observed", seen.observed), ("since", _since(seen.since))]
-    if seen.status != "PASS":
+    rows = [("observed", seen.observed)]
+    if seen.status != "BLOCKED":
+        rows.append(("since", _since(seen.since)))
+    if seen.status not in ("PASS", "BLOCKED"):
         rows.insert(0, ("expected", seen.expected))
     if seen.status not in _NEEDS_NOBODY:
         rows.append(("why", seen.why))

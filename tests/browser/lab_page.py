@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import ast
 import os
 import re
 import shutil
 import socket
 import subprocess
 import sys
+import textwrap
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -32,6 +34,18 @@ ARGUMENTS = [
 PATIENCE_MS = 240_000
 
 
+def solved(notebook: str, name: str) -> str:
+    """What the solution's notebook says for this name, as a learner would type it into the lab's cell."""
+    text = (REPOSITORY / "solutions" / notebook).read_text()
+    for node in ast.walk(ast.parse(text)):
+        names = [node.name] if isinstance(node, ast.FunctionDef) else []
+        if isinstance(node, ast.Assign):
+            names = [target.id for target in node.targets if isinstance(target, ast.Name)]
+        if name in names:
+            return textwrap.dedent("\n".join(text.splitlines()[node.lineno - 1 : node.end_lineno]))
+    raise AssertionError(f"{notebook} does not define {name}")
+
+
 @contextmanager
 def serve(notebook: Path, folder: Path, **environment: str) -> Iterator[str]:
     """Serve a copy of the notebook for editing, so that the learner's own file stays as it is."""
@@ -40,16 +54,14 @@ def serve(notebook: Path, folder: Path, **environment: str) -> Iterator[str]:
     shutil.copy(notebook, copy)
     (folder / "helpers").symlink_to(REPOSITORY / "helpers")
     shutil.copy(REPOSITORY / "pyproject.toml", folder)
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = free_port()
     command = [sys.executable, "-m", "marimo", "edit", str(copy), "--headless", "--no-token"]
     command += ["--host", "127.0.0.1", "--port", str(port), "--skip-update-check"]
     log = (folder / "marimo.log").open("w")
     process = subprocess.Popen(command, cwd=folder, env={**os.environ, **environment}, stdout=log, stderr=log)
     url = f"http://127.0.0.1:{port}"
     try:
-        _wait_for(url, process)
+        wait_for(url, process)
         yield url
     finally:
         process.terminate()
@@ -57,7 +69,16 @@ def serve(notebook: Path, folder: Path, **environment: str) -> Iterator[str]:
         log.close()
 
 
-def _wait_for(url: str, process: subprocess.Popen[bytes]) -> None:
+def free_port() -> int:
+    """A port of loopback that nobody uses now."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+def wait_for(url: str, process: subprocess.Popen[bytes]) -> None:
+    """Until the server answers; AssertionError when it does not come up."""
     until = time.monotonic() + 60
     while time.monotonic() < until and process.poll() is None:
         try:
@@ -94,8 +115,8 @@ class LabPage:
         return self.page.locator(".marimo-cell", has_text=text).first
 
     def edit(self, variable: str, change: Any) -> None:
-        """Change the YAML in the cell of a variable, and run the cell as a learner does."""
-        pattern = re.compile(rf"{variable} = ")
+        """Change the text in the cell of a variable or a function, and run the cell as a learner does."""
+        pattern = re.compile(rf"\b{variable} = |def {variable}\(")
         editor = self.page.locator(".cm-content", has_text=pattern).first
         editor.scroll_into_view_if_needed()
         before = "\n".join(line.inner_text().rstrip("\n") for line in editor.locator(".cm-line").all())
