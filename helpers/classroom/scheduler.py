@@ -30,7 +30,7 @@ KNOCKS = 64
 KNOCK_S = 5.0
 KNOCK_AGAIN_S = 1.0
 # How long a server that has answered before may stay away: a restart of its process, not of its machine.
-PATIENCE_S = 20.0
+PATIENCE_S = 40.0
 GRACE_S = 5.0
 
 Who = TypeVar("Who")
