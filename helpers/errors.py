@@ -43,10 +43,11 @@ class ProbeInconclusive(EnvironmentFault):
 class ObjectMissing(LabError):
     """The object does not exist (yet): a check that needs it is NOT_ATTEMPTED."""
 
-    def __init__(self, kind: str, name: str, namespace: str | None = None) -> None:
+    def __init__(self, kind: str, name: str, namespace: str | None = None, *, next_command: str = "") -> None:
         where = f" in namespace {namespace}" if namespace else ""
         scope = f" -n {namespace}" if namespace else ""
-        super().__init__(f"no {kind} named {name}{where}", next_command=f"kubectl get {kind.lower()}{scope}")
+        command = next_command or f"kubectl get {kind.lower()}{scope}"
+        super().__init__(f"no {kind} named {name}{where}", next_command=command)
         self.kind, self.name, self.namespace = kind, name, namespace
 
 

@@ -166,7 +166,7 @@ def _(guess_qdrant):
         because="vLLM knows nothing of Qdrant. The *application* asks the one and then the other, so a user may see an error, but the layer "
         "that failed is memory: restarting vLLM would add half a minute of outage to a layer that was well.",
         instead={
-            "fails": "The inference client's lane has no gap.",
+            "fails": "The inference client's lane has no red.",
             "slower": "The two never talk to each other. It is the application that puts documents into a prompt.",
         },
     )

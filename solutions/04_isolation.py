@@ -104,8 +104,8 @@ def _():
     mo.md(r"""
     ## 2 · What the first policy forgot
 
-    Lab 02 left one policy behind, `vllm-ingress-from-llm-apps`: it selects vLLM's pods and lets in, on TCP 8000, whoever
-    comes from a namespace labelled `kubedojo.dev/role: llm-apps`.
+    One policy comes with vLLM's manifests, and `course start 04` put it in place: `vllm-ingress-from-llm-apps` selects
+    vLLM's pods and lets in, on TCP 8000, whoever comes from a namespace labelled `kubedojo.dev/role: llm-apps`.
     """)
     return
 
@@ -656,7 +656,7 @@ def _():
     reconnect = mo.ui.run_button(label="Connect again")
     tick = nb.refresh("10s")
     place = nb.apply_button("Put backends and probes in place", kind="neutral")
-    apply_qdrant = nb.apply_button("Apply")
+    apply_qdrant = nb.apply_button("Apply the allow-list")
     apply_deny = nb.apply_button("Apply the default")
     apply_label = nb.apply_button("Apply both policies")
     return apply_deny, apply_label, apply_qdrant, place, reconnect, tick

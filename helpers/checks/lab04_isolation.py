@@ -344,12 +344,15 @@ def prerequisites(view: ClusterView) -> list[Verdict]:
 
 
 def start(cluster: Cluster, progress: object = None) -> list[str]:
-    """Both backends with the policy of lab 02, and the grader's probe pods."""
-    from helpers.stack.bring_up import bring_up
+    """Both backends with the policy of vLLM's manifests, and the grader's probe pods."""
+    from helpers.stack.bring_up import bring_up, first_policy
     from helpers.stack.probes import place_probes
 
     say = progress if callable(progress) else lambda line: None
     done = bring_up(cluster, say)
+    # A vLLM that the learner brought up in lab 02 came without the policy of vLLM's manifests.
+    if cluster.view().find("NetworkPolicy", "vllm-ingress-from-llm-apps", SYSTEM) is None:
+        done += [f"{item.action} {item.kind} {item.name}" for item in cluster.apply(first_policy())]
     placed = place_probes(cluster, on_progress=say)
     missing = [f"{name} is missing: {why}" for name, why in placed.missing.items()]
     return [*done, f"probe pods ready: {', '.join(placed.ready)}", *missing]

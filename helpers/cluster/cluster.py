@@ -383,7 +383,8 @@ class Cluster:
                 is_ready = (endpoint.get("conditions") or {}).get("ready", True)
                 if is_ready and target.get("kind") == "Pod" and numbers:
                     return target["name"], numbers[0]
-        raise ObjectMissing("ready pod behind Service", service, namespace)
+        command = f"kubectl get endpointslices -n {namespace} -l kubernetes.io/service-name={service}"
+        raise ObjectMissing("ready pod behind Service", service, namespace, next_command=command)
 
     # Tools
 

@@ -111,9 +111,10 @@ def _next_step(report: Report, titles: dict[str, str]) -> str:
 
 def _verdict(result: CheckResult, criteria: dict[str, str]) -> str:
     status = result.status.value
+    points = f"{result.earned:g} / {result.points:g}" if result.points else ""
     head = (
         f'<div class="row">{word(status)}<span>{inline(result.criterion)}</span>'
-        f'<span class="points">{result.earned:g} / {result.points:g}</span></div>'
+        f'<span class="points">{points}</span></div>'
     )
     return f'<section class="verdict is-{status}">{head}{_detail(result, criteria)}</section>'
 

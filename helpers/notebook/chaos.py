@@ -89,20 +89,21 @@ def _in_background(cluster: Cluster, names: tuple[str, ...], buttons: Any, work:
             card = problem_card(str(problem), problem.next_command, title=f"{name} did not end.")
             mo.output.replace(mo.vstack([buttons, card]))
             return
-    done = [_chart_on_disk(uid, name) for name in names]
-    mo.output.replace(mo.vstack([buttons, course(word("PASS", "done and undone")), *done]))
+    done = [_chart_on_disk(uid, name, words=True) for name in names]
+    mo.output.replace(mo.vstack([buttons, course(word("PASS", "done and undone"), live=True), *done]))
 
 
-def _chart_on_disk(uid: str, name: str) -> Any:
+def _chart_on_disk(uid: str, name: str, *, words: bool = False) -> Any:
     from helpers.chaos.journal import JournalBroken, latest, parse
 
     path: Path | None = latest(uid, name)
     if path is None:
         return mo.md("")
     try:
-        return chart(parse(path.read_text()))
+        record = parse(path.read_text())
     except JournalBroken:
         return mo.md("")
+    return mo.vstack([chart(record), _reading(record)]) if words else chart(record)
 
 
 @needs_cluster

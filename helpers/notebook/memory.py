@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
@@ -273,7 +273,7 @@ def timeline(moments: Sequence[Moment]) -> Any:
     import altair as alt
     import pandas as pd
 
-    rows = [row for moment, following in _pairs(moments) for row in _bands(moment, following)]
+    rows = _joined(row for moment, following in _pairs(moments) for row in _bands(moment, following))
     tones = {"yes": GREEN, "Running": BLUE, "Pending": AMBER, "Terminating": RED}
     states = list(dict.fromkeys(row["state"] for row in rows))
     colours = [tones.get(state, GREY) for state in states]
@@ -294,6 +294,20 @@ def timeline(moments: Sequence[Moment]) -> Any:
         )
         .properties(height=130, width=WIDTH)
     )
+
+
+def _joined(bands: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Bands of one lane that say the same and touch each other, as one."""
+    latest: dict[str, dict[str, Any]] = {}
+    rows = []
+    for band in bands:
+        before = latest.get(band["what"])
+        if before is not None and before["state"] == band["state"]:
+            before["to"] = band["to"]
+            continue
+        latest[band["what"]] = band
+        rows.append(band)
+    return rows
 
 
 def _pairs(moments: Sequence[Moment]) -> list[tuple[Moment, Moment]]:

@@ -50,7 +50,12 @@ def observed_matrix(lab: LabSession, *_triggers: object) -> mo.Html:
         said += f"**The cluster and the policies' text disagree** about {cells}."
     else:
         said += "The cluster does what the policies' text says."
-    return _draw(table, _observed_cell(table, EXPECTED), said)
+    shown = [
+        target
+        for target in table.targets
+        if not table.target(target.name).down or any(target.name == pair[1] for pair in EXPECTED)
+    ]
+    return _draw(replace(table, targets=tuple(shown)), _observed_cell(table, EXPECTED), said, legend=_SEEN)
 
 
 @needs_cluster
@@ -67,10 +72,22 @@ def forecast_matrix(lab: LabSession, manifests: str) -> mo.Html:
     wrong = [pair for pair, goal in EXPECTED.items() if pair in then and then[pair].allowed is not goal]
     said = f"Forecast, from the specification: this text would change **{len(changes)} cells**; "
     said += f"{len(wrong)} judged pairs would not be as they should be."
-    return _draw(table, _forecast_cell(now, then, EXPECTED), said)
+    judged = {target for _, target in then}
+    shown = tuple(target for target in stage.targets if target.name in judged)
+    return _draw(replace(table, targets=shown), _forecast_cell(now, then, EXPECTED), said, legend=_MEANT)
 
 
-def _draw(table: Reachability, cell: object, said: str) -> mo.Html:
+_SEEN = (
+    "Rows call, columns are called. <b>open</b> and <b>closed</b> are what was seen; <em>red</em>: not as it should be. "
+    "A target that does not even answer its own node is <b>down</b>, not closed."
+)
+_MEANT = (
+    "Rows call, columns are called. <b>open</b> and <b>closed</b> are what the text means; nothing was sent. "
+    "<em>red</em>: not as it should be; <u>amber</u>: would change."
+)
+
+
+def _draw(table: Reachability, cell: object, said: str, *, legend: str) -> mo.Html:
     head = "".join(
         f"<th>{esc(target.name)}<small>{esc(_port(target))}</small></th>" for target in table.targets
     )
@@ -78,14 +95,9 @@ def _draw(table: Reachability, cell: object, said: str) -> mo.Html:
     for caller in table.callers:
         cells = "".join(cell(caller.name, target.name) for target in table.targets)  # type: ignore[operator]
         rows.append(f"<tr><th>{esc(caller.name)}<small>{esc(caller.namespace)}</small></th>{cells}</tr>")
-    legend = (
-        "<small>Rows call, columns are called. <b>open</b> and <b>closed</b> are what was seen; "
-        "<em>red</em>: not as it should be; <u>amber</u>: would change. A target that does not even answer its own "
-        "node is <b>down</b>, not closed.</small>"
-    )
     body = f"<table><thead><tr><th></th>{head}</tr></thead><tbody>{''.join(rows)}</tbody></table>"
     return course(
-        f'{_STYLE}<div class="card"><div>{inline(said)}</div><div class="reach">{body}{legend}</div></div>',
+        f'{_STYLE}<div class="card"><div>{inline(said)}</div><div class="reach">{body}<small>{legend}</small></div></div>',
         live=True,
     )
 
