@@ -41,7 +41,7 @@ _SCRIPT = r"""
 trap "" HUP
 now() { if [ -n "$EPOCHREALTIME" ]; then echo "$EPOCHREALTIME"; else date +%s.%N; fi; }
 client() {
-  n=0; delay=$BASE
+  n=0; delay=$BASE; due=$START
   while [ $n -lt $ATTEMPTS ]; do
     t=$(now)
     status=$(curl -s -o /dev/null --noproxy '*' --connect-timeout 0.5 --max-time 40 -w '%{http_code}' \
@@ -53,12 +53,14 @@ client() {
     else
       wait=$delay
     fi
-    # Pauses count from the attempt's beginning: a refusal and a time-out keep the clients in step alike.
-    sleep $(awk -v w=$wait -v t=$t -v now=$(now) 'BEGIN { w -= now - t; print (w > 0 ? w : 0) }')
+    # Pauses add up from the common start: what an attempt or a busy node takes does not accumulate.
+    due=$(awk -v d=$due -v w=$wait 'BEGIN { printf "%.3f", d + w }')
+    sleep $(awk -v d=$due -v now=$(now) 'BEGIN { w = d - now; print (w > 0 ? w : 0) }')
     n=$((n + 1)); delay=$(awk -v d=$delay 'BEGIN { print 2 * d }')
   done
 }
 : > $LOG
+START=$(now)
 i=0; while [ $i -lt $CLIENTS ]; do client $i & i=$((i + 1)); done; wait
 """
 
