@@ -28,7 +28,7 @@ CLIENTS = 24
 BASE_S = 1.0
 ATTEMPTS = 5
 # Long enough answers that the queue outlasts the second that a busy node needs to start 24 clients.
-TOKENS = 16
+TOKENS = 12
 # The outage ends between the third attempt (at 3 s) and the fourth (at 7 s).
 OUTAGE_S = 4.0
 WATCH_S = 12.0
