@@ -138,8 +138,9 @@ def guard(state: Annotated[str, typer.Argument(metavar="on|off")], name: ClassNa
     if state not in ("on", "off"):
         raise typer.BadParameter("on or off")
     changed = gpu.set_guard(ClassFolder.open(name).shared_cluster(), on=state == "on")
+    word = "up" if state == "on" else "down"
     typer.echo(
-        f"The guard is {state} on {', '.join(changed)}." if changed else f"The guard was {state} already."
+        f"The guard is {word} on {', '.join(changed)}." if changed else f"The guard was {word} already."
     )
 
 
