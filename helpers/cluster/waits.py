@@ -10,7 +10,7 @@ from collections.abc import Callable, Sized
 from typing import TypeVar
 
 from helpers.cluster.deadline import Deadline
-from helpers.cluster.resource import Condition, Pod, Resource, Workload
+from helpers.cluster.resource import Pod, Resource, Workload
 from helpers.cluster.view import ClusterView
 from helpers.errors import (
     ClusterUnreachable,
@@ -35,6 +35,8 @@ _STUCK = {
     "CrashLoopBackOff",
 }
 _CRASHES = 3
+# A quota counts pods for a moment after they are gone, and controllers try again: only what lasts is stuck.
+_REFUSED_FOR_S = 15.0
 # Where StatefulSets, DaemonSets and Jobs count the pods that they have.
 _PRESENT = ("replicas", "currentNumberScheduled", "active", "succeeded")
 _FAST_S, _FAST_FOR_S, _SLOW_S = 0.1, 2.0, 0.5
@@ -165,11 +167,18 @@ def pod_trouble(pod: Pod) -> str:
 
 def stuck(kind: str, name: str, namespace: str | None) -> Callable[[ClusterView], str | None]:
     """The standard reject condition: an image that cannot be pulled, a quota that refuses the pods."""
+    refused_at: float | None = None
 
     def reject(view: ClusterView) -> str | None:
+        nonlocal refused_at
         found = view.get(kind, name, namespace)
-        refusal = _failed(found) or _creation_refused(view, found, namespace)
-        if refusal:
+        failure = _failed(found)
+        if failure:
+            return failure
+        refusal = _refused_replica(found) or _creation_refused(view, found, namespace)
+        now_s = view.deadline.elapsed_s if view.deadline else 0.0
+        refused_at = (now_s if refused_at is None else refused_at) if refusal else None
+        if refused_at is not None and now_s - refused_at >= _REFUSED_FOR_S:
             return refusal
         reasons = (_pod_stuck(pod, found.kind) for pod in pods_of(view, found.kind, name, namespace))
         return next((reason for reason in reasons if reason), None)
@@ -203,13 +212,15 @@ def _failed(found: Resource) -> str:
     """A controller's own word that it has given up: a Job that failed, a rollout past its deadline."""
     for condition in found.all_conditions():
         gave_up = condition.type == "Failed" and condition.is_true
-        if gave_up or condition.reason == "ProgressDeadlineExceeded" or _is_refusal(condition):
+        if gave_up or condition.reason == "ProgressDeadlineExceeded":
             return condition.message or condition.reason
     return ""
 
 
-def _is_refusal(condition: Condition) -> bool:
-    return condition.type == "ReplicaFailure" and condition.is_true
+def _refused_replica(found: Resource) -> str:
+    """A Deployment's word that its pods are refused now."""
+    refusal = found.conditions("ReplicaFailure")
+    return refusal.message or refusal.reason if refusal and refusal.is_true else ""
 
 
 def _creation_refused(view: ClusterView, found: Resource, namespace: str | None) -> str | None:

@@ -133,8 +133,17 @@ def test_a_refused_replica_ends_the_wait_with_the_quota_s_words(fake: FakeCluste
     fake.put(deployment(conditions=[condition]))
     with pytest.raises(WaitRejected, match="exceeded quota: llm-system-quota") as caught:
         fake.wait_rollout("Deployment", "vllm", "llm-system", timeout_s=30)
-    assert clock.now_s == 0
     assert any("ReplicaFailure" in line for line in caught.value.diagnostics)
+
+
+def test_a_refusal_that_passes_does_not_end_the_wait(fake: FakeCluster, clock: FakeClock) -> None:
+    """A quota counts pods for a moment after they are gone; the controller tries again."""
+    words = 'pods "vllm-1" is forbidden: exceeded quota: llm-system-quota, used: pods=8'
+    condition = {"type": "ReplicaFailure", "status": "True", "reason": "FailedCreate", "message": words}
+    fake.put(deployment(conditions=[condition]))
+    clock.at[4.0] = lambda: fake.put(deployment())
+    clock.at[20.0] = lambda: fake.put(deployment(**READY))
+    fake.wait_rollout("Deployment", "vllm", "llm-system", timeout_s=30)
 
 
 def test_a_stateful_set_s_refusal_is_read_from_its_events(fake: FakeCluster) -> None:
