@@ -164,7 +164,7 @@ def _draw_timeline(lab: LabSession) -> None:
 
 def _timeline_words(now: list[Moment]) -> mo.Html:
     said = [
-        f"<code>{esc(item.pod)}</code> is <b>{esc(item.phase)}</b> ({esc(item.state)}, {item.restarts} restarts), "
+        f"<code>{esc(item.pod)}</code> is <b>{esc(item.phase)}</b> ({esc(item.state)}, restarts: {item.restarts}), "
         f"and the Service {'sends it traffic' if item.in_endpoints else 'sends it nothing'}."
         for item in now
     ]

@@ -128,7 +128,6 @@ class LabPage:
     def press(self, label: str) -> None:
         """Press a button."""
         button = self.page.get_by_role("button", name=label, exact=True).first
-        button.scroll_into_view_if_needed()
         # By keyboard: what still loads above moves the page, and a click then lands beside the button.
         button.press("Enter")
 
