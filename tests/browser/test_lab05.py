@@ -1,0 +1,53 @@
+"""Lab 05 in a browser: an experiment drawn while it runs, and a retry function judged wrong, then right."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from lab_page import REPOSITORY, LabPage, open_page, serve, solved
+from playwright.sync_api import expect
+
+from helpers.checks import load_lab
+from helpers.cluster import Cluster
+from helpers.grading.lifecycle import reset, start
+
+pytestmark = [pytest.mark.browser, pytest.mark.live, pytest.mark.gpu_engine]
+
+NOTEBOOK = REPOSITORY / "labs" / "05_chaos.py"
+FAST = "400, 401 and 404 are not retried"
+
+
+@pytest.fixture
+def lab(cluster: Cluster, kubeconfig: Path, tmp_path: Path) -> Iterator[LabPage]:
+    """The lab's page beside both backends: an experiment begins in a steady state, or not at all."""
+    start(load_lab("05"), cluster, lambda text: None)
+    with (
+        serve(NOTEBOOK, tmp_path, COURSE_KUBECONFIG=str(kubeconfig)) as url,
+        open_page(url) as page,
+    ):
+        yield LabPage(page)
+    reset(load_lab("05"), cluster, lambda text: None)
+
+
+def test_a_retry_function_is_judged_by_a_real_restart(lab: LabPage, cluster: Cluster) -> None:
+    lab.sees(FAST, "NOT ATTEMPTED")
+    before = cluster.view().pod("qdrant-0", "llm-system").uid
+
+    lab.press("Judge my function")
+    judged = lab.cell("Judge my function")
+    expect(judged).to_contain_text("into the fault")
+    expect(judged).to_contain_text("done and undone")
+    lab.sees(FAST, "FAIL", "bad-request: 5 attempts")
+    assert cluster.view().pod("qdrant-0", "llm-system").uid != before
+    lab.picture("lab05-judged", at=judged)
+
+    lab.edit("call_with_backoff", lambda text: solved("05_chaos.py", "call_with_backoff"))
+    expect(judged).not_to_contain_text("done and undone")
+    lab.press("Judge my function")
+    lab.sees(FAST, "PASS")
+    lab.sees("ends in BackendUnavailable with its cause", "PASS")
+    lab.sees("Pauses grow from attempt to attempt", "PASS")
+    expect(judged).to_contain_text("done and undone")
+    lab.picture("lab05-judged-again", at=judged)
