@@ -610,7 +610,7 @@ def _(guess_queue):
         because="Batching makes all together *faster*: one pass through the weights serves every sequence in the batch. "
         "Beyond the batch nobody is refused and nobody is told; requests wait, and only the time to first token and "
         "`vllm:num_requests_waiting` show it. CPU and GPU look equally busy with four clients and with forty: "
-        "that is why lab 06 scales on the queue.",
+        "that is why an autoscaler of model servers follows the queue.",
         instead={
             "tokens": "Look at the left chart: one client alone leaves most of the engine idle.",
             "errors": "vLLM's queue has no end of its own. The clients' time-outs are its limit.",
@@ -633,7 +633,7 @@ def _():
     Everything above proves that the service *works*: the right name, a context that holds, no lost answers. It does not
     prove that an answer is true. A model of 135 million parameters will tell you fluent nonsense, and every check here
     stays green. Whether answers are good enough is a **quality gate**: other questions, with known answers, judged by
-    other means (lab 06). Keep the two apart, and never let one stand in for the other.
+    other means. Keep the two apart, and never let one stand in for the other.
     """)
     return
 

@@ -200,7 +200,7 @@ def serving_policy(cluster: ClusterView) -> Verdict:
     next=f"kubectl describe pvc {CLAIM} -n {NAMESPACE}",
 )
 def model_cache(cluster: ClusterView) -> Verdict:
-    """The model's files lie on the claim `vllm-model-cache`, of the cluster's fast storage class, and vLLM mounts it."""
+    """The claim `vllm-model-cache` is of the cluster's fast storage class, and the Deployment `vllm`, once there, mounts it."""
     claim = cluster.pvc(CLAIM, NAMESPACE)
     wanted = cluster.profile.storage_class
     parts = [
@@ -311,7 +311,7 @@ def no_service_links(cluster: ClusterView) -> Verdict:
     next=f"kubectl get events -n {NAMESPACE} --field-selector reason=Killing",
 )
 def patient_start(cluster: ClusterView) -> Verdict:
-    """A model may take two minutes to load; afterwards a dead process is noticed within five, and an unready one at all."""
+    """A model may take two minutes to load; afterwards a process that hangs is restarted within five, and one that is not ready gets no traffic."""
     deployment = cluster.deployment(DEPLOYMENT, NAMESPACE)
     container = _container(deployment)
     load_s = serving.load_budget_s(container)

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+from playwright.sync_api import Error as PlaywrightError
 from playwright.sync_api import Locator, Page, expect, sync_playwright
 
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -90,8 +91,8 @@ def wait_for(url: str, process: subprocess.Popen[bytes]) -> None:
 
 
 @contextmanager
-def open_page(url: str, *, dark: bool = False) -> Iterator[Page]:
-    """The page, loaded, on a laptop's screen."""
+def open_page(url: str, *, dark: bool = False, shows: str = ".marimo-cell") -> Iterator[Page]:
+    """The page on a laptop's screen, loaded: what `shows` selects is there."""
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=ARGUMENTS)
         page = browser.new_page(
@@ -99,9 +100,26 @@ def open_page(url: str, *, dark: bool = False) -> Iterator[Page]:
         )
         page.set_default_timeout(PATIENCE_MS)
         expect.set_options(timeout=PATIENCE_MS)
-        page.goto(url)
+        _load(page, url, shows)
         yield page
         browser.close()
+
+
+def _load(page: Page, url: str, shows: str, most: int = 5) -> None:
+    """Open a page until it is whole: a network interface that comes or goes makes Chromium drop what it loads.
+
+    Another cluster's start or end does that on this machine; marimo then shows an error, or nothing.
+    """
+    failed = page.get_by_role("heading", name="Something went wrong")
+    for _ in range(most):
+        try:
+            page.goto(url)
+            page.locator(shows).or_(failed).first.wait_for(timeout=PATIENCE_MS / most)
+        except PlaywrightError:
+            continue
+        if not failed.is_visible():
+            return
+    raise AssertionError(f"the page at {url} did not load in {most} attempts")
 
 
 class LabPage:

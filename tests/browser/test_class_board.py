@@ -89,7 +89,7 @@ def choose(page: Page, label: str, value: str) -> None:
 
 @pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
 def test_the_board_shows_everybody_and_drills_down(board: str, dark: bool) -> None:
-    with open_page(board, dark=dark) as page:
+    with open_page(board, dark=dark, shows="table") as page:
         checks = len(load_lab("01").checks)
         rows = page.locator("table.class-matrix tbody tr")
         expect(rows).to_have_count(20)

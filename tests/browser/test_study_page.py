@@ -52,7 +52,7 @@ def overflow(page: Page) -> int:
 
 @pytest.mark.parametrize("dark", [False, True])
 def test_the_report_reads_well_and_fetches_nothing(report: str, dark: bool) -> None:
-    with open_page(report, dark=dark) as page:
+    with open_page(report, dark=dark, shows="h1") as page:
         asked: list[str] = []
         page.on("request", lambda request: asked.append(request.url))
         page.on("console", lambda message: asked.append(message.text))
