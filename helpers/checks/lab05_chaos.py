@@ -492,7 +492,7 @@ def served(record: Record) -> int:
     task="herd",
     timeout_s=10,
     why="The second outage is often made by the clients of the first one.",
-    hint="Run both herds, and read the same metric for both: the requests that wait inside vLLM.",
+    hint="Run both herds, and read the same metric for both: the requests that wait inside vLLM. A machine that is busy with something else blurs both: run them again.",
     next="course experiment herd-none; course experiment herd-full",
 )
 def jitter_thins_the_herd(cluster: ClusterView) -> Verdict:
