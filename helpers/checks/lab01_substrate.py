@@ -49,9 +49,7 @@ def reset(cluster: Cluster) -> list[str]:
     done = [f"took the guard from node {name}" for name in (gpu.set_guard(cluster, on=False) if mine else ())]
     done += [f"node {name} offers its card whole again" for name in gpu.offer_whole_cards(cluster)]
     for name in lab.namespaces:
-        if (
-            cluster.scope.suffix
-        ):  # in a class the namespaces are the instructor's, what is in them the learner's
+        if not mine:  # in a class the namespaces are the instructor's, what is in them the learner's
             done += empty_namespace(cluster, name)
         elif cluster.delete_namespace(name, wait_s=120):
             done.append(f"deleted Namespace {name}")

@@ -58,16 +58,22 @@ def serve(notebook: Path, folder: Path, **environment: str) -> Iterator[str]:
     port = free_port()
     command = [sys.executable, "-m", "marimo", "edit", str(copy), "--headless", "--no-token"]
     command += ["--host", "127.0.0.1", "--port", str(port), "--skip-update-check"]
-    log = (folder / "marimo.log").open("w")
-    process = subprocess.Popen(command, cwd=folder, env={**os.environ, **environment}, stdout=log, stderr=log)
-    url = f"http://127.0.0.1:{port}"
-    try:
-        wait_for(url, process)
+    with served(command, port, folder, cwd=folder, env={**os.environ, **environment}) as url:
         yield url
-    finally:
-        process.terminate()
-        process.wait(timeout=30)
-        log.close()
+
+
+@contextmanager
+def served(command: list[str], port: int, logs: Path, **options: Any) -> Iterator[str]:
+    """Run a command that serves pages on this port, until they are no longer needed; their address."""
+    with (logs / "marimo.log").open("w") as log:
+        process = subprocess.Popen(command, stdout=log, stderr=log, **options)
+        url = f"http://127.0.0.1:{port}"
+        try:
+            wait_for(url, process)
+            yield url
+        finally:
+            process.terminate()
+            process.wait(timeout=30)
 
 
 def free_port() -> int:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import subprocess
 import sys
 from collections.abc import Iterator
 from dataclasses import replace
@@ -11,7 +10,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
-from lab_page import PICTURES, free_port, open_page, wait_for
+from lab_page import PICTURES, free_port, open_page, served
 from playwright.sync_api import Page, expect
 
 from helpers.checks import load_lab
@@ -58,16 +57,8 @@ def board(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         port = free_port()
         command = [sys.executable, "-m", "helpers.cli", "class", "board", "--no-look", "--headless"]
         command += ["--labs", "01", "--port", str(port)]
-        log = (home / "marimo.log").open("w")
-        process = subprocess.Popen(command, env=dict(os.environ), stdout=log, stderr=log)
-        try:
-            url = f"http://127.0.0.1:{port}"
-            wait_for(url, process)
+        with served(command, port, home, env=dict(os.environ)) as url:
             yield url
-        finally:
-            process.terminate()
-            process.wait(timeout=30)
-            log.close()
 
 
 def nothing_there() -> Report:
