@@ -19,7 +19,7 @@ def _():
     mo.md(r"""
     # 02 · The inference backend
 
-    A model server is a process that needs half a minute before it can say a word, holds the most expensive device you
+    A model server is a process that needs seconds or minutes before it can say a word, holds the most expensive device you
     have, and answers for seconds at a time. Kubernetes knows nothing of this until you tell it.
     In this lab you bring a real vLLM into `llm-system`, keep it alive while it loads, ask it right and wrong questions,
     fill its queue, and replace it **without losing an answer**.
@@ -117,7 +117,7 @@ def _():
     mo.md(r"""
     ## 2 · A model needs time
 
-    vLLM needs about half a minute here, minutes for a large model, before its port answers at all. The Deployment comes
+    vLLM needs ten seconds or more here, minutes for a large model, before its port answers at all. The Deployment comes
     from `manifests/vllm`; the fragment below is laid over it. A colleague wrote it who had only ever run web servers.
     It fails, and once that is cured it fails in another way: you will meet the two one after the other.
     """)
@@ -129,7 +129,7 @@ def _():
     guess_start = nb.predict(
         "You apply it as it stands. The Service `vllm` of part 1 exists already. What becomes of the first container?",
         {
-            "ready": "It is slow, but after half a minute it is Ready",
+            "ready": "It is slow, but in the end it is Ready",
             "killed": "The kubelet kills it before the model is loaded, again and again",
             "exits": "It ends by itself within seconds, before any probe has a say",
         },
@@ -200,7 +200,7 @@ def _():
     ```yaml
             livenessProbe:
               httpGet: {path: /health, port: http}
-              periodSeconds: 3
+              periodSeconds: 1
               failureThreshold: 3
     ```
     """)
@@ -226,11 +226,11 @@ def _(guess_liveness):
     nb.reveal(
         guess_liveness.value,
         truth="killed",
-        because="Liveness asks every three seconds, hears nothing three times, and gives up after nine: the kubelet ends a "
+        because="Liveness asks every second, hears nothing three times, and gives up: the kubelet ends a "
         "process that was loading quite properly. The next one begins from nothing and gets no further. "
         "**An exit code that the process chose, or `Killing` in the events: that tells the two faults apart.**",
         instead={
-            "ready": "It never gets that far: nine seconds are all it is given.",
+            "ready": "It never gets that far: three seconds are all it is given.",
             "unready": "That is what a *readiness* probe does. A liveness probe knows one remedy only.",
         },
     )

@@ -291,7 +291,7 @@ def crash_panel(lab: LabSession, *_triggers: object) -> mo.Html:
         f"<div class='row'>{word('refused', 'ended')}<span><code>{esc(pod.name)}</code> ended {by}. "
         f"Exit code <b>{state.last_exit_code}</b>, restarts: {state.restarts}.</span></div>"
     )
-    log = "\n".join(_last_words(lab, pod))
+    log = "\n".join(_last_words(lab, pod)) or "(empty: it ended before it wrote its first line)"
     return card(
         f"{head}<details open><summary>The last words of its log</summary><pre>{esc(log)}</pre></details>"
     )

@@ -37,6 +37,7 @@ from helpers.embedded.images.build import (
 VERSION = "0.32.0"
 TORCH = "torch==2.13.0"
 REQUIREMENTS = SOURCES / "vllm" / "requirements.txt"
+LAUNCHER = SOURCES / "vllm" / "launcher.py"
 SITE_PACKAGES = "usr/local/lib/python3.11/dist-packages"
 BUILD_SPACE_GIB = 6
 RECIPE = "2"  # raise it when a step below changes what it makes
@@ -45,7 +46,7 @@ ENVIRONMENT = {
     "PATH": "/usr/local/bin:/usr/bin:/bin",
     "HOME": "/tmp",
     "LANG": "C.UTF-8",
-    # One process for engine and API server, one compute thread: with more, two busy cores thrash.
+    # No worker processes below the engine, and one compute thread: with more, two busy cores thrash.
     "VLLM_ENABLE_V1_MULTIPROCESSING": "0",
     "OMP_NUM_THREADS": "1",
     "VLLM_CPU_OMP_THREADS_BIND": "nobind",
@@ -62,16 +63,6 @@ INSPECT = """\
 import sys
 from vllm.model_executor.models.registry import ModelRegistry
 ModelRegistry.models[sys.argv[1]].inspect_model_cls()
-"""
-LAUNCHER = b"""\
-#!/usr/bin/python3
-import sys
-
-from vllm.entrypoints.cli.main import main
-
-# vLLM starts its engine as a new Python process, which imports this file again.
-if __name__ == "__main__":
-    sys.exit(main())
 """
 # A few packages ship templates that are no Python: compile_dir reports them and goes on.
 COMPILE = """\
@@ -269,5 +260,5 @@ def _layers(root: Path) -> list[oci.Layer]:
     rest = oci.Layer.of_tree(
         root, keep=lambda path: (within(path, site) and not within(path, torch)) or leads_to(path, site)
     )
-    launcher = oci.Entry("/usr/local/bin/vllm", content=LAUNCHER, mode=0o755)
+    launcher = oci.Entry("/usr/local/bin/vllm", content=LAUNCHER.read_bytes(), mode=0o755)
     return [python, pytorch, oci.Layer((*rest.entries, launcher))]
