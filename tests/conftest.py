@@ -1,8 +1,9 @@
 """Fixtures for all tests: a fake cluster, and one live embedded cluster of the tests' own.
 
 Tests never see the learner's home or clusters: everything that they start lives in a folder and
-under a name of this test run. `COURSE_TEST_KEEP=1` keeps both for the next run; with
-`COURSE_TEST_KUBECONFIG=FILE` the live tests run on that cluster instead.
+under a name of this test run, which removes both; what a killed run left, the next one sweeps away.
+`COURSE_TEST_KEEP=1` keeps both for the next run; with `COURSE_TEST_KUBECONFIG=FILE` the live tests
+run on that cluster instead.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ import tempfile
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TextIO
 
 import pytest
 
@@ -26,37 +28,80 @@ from helpers.cluster.fake import FakeCluster
 REPOSITORY = Path(__file__).resolve().parent.parent
 KEEP = os.environ.get("COURSE_TEST_KEEP") == "1"
 FOREIGN = os.environ.get("COURSE_TEST_KUBECONFIG")
+HOME_PREFIX = "course-test-"
+ALIVE = pytest.StashKey[TextIO]()
 _CHOICES = ("COURSE_KUBECONFIG", "COURSE_CONTEXT", "COURSE_SCOPE", "KUBECONFIG")
 
 
 def pytest_configure(config: pytest.Config) -> None:
     """Give this run a home and a cluster name; with xdist, each worker its own."""
+    worker = getattr(config, "workerinput", None)
+    if worker is None:
+        _sweep_homes_of_dead_runs()
     run = "kept" if KEEP else str(os.getpid())
-    if hasattr(config, "workerinput"):
-        run = f"{config.workerinput['testrunuid'][:6]}-{config.workerinput['workerid']}"
-    home = Path(tempfile.gettempdir()) / f"course-test-{run}"
+    if worker is not None:
+        run = f"{worker['testrunuid'][:6]}-{worker['workerid']}"
+    home = Path(tempfile.gettempdir()) / f"{HOME_PREFIX}{run}"
     home.mkdir(exist_ok=True)
+    if not KEEP:
+        config.stash[ALIVE] = _alive(home)
     os.environ["COURSE_HOME"] = str(home)
     os.environ["COURSE_CLUSTER"] = f"test-{run}"
     for variable in _CHOICES:
         os.environ.pop(variable, None)
 
 
-def pytest_unconfigure(config: pytest.Config) -> None:
-    """Leave nothing behind: the cluster, its state, the home."""
-    if KEEP:
+@pytest.hookimpl(trylast=True)
+def pytest_sessionfinish() -> None:
+    """Remove the cluster while the session still counts as running.
+
+    Once a worker has said that it is done, xdist gives it ten seconds and then kills it.
+    """
+    if KEEP or not settings.cluster_dir(settings.cluster_name()).exists():
         return
-    if settings.cluster_dir(settings.cluster_name()).exists():
-        done = _course("down", "--delete", "--name", settings.cluster_name())
-        if done.returncode:
-            print(f"the tests' cluster was not removed:\n{done.stderr[-2000:]}", file=sys.stderr)
-            return
-    shutil.rmtree(settings.home_dir(), ignore_errors=True)
+    done = _course("down", "--delete", "--name", settings.cluster_name())
+    if done.returncode:
+        print(f"the tests' cluster was not removed:\n{done.stderr[-2000:]}", file=sys.stderr)
 
 
-def _course(*arguments: str) -> subprocess.CompletedProcess[str]:
+def pytest_unconfigure() -> None:
+    """Leave nothing behind; the home of a cluster that would not go stays for the next run's sweep."""
+    if not KEEP and not settings.cluster_dir(settings.cluster_name()).exists():
+        shutil.rmtree(settings.home_dir(), ignore_errors=True)
+
+
+def _alive(home: Path) -> TextIO:
+    """A locked file in the home: the kernel lets go of it when this process ends, however it ends."""
+    locked = (home / "run.new").open("w")
+    fcntl.flock(locked, fcntl.LOCK_EX)
+    (home / "run.new").rename(home / "run.lock")
+    return locked
+
+
+def _sweep_homes_of_dead_runs() -> None:
+    """What a killed run could not remove: its clusters and its home."""
+    for path in Path(tempfile.gettempdir()).glob(f"{HOME_PREFIX}*/run.lock"):
+        try:
+            with path.open() as lock:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                _sweep(path.parent)
+        except (BlockingIOError, FileNotFoundError):
+            continue  # that run is under way, or another one sweeps here too
+
+
+def _sweep(home: Path) -> None:
+    down = ("down", "--delete", "--name")
+    clusters = (folder.name for folder in (home / "clusters").glob("*/"))
+    if all(_course(*down, name, COURSE_HOME=str(home)).returncode == 0 for name in clusters):
+        shutil.rmtree(home, ignore_errors=True)
+
+
+def _course(*arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "helpers.cli", *arguments]
-    return subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, timeout=1800, check=False)
+    environment = os.environ | variables
+    return subprocess.run(
+        command, cwd=REPOSITORY, env=environment, capture_output=True, text=True, timeout=1800, check=False
+    )
 
 
 @pytest.fixture(scope="session")
