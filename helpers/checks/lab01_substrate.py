@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 from helpers.errors import ProbeInconclusive
 from helpers.grading import Lab, Status, Verdict, all_of, expect, not_attempted
-from helpers.grading.lifecycle import CLASS_LABEL, empty_namespace
 from helpers.stack import gpu
+from helpers.stack.leftovers import CLASS_LABEL, delete_leftovers
 from helpers.stack.past import events_are_gone
 from helpers.stack.quota import (
     COMPUTE,
@@ -50,7 +50,7 @@ def reset(cluster: Cluster) -> list[str]:
     done += [f"node {name} offers its card whole again" for name in gpu.offer_whole_cards(cluster)]
     for name in lab.namespaces:
         if not mine:  # in a class the namespaces are the instructor's, what is in them the learner's
-            done += empty_namespace(cluster, name)
+            done += delete_leftovers(cluster, name)
         elif cluster.delete_namespace(name, wait_s=120):
             done.append(f"deleted Namespace {name}")
     return done

@@ -23,8 +23,8 @@ from helpers.classroom.roster import Learner, suffix_of
 from helpers.cluster.faults import Asked
 from helpers.cluster.manifests import in_order
 from helpers.errors import EnvironmentFault, Forbidden, LabError, ObjectMissing
-from helpers.grading.lifecycle import KINDS_TO_PRUNE
 from helpers.grading.statefile import write_atomically
+from helpers.stack.leftovers import KINDS
 
 if TYPE_CHECKING:
     from helpers.cluster import Cluster
@@ -417,7 +417,7 @@ def strip_finalizers(cluster: Cluster, namespaces: Iterable[str]) -> list[str]:
     """Take away finalizers that nobody will act on: a learner may have written them on an object."""
     done, view = [], cluster.view()
     for namespace in namespaces:
-        for kind in (*KINDS_TO_PRUNE, "Lease"):
+        for kind in (*KINDS, "Lease"):
             for item in view.list(kind, namespace):
                 ours = [
                     name for name in item.metadata.get("finalizers") or [] if "kubernetes.io/" not in name

@@ -19,7 +19,7 @@ from typing import Any
 from helpers.classroom.folder import Member
 from helpers.classroom.variables import Variables, variables
 from helpers.cluster.scope import COURSE_NAMESPACES, Scope
-from helpers.grading.lifecycle import CLASS_LABEL
+from helpers.stack.leftovers import CLASS_LABEL
 
 Manifest = dict[str, Any]
 

@@ -16,35 +16,24 @@ from __future__ import annotations
 
 import inspect
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from string import Template
 from typing import TYPE_CHECKING, Any
 
 from helpers.cluster.deadline import Deadline
-from helpers.errors import EnvironmentFault, Forbidden, InvalidManifest
+from helpers.errors import EnvironmentFault, InvalidManifest
 from helpers.grading.declare import Lab
 from helpers.grading.journal import journal_for
 from helpers.grading.verdict import Status
 from helpers.settings import REPOSITORY
+from helpers.stack.leftovers import DELETE_TIMEOUT_S, leftovers
 
 if TYPE_CHECKING:
     from helpers.cluster import Cluster, Resource
 
 Progress = Callable[[str], None]
 READ_TIMEOUT_S = 15.0
-DELETE_TIMEOUT_S = 120.0
-
-# What a learner may leave in a namespace; anything owned by another object goes with its owner.
-KINDS_TO_PRUNE = (
-    *("Deployment", "StatefulSet", "DaemonSet", "Job", "CronJob", "HorizontalPodAutoscaler", "ReplicaSet"),
-    *("Pod", "Service", "Ingress", "NetworkPolicy", "PodDisruptionBudget", "ConfigMap", "Secret"),
-    *("PersistentVolumeClaim", "ResourceQuota", "LimitRange", "RoleBinding", "Role", "ServiceAccount"),
-)
-# Carried by what an instructor put into a learner's namespace.
-CLASS_LABEL = "course.llm-stack/class"
-# What Kubernetes itself puts into every namespace.
-NAMESPACE_FURNITURE = {("ConfigMap", "kube-root-ca.crt"), ("ServiceAccount", "default")}
 # Field managers that act for the cluster: they do not count as somebody's edit.
 _SYSTEM_MANAGERS = re.compile(r"kube(?!ctl).*|.*-controller(-manager)?|.*-provisioner|.*-operator|course")
 
@@ -128,7 +117,9 @@ def _prune(lab: Lab, cluster: Cluster, progress: Progress) -> list[str]:
             if cluster.delete_namespace(namespace, DELETE_TIMEOUT_S):
                 done.append(f"deleted Namespace {namespace}")
             continue
-        for found in _leftovers(cluster, namespace, kept):
+        for found in leftovers(cluster, namespace):
+            if (found.kind, found.name, namespace) in kept and not edited_by_hand(found):
+                continue
             progress(f"deleting {found.kind} {found.name}")
             if cluster.delete(found.kind, found.name, namespace, wait_s=DELETE_TIMEOUT_S):
                 done.append(f"deleted {found.kind} {found.name}")
@@ -138,46 +129,6 @@ def _prune(lab: Lab, cluster: Cluster, progress: Progress) -> list[str]:
 def _key(manifest: dict[str, Any]) -> tuple[str, str, str | None]:
     metadata = manifest["metadata"]
     return manifest["kind"], metadata.get("name", ""), metadata.get("namespace")
-
-
-def _leftovers(
-    cluster: Cluster, namespace: str, kept: set[tuple[str, str, str | None]]
-) -> Iterator[Resource]:
-    """What the namespace holds beyond its start state, and what somebody edited in it."""
-    view = cluster.view()
-    if view.find("Namespace", namespace) is None:
-        return
-    for kind in KINDS_TO_PRUNE:
-        for found in view.list(kind, namespace):
-            furniture = (kind, found.name) in NAMESPACE_FURNITURE
-            if furniture or found.metadata.get("ownerReferences") or found.is_terminating:
-                continue
-            if (kind, found.name, namespace) not in kept or edited_by_hand(found):
-                yield found
-
-
-def empty_namespace(cluster: Cluster, namespace: str) -> list[str]:
-    """Delete what a learner may have left in a namespace that stays, as those of a class do.
-
-    What the class put there carries its label, and is not the learner's to delete.
-    """
-    done = []
-    for kind in KINDS_TO_PRUNE:
-        for found in _listable(cluster, kind, namespace):
-            kept = (kind, found.name) in NAMESPACE_FURNITURE or CLASS_LABEL in found.labels
-            if kept or found.metadata.get("ownerReferences") or found.is_terminating:
-                continue
-            if cluster.delete(kind, found.name, namespace, wait_s=DELETE_TIMEOUT_S):
-                done.append(f"deleted {found.kind} {found.name}")
-    return done
-
-
-def _listable(cluster: Cluster, kind: str, namespace: str) -> list[Resource]:
-    """The objects of a kind; none of a kind that these credentials can neither see nor make."""
-    try:
-        return cluster.view().list(kind, namespace)
-    except Forbidden:
-        return []
 
 
 def edited_by_hand(found: Resource) -> bool:
