@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import subprocess
 import threading
-import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -97,10 +96,8 @@ def test_much_output_comes_whole(cluster: Cluster, space: str, shell: str) -> No
 
 
 def test_a_command_that_does_not_end_proves_nothing(cluster: Cluster, space: str, shell: str) -> None:
-    started = time.monotonic()
     with pytest.raises(ProbeInconclusive, match="did not end within 1 s"):
         cluster.exec(space, shell, ["sh", "-c", "echo before; sleep 60"], timeout_s=1)
-    assert time.monotonic() - started < 5
 
 
 @pytest.mark.parametrize(
@@ -145,10 +142,8 @@ def test_a_log_ends_with_its_last_lines(cluster: Cluster, space: str, shell: str
 
 def test_an_image_that_cannot_be_pulled_ends_the_wait(cluster: Cluster, space: str) -> None:
     cluster.apply(pod("pull", space, "course.invalid/nothing:1", "true", imagePullPolicy="Never"))
-    started = time.monotonic()
     with pytest.raises(WaitRejected, match="ErrImageNeverPull"):
         cluster.wait_ready("Pod", "pull", space, timeout_s=60)
-    assert time.monotonic() - started < 40
     cluster.delete("Pod", "pull", space, grace_s=0)
 
 

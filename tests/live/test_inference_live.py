@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import threading
-import time
 from typing import Any
 
 import pytest
@@ -119,17 +118,23 @@ def test_a_truncated_model_is_copied_anew_and_a_killed_stream_is_noticed(
     cut[2] = cut[2].replace("cp /tmp/short", "rm -f " + f"{model}/model.safetensors && cp /tmp/short")
     assert solved.exec(serving.NAMESPACE, pod.name, cut, container=serving.CONTAINER).ok
     faults: list[InferenceFault | None] = []
+    speaking = threading.Event()
 
     def listen() -> None:
         try:
-            client.stream("Tell me a long story.", max_tokens=400, ignore_eos=True)
+            client.stream(
+                "Tell me a long story.",
+                max_tokens=400,
+                ignore_eos=True,
+                on_text=lambda text: speaking.set(),
+            )
             faults.append(None)
         except InferenceFault as fault:
             faults.append(fault)
 
     listener = threading.Thread(target=listen)
     listener.start()
-    time.sleep(2)
+    assert speaking.wait(60)
     solved.delete("Pod", pod.name, serving.NAMESPACE, grace_s=0)
     listener.join(60)
     assert isinstance(faults[0], inference.ConnectionFailed | inference.NotReady)

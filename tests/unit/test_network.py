@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import shutil
+import subprocess
 import threading
-import time
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
@@ -146,17 +148,42 @@ def test_enforcement_is_read_from_the_sealed_pod() -> None:
     assert network.enforcement(Reachability((APP,), (VLLM,), {})).enforced is None
 
 
+needs_curl = pytest.mark.skipif(not shutil.which("curl"), reason="no curl on this machine")
+
+
+@needs_curl
 def test_the_probe_command_runs_and_tells_refused_from_answered() -> None:
     """The real curl against loopback: nothing listens on port 1."""
-    import shutil
-    import subprocess
-
-    if not shutil.which("curl"):
-        pytest.skip("no curl on this machine")
     targets = [Target("closed", "127.0.0.1", 1), Target("nowhere", "nowhere.invalid", 80)]
-    started = time.monotonic()
-    done = subprocess.run(probe_command(targets), capture_output=True, text=True, timeout=20, check=False)
-    seen = parse_probe(done.stdout, targets)
+    seen = parse_probe(run(probe_command(targets)), targets)
     assert seen["closed"].outcome is Outcome.REFUSED
     assert seen["nowhere"].outcome is Outcome.DNS
-    assert time.monotonic() - started < 10
+
+
+@needs_curl
+def test_the_probe_command_has_all_its_connections_under_way_at_once() -> None:
+    """A server that answers nobody until everybody is there: so a denied target holds up no other."""
+    together = threading.Barrier(40, timeout=20)
+
+    class Meeting(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            together.wait()
+            self.send_response(200)
+            self.end_headers()
+
+        def log_message(self, format: str, *args: object) -> None:
+            """A test has its own words."""
+
+    class Hall(ThreadingHTTPServer):
+        request_queue_size = 40
+
+    with Hall(("127.0.0.1", 0), Meeting) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        targets = [Target(f"t{number}", "127.0.0.1", server.server_port) for number in range(40)]
+        seen = parse_probe(run(probe_command(targets, timeout_s=20)), targets)
+        server.shutdown()
+    assert {answer.status for answer in seen.values()} == {200}
+
+
+def run(command: list[str]) -> str:
+    return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False).stdout
