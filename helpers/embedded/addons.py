@@ -1,9 +1,10 @@
-"""What a cluster carries besides kubeadm's own parts: DNS, storage, and the profile that labs read."""
+"""What a cluster carries besides kubeadm's own parts: DNS, storage, GPU metrics, the profile that labs read."""
 
 from __future__ import annotations
 
 import json
 import re
+import string
 import subprocess
 import threading
 import time
@@ -40,7 +41,7 @@ def renew(sandbox: Sandbox, pid: int, source: Source, steps: Steps) -> None:
     applied = sandbox.data(APPLIED)
     if applied.exists() and applied.read_text() == _key(sandbox, source):
         return
-    with steps.step("Renewing DNS, storage and the profile"):
+    with steps.step("Renewing DNS, storage, GPU metrics and the profile"):
         _apply(sandbox, pid, _manifests(sandbox, pid, source))
         applied.write_text(_key(sandbox, source))
 
@@ -76,14 +77,24 @@ def profile(source: Source, shape: str) -> dict[str, Any]:
 
 def _manifests(sandbox: Sandbox, pid: int, source: Source) -> str:
     storage = (SCRIPTS / "storage.yaml").read_text()
-    return "\n---\n".join([_dns(sandbox, pid), storage, _profile_manifest(sandbox, source)])
+    return "\n---\n".join([_dns(sandbox, pid), storage, _gpu_metrics(), _profile_manifest(sandbox, source)])
+
+
+def _gpu_metrics() -> str:
+    return string.Template((SCRIPTS / "gpu-metrics.yaml").read_text()).substitute(PAUSE=PAUSE)
 
 
 def _key(sandbox: Sandbox, source: Source) -> str:
     """What the add-ons are made from: DNS by this file and kubeadm's own, the rest by its text."""
     kubeadm = sandbox.data(KUBEADM)
     return cache.key_of(
-        [Path(__file__), SCRIPTS / "storage.yaml", _profile_manifest(sandbox, source), kubeadm]
+        [
+            Path(__file__),
+            SCRIPTS / "storage.yaml",
+            _gpu_metrics(),
+            _profile_manifest(sandbox, source),
+            kubeadm,
+        ]
     )
 
 

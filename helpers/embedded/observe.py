@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import datetime
+import http.client
 import os
 import socket
 import subprocess
@@ -25,6 +26,8 @@ STORAGE_CLASS = "fast-nvme"
 # The one administrator whom the API server knows before its role bindings are loaded.
 ADMINISTRATOR = "etc/kubernetes/super-admin.conf"
 GPU_PREFIX = "nvidia.com/"
+# dcgm-exporter's own port, which node/services/devices/run and node/gpu-metrics.yaml name too.
+METRICS_PORT = 9400
 _CLONE_NEWNET = 0x40000000
 
 
@@ -66,6 +69,17 @@ def gpus(sandbox: Sandbox, pid: int, api: _Lazy | None = None) -> Observation:
     return Observation(
         "GPU devices", ("course-devices.log",), lambda: _gpus(asked, sandbox.data("etc/course"))
     )
+
+
+def gpu_metrics(sandbox: Sandbox) -> str:
+    """Where the node's device daemon answers Prometheus; empty while it does not."""
+    where = sandbox.addresses.node
+    connection = http.client.HTTPConnection(where, METRICS_PORT, timeout=2)
+    with contextlib.suppress(OSError, http.client.HTTPException):
+        connection.request("GET", "/health")
+        if connection.getresponse().status == 200:
+            return f"http://{where}:{METRICS_PORT}/metrics"
+    return ""
 
 
 def takes_objects(sandbox: Sandbox, pid: int) -> bool:

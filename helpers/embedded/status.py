@@ -49,6 +49,7 @@ def state(name: str) -> State:
     facts = {
         **answers,
         "GPU devices": f"{answers['GPU devices']} (simulated)",
+        "GPU metrics": f"{observe.gpu_metrics(sandbox) or 'no answer'} (simulated)",
         "address": sandbox.addresses.node,
         "control plane memory": f"{sum(memory.values()):.0f} MiB",
         "kubeconfig": str(kubeconfig_path(name)),

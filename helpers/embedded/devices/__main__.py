@@ -25,6 +25,11 @@ def main() -> None:
     parser.add_argument(
         "--node-check-s", type=float, default=Options.node_check_s, help="how often the Node is looked at"
     )
+    parser.add_argument(
+        "--metrics", default="", metavar="HOST:PORT", help="where Prometheus may ask; without it nobody can"
+    )
+    parser.add_argument("--pod-resources", type=Path, default=Options.pod_resources)
+    parser.add_argument("--runtime", type=Path, default=Options.runtime)
     options = Options(**vars(parser.parse_args()))
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s %(levelname)s %(message)s")
     stop = threading.Event()

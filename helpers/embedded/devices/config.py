@@ -51,11 +51,27 @@ class Resource:
 
 
 @dataclass(frozen=True)
+class Card:
+    """A GPU, or one MIG slice of it, as monitoring names it; `instance` is the slice's number on its GPU."""
+
+    gpu: int
+    uuid: str
+    model: str
+    memory_mib: int
+    profile: str = ""
+    instance: int = 0
+
+
+@dataclass(frozen=True)
 class Shape:
-    """What the node advertises: resources for the kubelet, labels for the Node."""
+    """What the node advertises: resources for the kubelet, labels for the Node, cards for monitoring.
+
+    `cards` has the devices' physical ids as its keys.
+    """
 
     resources: tuple[Resource, ...] = ()
     labels: dict[str, str] = field(default_factory=dict)
+    cards: dict[str, Card] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -98,7 +114,7 @@ def shape_of(document: dict[str, Any], node_name: str) -> Shape:
     if gpu.count == 0:
         return Shape()
     resources = tuple(_shared(item, sharing) for item in _physical_resources(gpu, strategy, node_name))
-    return Shape(resources, _labels(gpu, strategy, resources))
+    return Shape(resources, _labels(gpu, strategy, resources), _cards(gpu, strategy, node_name))
 
 
 def load_unhealthy(path: Path) -> frozenset[str]:
@@ -149,7 +165,7 @@ def _read_sharing(block: dict[str, Any]) -> _Sharing:
 
 
 def _physical_resources(gpu: _Gpu, strategy: str, node_name: str) -> list[Resource]:
-    if strategy == "none" or not gpu.mig:
+    if not _is_sliced(gpu, strategy):
         ids = tuple(_device_id("GPU", node_name, index) for index in range(gpu.count))
         return [Resource(VENDOR + "gpu", ids)]
     if strategy == "single" and len(gpu.mig) > 1:
@@ -165,6 +181,32 @@ def _physical_resources(gpu: _Gpu, strategy: str, node_name: str) -> list[Resour
     if strategy == "single":
         return [Resource(VENDOR + "gpu", ids) for ids in slices.values()]
     return [Resource(f"{VENDOR}mig-{profile}", ids) for profile, ids in slices.items()]
+
+
+def _is_sliced(gpu: _Gpu, strategy: str) -> bool:
+    return strategy != "none" and bool(gpu.mig)
+
+
+def _cards(gpu: _Gpu, strategy: str, node_name: str) -> dict[str, Card]:
+    """What monitoring would find: whole GPUs, or where they are sliced the slices of each."""
+    model = f"{gpu.product}-SIMULATED"
+    found = {}
+    for index in range(gpu.count):
+        whole = _device_id("GPU", node_name, index)
+        if not _is_sliced(gpu, strategy):
+            found[whole] = Card(index, whole, model, gpu.memory_mib)
+            continue
+        slices = [(profile, number) for profile, count in gpu.mig.items() for number in range(count)]
+        for instance, (profile, number) in enumerate(slices, start=1):
+            device = _device_id("MIG", node_name, index, profile, number)
+            found[device] = Card(index, whole, model, _slice_memory_mib(profile), profile, instance)
+    return found
+
+
+def _slice_memory_mib(profile: str) -> int:
+    """NVIDIA's figure where we have it, and else what the profile's name says."""
+    nominal_gb = int(profile.partition(".")[2].removesuffix("gb"))
+    return _A100_80GB_SLICES.get(profile, (nominal_gb * 1024, 0))[0]
 
 
 def _device_id(kind: str, *parts: object) -> str:

@@ -12,11 +12,15 @@ import os
 import threading
 import time
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import grpc
 
 from helpers.embedded.devices.config import BadConfig, Resource, Shape, load_shape, load_unhealthy
+from helpers.embedded.devices.exporter import started
+from helpers.embedded.devices.holders import read_holders, read_usage
+from helpers.embedded.devices.metrics import exposition
 from helpers.embedded.devices.node import label_node, stale_resources
 from helpers.embedded.devices.plugin import KUBELET_SOCKET, DevicePlugin
 from helpers.embedded.kubeapi import TRANSIENT, Api, wait_for_api
@@ -28,7 +32,10 @@ FileState = tuple[int, int, int] | None
 
 @dataclass(frozen=True)
 class Options:
-    """The files and folders the daemon works with, its node, and how often it looks at them."""
+    """The files and folders the daemon works with, its node, and how often it looks at them.
+
+    `metrics` is the `HOST:PORT` at which Prometheus may ask; without one nobody can.
+    """
 
     config: Path
     unhealthy: Path
@@ -37,6 +44,9 @@ class Options:
     node_name: str
     poll_s: float = 0.25
     node_check_s: float = 15.0
+    metrics: str = ""
+    pod_resources: Path = Path("/var/lib/kubelet/pod-resources/kubelet.sock")
+    runtime: Path = Path("/run/containerd/containerd.sock")
 
 
 class PluginSet:
@@ -163,6 +173,7 @@ def run(options: Options, stop: threading.Event) -> None:
     keeper = NodeKeeper(options, settings, plugins)
     # Its own thread: an API server that hangs must not keep the kubelet from being served.
     threading.Thread(target=keeper.run, args=(stop,), name="node", daemon=True).start()
+    exporter = started(options.metrics, partial(metrics, options, settings)) if options.metrics else None
     try:
         while not stop.is_set():
             settings.refresh()
@@ -170,7 +181,15 @@ def run(options: Options, stop: threading.Event) -> None:
             stop.wait(options.poll_s)
     finally:
         stop.set()
+        if exporter is not None:
+            exporter.stop()
         plugins.stop()
+
+
+def metrics(options: Options, settings: Settings) -> str:
+    """What Prometheus is told now; raises grpc.RpcError when the kubelet or the runtime does not answer."""
+    usage = read_usage(options.runtime, read_holders(options.pod_resources))
+    return exposition(settings.shape, settings.unhealthy, usage, options.node_name)
 
 
 def default_node_name() -> str:
