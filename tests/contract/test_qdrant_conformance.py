@@ -38,6 +38,9 @@ def _points() -> list[models.PointStruct]:
             "when": f"2026-01-{1 + n % 28:02d}T00:00:00Z",
             "place": {"lon": 10.0 + n / 100, "lat": 60.0 - n / 100},
             "parts": [{"x": n % 5, "y": n % 3}],
+            "even": n % 2 == 0,
+            "ratio": n / 7,
+            "deep": {"down": {"n": n % 4}},
         }
 
     numbered = [
@@ -97,6 +100,13 @@ def scored(answer: models.QueryResponse) -> list[tuple[float, str]]:
     return sorted(((round(p.score, 4), str(p.id)) for p in answer.points), key=lambda p: (-p[0], p[1]))
 
 
+def _groups(client: QdrantClient, key: str, only: models.Filter | None = None) -> list[Any]:
+    answer = client.query_points_groups(
+        "lab", query=QUERY, group_by=key, query_filter=only, limit=3, group_size=2
+    )
+    return [(group.id, [str(hit.id) for hit in group.hits]) for group in answer.groups]
+
+
 def must(*conditions: Any) -> models.Filter:
     return Filter(must=list(conditions))
 
@@ -141,6 +151,24 @@ FILTERS: dict[str, models.Filter | None] = {
             key="place",
             geo_bounding_box=models.GeoBoundingBox(
                 top_left=models.GeoPoint(lon=10.5, lat=59.8), bottom_right=models.GeoPoint(lon=12, lat=58)
+            ),
+        )
+    ),
+    "true": must(Field(key="even", match=Match(value=True))),
+    "not false": Filter(must_not=[Field(key="even", match=Match(value=False))]),
+    "a path": must(Field(key="deep.down.n", match=Match(value=3))),
+    "in a list": must(Field(key="parts[].x", range=Range(gt=3))),
+    "a time zone": must(Field(key="when", range=models.DatetimeRange(lt="2026-01-10T02:00:00+02:00"))),
+    "geo polygon": must(
+        Field(
+            key="place",
+            geo_polygon=models.GeoPolygon(
+                exterior=models.GeoLineString(
+                    points=[
+                        models.GeoPoint(lon=lon, lat=lat)
+                        for lon, lat in ((10, 59), (11, 59), (11, 60.5), (10, 60.5), (10, 59))
+                    ]
+                )
             ),
         )
     ),
@@ -234,6 +262,34 @@ READS: dict[str, Call] = {
             "lab", query=QUERY, group_by="city", limit=3, group_size=2, with_payload=["n"]
         ).groups
     ],
+    "groups by a path": lambda c: _groups(c, "deep.down.n"),
+    "groups by what lists hold": lambda c: _groups(c, "parts[].y"),
+    "groups by truth values: none": lambda c: _groups(c, "even"),
+    "groups by fractions: none but whole ones": lambda c: _groups(c, "ratio"),
+    "groups of a filter": lambda c: _groups(c, "city", FILTERS["true"]),
+    "by the id of a point, looked up where it is": lambda c: scored(
+        c.query_points("lab", query=3, lookup_from=models.LookupLocation(collection="lab"))
+    ),
+    "facet of a filter": lambda c: sorted(
+        (h.value, h.count) for h in c.facet("lab", "city", facet_filter=FILTERS["true"], exact=True).hits
+    ),
+    "a page in the order of a field": lambda c: [
+        r.id
+        for r in c.scroll(
+            "lab", order_by=models.OrderBy(key="n", direction=models.Direction.DESC, start_from=50), limit=7
+        )[0]
+    ],
+    "approximate count": lambda c: c.count("lab", exact=False).count,
+    "re-scored with a formula": lambda c: scored(
+        c.query_points(
+            "lab",
+            prefetch=models.Prefetch(query=QUERY, limit=20),
+            query=models.FormulaQuery(
+                formula=models.SumExpression(sum=["$score", models.MultExpression(mult=[0.01, "n"])])
+            ),
+            limit=5,
+        )
+    ),
     "does it exist": lambda c: (c.collection_exists("lab"), c.collection_exists("other")),
 }
 
@@ -277,6 +333,31 @@ CHANGES: dict[str, Call] = {
     "overwrite payload": lambda c: c.overwrite_payload("mine", {"only": 2}, points=[6]),
     "delete payload": lambda c: c.delete_payload("mine", ["text"], points=[7]),
     "clear payload": lambda c: c.clear_payload("mine", [8]),
+    "set payload under a key": lambda c: c.set_payload("mine", {"z": 1}, points=[5], key="deep.down"),
+    "delete keys of a filter": lambda c: c.delete_payload(
+        "mine", ["deep.down", "tags"], points=must(Field(key="even", match=Match(value=True)))
+    ),
+    "upsert where a filter holds": lambda c: c.upsert(
+        "mine",
+        [models.PointStruct(id=n, vector=VECTORS[90 + n].tolist(), payload={"n": n}) for n in (2, 3, 60)],
+        update_filter=must(Field(key="even", match=Match(value=True))),
+    ),
+    "a batch of all kinds": lambda c: c.batch_update_points(
+        "mine",
+        [
+            models.SetPayloadOperation(set_payload=models.SetPayload(payload={"z": 1}, points=[1])),
+            models.OverwritePayloadOperation(
+                overwrite_payload=models.SetPayload(payload={"z": 2}, points=[2])
+            ),
+            models.DeletePayloadOperation(delete_payload=models.DeletePayload(keys=["n"], points=[3])),
+            models.ClearPayloadOperation(clear_payload=models.PointIdsList(points=[4])),
+            models.UpdateVectorsOperation(
+                update_vectors=models.UpdateVectors(
+                    points=[models.PointVectors(id=5, vector=VECTORS[70].tolist())]
+                )
+            ),
+        ],
+    ),
     "delete by id": lambda c: c.delete("mine", [1, 2]),
     "delete by filter": lambda c: c.delete(
         "mine", models.FilterSelector(filter=must(Field(key="city", match=Match(value="Tromso"))))

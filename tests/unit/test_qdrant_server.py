@@ -29,6 +29,7 @@ from qdrant_server.collection import Collection
 from qdrant_server.settings import Settings
 from qdrant_server.storage import Storage
 
+JSON = {"content-type": "application/json"}
 POINT = {"id": 1, "vector": [1.0, 0.0, 0.0, 0.0], "payload": {"a": 1}}
 
 
@@ -128,14 +129,18 @@ def test_metrics_count_points_and_answers_under_qdrants_names(client: TestClient
     assert samples[("collections_total",)] == 1
     missing = (
         "rest_responses_total",
-        ("endpoint", "/collections/{name}"),
+        ("endpoint", "/collections/{collection_name}"),
         ("method", "GET"),
         ("status", "404"),
     )
     assert samples[missing] == 1
+    assert samples[("collections_vector_total",)] == 3
     assert {"app_info", "rest_responses_duration_seconds", "memory_resident_bytes", "process_threads"} <= set(
         families
     )
+    assert not [name for name, *_ in samples if name.endswith("_created")]
+    bounds = {labels[-3][1]: value for (name, *labels), value in samples.items() if name.endswith("_bucket")}
+    assert (len(bounds), max(bounds.values())) == (12, bounds["+Inf"])
 
 
 @pytest.mark.parametrize(
@@ -149,14 +154,111 @@ def test_metrics_count_points_and_answers_under_qdrants_names(client: TestClient
         (b'{"points": [{"id": 1}]}', "missing field `vector`"),
         (b'{"points": [{"id": 1, "vector": {"text": "words"}}]}', "inference is not configured"),
         (b'{"batch": {"ids": [1, 2], "vectors": [[1, 2, 3, 4]]}}', "must be equal"),
+        (b'{"points": 5}', "`points`: invalid type: int, expected a sequence"),
+        (b'{"points": []}', "Empty update request"),
+        (b'{"points": [{"id": 18446744073709551616, "vector": [1, 2, 3, 4]}]}', "not a valid point ID"),
+        (b'{"points": [{"id": 1, "vector": ["a", 2, 3, 4]}]}', "finite numbers"),
+        (b'{"points": [{"id": 1, "vector": [1e400, 2, 3, 4]}]}', "finite numbers"),
+        (b'{"points": [{"id": 1, "vector": [NaN, 2, 3, 4]}]}', "not NaN"),
+        (b'{"points": [{"id": 1, "vector": [1, 2, 3, 4]}], "update_mode": "no"}', "unknown variant `no`"),
+        (b"[" * 100_000, "recursion"),
+        (b"\xff\xfe{", "Format error"),
     ],
 )
 def test_a_bad_body_is_named_and_changes_nothing(client: TestClient, body: bytes, words: str) -> None:
     _make(client)
-    answer = client.put("/collections/docs/points", content=body)
+    answer = client.put("/collections/docs/points", content=body, headers=JSON)
     assert answer.status_code == 400
     assert words in _error(answer)
     assert client.post("/collections/docs/points/count", json={}).json()["result"] == {"count": 3}
+
+
+def test_a_body_that_is_no_json_or_too_long_is_refused(tmp_path: Path) -> None:
+    client = _client(tmp_path, max_request_size_mb=1)
+    _make(client)
+    assert _error(client.put("/collections/docs/points", content=b"a=b")) == "Content type error"
+    long = client.put("/collections/docs/points", content=b" " * 1_048_577, headers=JSON)
+    assert long.status_code == 400
+    assert _error(long).startswith(
+        "JSON payload (1048577 bytes) is larger than allowed (limit: 1048576 bytes)"
+    )
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "body", "status", "words"),
+    [
+        ("POST", "/points/query", {"query": [1, 2, 3, 4], "limit": 0}, 422, "limit: value 0 invalid"),
+        ("POST", "/points/scroll", {"limit": -1}, 400, "expected an unsigned integer"),
+        ("POST", "/points/query/batch", {"searches": 5}, 400, "expected a sequence"),
+        ("POST", "/points/query", {"query": {"recommend": 5}}, 400, "invalid type: int, expected an object"),
+        ("POST", "/points/delete", {"filter": []}, 400, "expected an object"),
+        ("POST", "/points/delete", {"points": []}, 400, "Empty update request"),
+        ("PUT", "/snapshots/recover", {"location": 5}, 400, "expected a string"),
+        ("PUT", "/snapshots/recover", {"location": "http://[x"}, 400, "Failed to download"),
+        ("GET", "/points/\u00b2", None, 400, "not a valid point ID"),
+        ("PATCH", "", {"vectors": {"x": {"on_disk": True}}}, 400, "Not existing vector name error: x"),
+    ],
+)
+def test_a_value_of_the_wrong_kind_is_the_askers_fault(
+    client: TestClient, method: str, path: str, body: Any, status: int, words: str
+) -> None:
+    _make(client)
+    answer = client.request(method, f"/collections/docs{path}", json=body)
+    assert (answer.status_code, words in _error(answer)) == (status, True), answer.text
+    assert client.post("/collections/docs/points/count", json={}).json()["result"] == {"count": 3}
+
+
+@pytest.mark.parametrize(
+    ("vectors", "status"),
+    [
+        ({"size": 0, "distance": "Dot"}, 422),
+        ({"size": 65_537, "distance": "Dot"}, 422),
+        ({"size": "4", "distance": "Dot"}, 400),
+        ({"size": 4, "distance": "Dot", "datatype": "float128"}, 400),
+        ("4", 400),
+    ],
+)
+def test_a_collection_that_cannot_be_is_not_made(client: TestClient, vectors: Any, status: int) -> None:
+    answer = client.put("/collections/docs", json={"vectors": vectors})
+    assert (answer.status_code, answer.text.count("Python")) == (status, 0)
+    assert client.get("/collections/docs").status_code == 404
+
+
+def test_a_score_beyond_thirty_two_bits_is_null(client: TestClient) -> None:
+    _make(client)
+    answer = client.post("/collections/docs/points/query", json={"query": [3e38] * 4})
+    assert answer.status_code == 200
+    assert answer.json()["result"]["points"][0]["score"] is None
+
+
+def test_who_does_not_wait_is_told_that_the_change_was_acknowledged(client: TestClient) -> None:
+    _make(client)
+    for wait, status in (("true", "completed"), ("false", "acknowledged")):
+        answer = client.put(f"/collections/docs/points?wait={wait}", json={"points": [POINT]})
+        assert answer.json()["result"]["status"] == status
+
+
+def test_a_patch_changes_what_it_names_and_keeps_the_rest(client: TestClient) -> None:
+    _make(client)
+    assert client.patch("/collections/docs", json={"vectors": {"": {"on_disk": True}}}).status_code == 200
+    scalar = {"quantization_config": {"scalar": {"type": "int8"}}, "metadata": {"of": "x"}}
+    assert client.patch("/collections/docs", json=scalar).status_code == 200
+    config = client.get("/collections/docs").json()["result"]["config"]
+    assert config["params"]["vectors"] == {"size": 4, "distance": "Dot", "on_disk": True}
+    assert (config["quantization_config"], config["metadata"]) == (scalar["quantization_config"], {"of": "x"})
+    assert client.patch("/collections/docs", json={"quantization_config": "Disabled"}).status_code == 200
+    assert client.get("/collections/docs").json()["result"]["config"]["quantization_config"] is None
+    assert client.post("/collections/docs/points/count", json={}).json()["result"] == {"count": 3}
+
+
+def test_a_snapshot_for_an_alias_goes_to_its_collection(client: TestClient) -> None:
+    _make(client)
+    create = {"actions": [{"create_alias": {"collection_name": "docs", "alias_name": "live"}}]}
+    client.post("/collections/aliases", json=create)
+    _, content = _snapshot(client)
+    assert _upload(client, content, name="live").status_code == 200
+    assert client.get("/collections").json()["result"]["collections"] == [{"name": "docs"}]
+    assert _upload(client, content, name="%2e%2e").status_code in (404, 422)
 
 
 @pytest.mark.parametrize(
@@ -182,6 +284,10 @@ def test_a_name_that_is_no_folder_name_is_refused(client: TestClient, name: str)
     ("method", "path"),
     [
         ("POST", "/collections/docs/points/discover"),
+        ("POST", "/collections/docs/points/recommend/batch"),
+        ("PUT", "/collections/docs/vectors/other"),
+        ("GET", "/collections/docs/shards/0/snapshots"),
+        ("DELETE", "/cluster/peer/1"),
         ("POST", "/collections/docs/points/search/matrix/pairs"),
         ("PUT", "/collections/docs/shards"),
         ("POST", "/collections/docs/cluster"),
@@ -191,6 +297,23 @@ def test_a_name_that_is_no_folder_name_is_refused(client: TestClient, name: str)
 def test_what_the_engine_cannot_do_is_501_and_says_so(client: TestClient, method: str, path: str) -> None:
     _make(client)
     answer = client.request(method, path, json={} if method != "GET" else None)
+    assert answer.status_code == 501
+    assert "embedded server" in _error(answer)
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "body"),
+    [
+        ("POST", "/points/query", {"query": [1, 2, 3, 4], "shard_key": "eu"}),
+        ("PUT", "/index", {"field_name": "t", "field_schema": {"type": "text", "stopwords": "english"}}),
+        ("POST", "/points/query/groups", {"group_by": "n", "with_lookup": "other"}),
+    ],
+)
+def test_an_option_that_is_not_there_is_501_and_not_ignored(
+    client: TestClient, method: str, path: str, body: dict[str, Any]
+) -> None:
+    _make(client)
+    answer = client.request(method, f"/collections/docs{path}", json=body)
     assert answer.status_code == 501
     assert "embedded server" in _error(answer)
 

@@ -17,9 +17,10 @@ from .filters import to_filter
 from .metrics import Metrics
 from .queries import order_by
 from .storage import Storage
-from .values import Json, json_id, json_record, payload_selector, point_id, required
+from .values import Json, items, json_id, json_record, payload_selector, point_id, positive, required, text
 
 STARTED = datetime.now(UTC)
+NAME = "collection_name"
 
 
 @dataclass(frozen=True)
@@ -34,7 +35,7 @@ class Call:
 
     @property
     def collection(self) -> Collection:
-        return self.storage.get(self.path["name"])
+        return self.storage.get(self.path[NAME])
 
 
 Operation = Callable[[Call], Any]
@@ -48,7 +49,7 @@ def list_collections(call: Call) -> Json:
 
 
 def create_collection(call: Call) -> bool:
-    call.storage.create(call.path["name"], call.body)
+    call.storage.create(call.path[NAME], call.body)
     return True
 
 
@@ -58,7 +59,7 @@ def update_collection(call: Call) -> bool:
 
 
 def delete_collection(call: Call) -> bool:
-    return call.storage.delete(call.path["name"])
+    return call.storage.delete(call.path[NAME])
 
 
 def collection_info(call: Call) -> Json:
@@ -66,7 +67,7 @@ def collection_info(call: Call) -> Json:
 
 
 def collection_exists(call: Call) -> Json:
-    return {"exists": call.storage.exists(call.path["name"])}
+    return {"exists": call.storage.exists(call.path[NAME])}
 
 
 def collection_cluster(call: Call) -> Json:
@@ -82,12 +83,12 @@ def collection_cluster(call: Call) -> Json:
 
 
 def list_aliases(call: Call) -> Json:
-    name = call.path.get("name")
+    name = call.path.get(NAME)
     return call.storage.aliases(call.storage.get(name).name if name else None)
 
 
 def change_aliases(call: Call) -> bool:
-    call.storage.change_aliases(required(call.body, "actions"))
+    call.storage.change_aliases(items(call.body, "actions"))
     return True
 
 
@@ -101,7 +102,7 @@ def change(build: Callable[[Json], Any], *, frees_space: bool = False) -> Operat
         collection = call.collection
         with engine_errors():
             update = build(call.body)
-        return collection.update(update, frees_space=frees_space)
+        return _answered(call, collection.update(update, frees_space=frees_space))
 
     return operation
 
@@ -110,11 +111,17 @@ def change_batch(call: Call) -> list[Json]:
     collection = call.collection
     with engine_errors():
         updates = operations.batched(call.body)
-    return [collection.update(update) for update in updates]
+    return [_answered(call, collection.update(update)) for update in updates]
+
+
+def _answered(call: Call, update: Json) -> Json:
+    """Nothing is ever left for later here; who did not ask to wait is told what Qdrant tells them."""
+    return update if call.query.get("wait") == "true" else {**update, "status": "acknowledged"}
 
 
 def delete_index(call: Call) -> Json:
-    return call.collection.update(operations.delete_index(call.path["field"]), frees_space=True)
+    update = operations.delete_index(call.path["field"])
+    return _answered(call, call.collection.update(update, frees_space=True))
 
 
 # -- points: reads --------------------------------------------------------------------------------
@@ -122,19 +129,19 @@ def delete_index(call: Call) -> Json:
 
 def retrieve(call: Call) -> list[Json]:
     body = call.body
-    identifiers = [point_id(item) for item in required(body, "ids")]
+    identifiers = [point_id(item) for item in items(body, "ids")]
     with call.collection.reading() as shard:
         fields, vectors = payload_selector(body.get("with_payload", True)), body.get("with_vector") or False
         return [json_record(record) for record in shard.retrieve(identifiers, fields, vectors)]
 
 
 def retrieve_one(call: Call) -> Json:
-    text = call.path["id"]
-    identifier = point_id(int(text) if text.isdigit() else text)
+    given = call.path["id"]
+    identifier = point_id(int(given) if given.isascii() and given.isdigit() else given)
     with call.collection.reading() as shard:
         found = shard.retrieve([identifier], True, True)
     if not found:
-        raise NotFound(f"Point with id {text} does not exists!")
+        raise NotFound(f"Point with id {given} does not exists!")
     return json_record(found[0])
 
 
@@ -146,13 +153,13 @@ def query(call: Call) -> Json:
 def query_batch(call: Call) -> list[Json]:
     collection = call.collection
     find = call.storage.vector_of(collection)
-    return [{"points": collection.query(body, find)} for body in required(call.body, "searches")]
+    return [{"points": collection.query(body, find)} for body in items(call.body, "searches")]
 
 
 def query_groups(call: Call) -> Json:
     if call.body.get("with_lookup"):
         raise NotImplementedByEngine("groups with_lookup")
-    required(call.body, "group_by")
+    text(call.body, "group_by")
     collection = call.collection
     return {"groups": collection.query_groups(call.body, call.storage.vector_of(collection))}
 
@@ -163,7 +170,7 @@ def search(call: Call) -> list[Json]:
 
 
 def search_batch(call: Call) -> list[list[Json]]:
-    return [_search(call, body) for body in required(call.body, "searches")]
+    return [_search(call, body) for body in items(call.body, "searches")]
 
 
 def _search(call: Call, body: Json) -> list[Json]:
@@ -179,7 +186,7 @@ def scroll(call: Call) -> Json:
     with engine_errors():
         request = edge.ScrollRequest(
             offset=point_id(body["offset"]) if body.get("offset") is not None else None,
-            limit=body.get("limit") or 10,
+            limit=positive(body, "limit", 10),
             filter=to_filter(body.get("filter")),
             with_payload=payload_selector(body.get("with_payload", True)),
             with_vector=body.get("with_vector") or False,
@@ -206,8 +213,8 @@ def facet(call: Call) -> Json:
     body = call.body
     with engine_errors():
         request = edge.FacetRequest(
-            required(body, "key"),
-            body.get("limit") or 10,
+            text(body, "key"),
+            positive(body, "limit", 10),
             bool(body.get("exact")),
             to_filter(body.get("filter")),
         )
@@ -219,7 +226,7 @@ def facet(call: Call) -> Json:
 
 
 def list_snapshots(call: Call) -> list[Json]:
-    folder = call.storage.snapshots_of(call.path["name"])
+    folder = call.storage.snapshots_of(call.path[NAME])
     return [snapshots.describe(path) for path in sorted(folder.glob("*.snapshot"))]
 
 
@@ -231,17 +238,17 @@ def create_snapshot(call: Call) -> Json:
 
 
 def delete_snapshot(call: Call) -> bool:
-    path = snapshots.find(call.storage.snapshots_of(call.path["name"]), call.path["snapshot"])
+    path = snapshots.find(call.storage.snapshots_of(call.path[NAME]), call.path["snapshot"])
     path.with_name(f"{path.name}.checksum").unlink(missing_ok=True)
     path.unlink()
     return True
 
 
 def recover_snapshot(call: Call) -> bool:
-    location = required(call.body, "location")
+    location = text(call.body, "location")
     path, is_temporary = call.storage.fetch(location, api_key=call.body.get("api_key"))
     try:
-        call.storage.recover(call.path["name"], path, checksum=call.body.get("checksum"))
+        call.storage.recover(call.path[NAME], path, checksum=call.body.get("checksum"))
     finally:
         if is_temporary:
             path.unlink(missing_ok=True)

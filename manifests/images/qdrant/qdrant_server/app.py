@@ -5,6 +5,7 @@ from __future__ import annotations
 import hmac
 import json
 import logging
+import math
 import os
 import tempfile
 import threading
@@ -17,19 +18,20 @@ from typing import Any
 from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
 from starlette.datastructures import UploadFile
+from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import FileResponse, JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route
 
 from . import API_VERSION, ENGINE_LABEL, api, operations, snapshots
-from .errors import ApiError, BadFormat, Forbidden
+from .errors import ApiError, BadFormat, BadRequest, Forbidden, NotImplementedByEngine
 from .metrics import Metrics
 from .settings import Settings
 from .storage import Storage
 
 log = logging.getLogger("qdrant")
 Handler = Callable[[Request], Awaitable[Response]]
-ONE = "/collections/{name}"
+ONE = f"/collections/{{{api.NAME}}}"
 POINTS = f"{ONE}/points"
 SNAPSHOTS = f"{ONE}/snapshots"
 
@@ -54,14 +56,6 @@ READS: list[tuple[str, str, api.Operation]] = [
     ("POST", f"{POINTS}/search", api.search),
     ("POST", f"{POINTS}/search/batch", api.search_batch),
     ("GET", SNAPSHOTS, api.list_snapshots),
-    ("POST", f"{POINTS}/search/matrix/pairs", api.not_implemented("the distance matrix")),
-    ("POST", f"{POINTS}/search/matrix/offsets", api.not_implemented("the distance matrix")),
-    ("POST", f"{POINTS}/search/groups", api.not_implemented("search groups, use query groups")),
-    ("POST", f"{POINTS}/recommend", api.not_implemented("the recommend path, use query")),
-    ("POST", f"{POINTS}/discover", api.not_implemented("the discover path, use query")),
-    ("GET", f"{ONE}/shards", api.not_implemented("shards")),
-    ("GET", "/issues", api.not_implemented("issues")),
-    ("GET", "/snapshots", api.not_implemented("snapshots of the whole storage")),
 ]
 WRITES: list[tuple[str, str, api.Operation]] = [
     ("PUT", ONE, api.create_collection),
@@ -82,12 +76,23 @@ WRITES: list[tuple[str, str, api.Operation]] = [
     ("POST", SNAPSHOTS, api.create_snapshot),
     ("PUT", f"{SNAPSHOTS}/recover", api.recover_snapshot),
     ("DELETE", SNAPSHOTS + "/{snapshot}", api.delete_snapshot),
-    ("PUT", f"{ONE}/shards", api.not_implemented("shards")),
-    ("POST", f"{ONE}/cluster", api.not_implemented("cluster mode")),
-    ("POST", "/cluster/recover", api.not_implemented("cluster mode")),
-    ("DELETE", "/cluster/peer/{peer}", api.not_implemented("cluster mode")),
-    ("POST", "/snapshots", api.not_implemented("snapshots of the whole storage")),
 ]
+# What else is in Qdrant's OpenAPI description; `rest` is whatever follows, nothing included.
+NOT_IMPLEMENTED: list[tuple[str, str]] = [
+    (f"{POINTS}/search/matrix/{{rest:path}}", "the distance matrix"),
+    (f"{POINTS}/search/groups", "search groups, use query groups"),
+    (f"{POINTS}/recommend{{rest:path}}", "the recommend paths, use query"),
+    (f"{POINTS}/discover{{rest:path}}", "the discover paths, use query"),
+    (f"{ONE}/shards{{rest:path}}", "shards"),
+    (f"{ONE}/cluster", "cluster mode"),
+    (f"{ONE}/vectors/{{rest:path}}", "vectors added to a collection"),
+    (f"{ONE}/optimizations", "the list of optimizations"),
+    ("/cluster/{rest:path}", "cluster mode"),
+    ("/snapshots{rest:path}", "snapshots of the whole storage"),
+    ("/issues", "issues"),
+    ("/quotas", "quotas"),
+]
+METHODS = ["GET", "POST", "PUT", "PATCH", "DELETE"]
 
 
 class Server:
@@ -109,6 +114,8 @@ class Server:
                 response = self._refused(request, writes=writes) or await handle(request)
             except ApiError as error:
                 response = _failure(error.status, str(error), started)
+            except HTTPException as error:
+                response = _failure(error.status_code, error.detail, started)
             except ClientDisconnect:
                 return Response(status_code=499)
             except Exception as error:
@@ -122,13 +129,30 @@ class Server:
     def operation(self, path: str, operation: api.Operation, *, writes: bool) -> Handler:
         async def handle(request: Request) -> Response:
             started = time.perf_counter()
-            body = _parse(await request.body())
+            body = _parse(await self._body(request))
+            if body.get("shard_key") is not None:
+                raise NotImplementedByEngine("sharding keys")
             query = dict(request.query_params)
             call = api.Call(self.storage, self.metrics, request.path_params, query, body)
             result = await run_in_threadpool(operation, call)
             return _success(result, started)
 
         return self.endpoint(path, handle, writes=writes)
+
+    async def _body(self, request: Request) -> bytes:
+        """The JSON text of a request; what is too long is read to its end, so that its sender hears why."""
+        limit = self.settings.max_request_size_mb * 1024 * 1024
+        raw, length = bytearray(), 0
+        async for chunk in request.stream():
+            length += len(chunk)
+            if length <= limit:
+                raw += chunk
+        if length > limit:
+            raise BadRequest(f"JSON payload ({length} bytes) is larger than allowed (limit: {limit} bytes).")
+        kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+        if raw and kind != "application/json" and not kind.endswith("+json"):
+            raise BadRequest("Content type error")
+        return bytes(raw)
 
     def _refused(self, request: Request, *, writes: bool) -> Response | None:
         keys = [key for key in (self.settings.api_key, self.settings.read_only_api_key) if key]
@@ -167,7 +191,7 @@ class Server:
         return Response(page, media_type="text/plain; version=0.0.4")
 
     async def download(self, request: Request) -> Response:
-        folder = self.storage.snapshots_of(request.path_params["name"])
+        folder = self.storage.snapshots_of(request.path_params[api.NAME])
         path = snapshots.find(folder, request.path_params["snapshot"])
         return FileResponse(path, media_type="application/octet-stream", filename=path.name)
 
@@ -184,7 +208,7 @@ class Server:
                     target.write(chunk)
                 target.flush()
                 checksum = request.query_params.get("checksum")
-                name = request.path_params["name"]
+                name = request.path_params[api.NAME]
                 await run_in_threadpool(self.storage.recover, name, Path(target.name), checksum=checksum)
         return _success(True, started)
 
@@ -201,6 +225,9 @@ class Server:
         found += [Route(p, self.endpoint(p, h, writes=w), methods=[m]) for m, p, h, w in special]
         for table, writes in ((READS, False), (WRITES, True)):
             found += [Route(p, self.operation(p, op, writes=writes), methods=[m]) for m, p, op in table]
+        for path, what in NOT_IMPLEMENTED:
+            refused = self.operation(path, api.not_implemented(what), writes=False)
+            found.append(Route(path, refused, methods=METHODS))
         # Starlette takes the first path that matches, so fixed paths go before those with parameters.
         return sorted(found, key=lambda route: (route.path.count("{"), -len(route.path)))
 
@@ -239,16 +266,33 @@ def _parse(raw: bytes) -> dict[str, Any]:
     if not raw:
         return {}
     try:
-        body = json.loads(raw)
-    except ValueError as error:
+        body = json.loads(raw, parse_constant=_no_number)
+    except (ValueError, RecursionError) as error:
         raise BadFormat(str(error)) from error
     if not isinstance(body, dict):
         raise BadFormat(f"invalid type: {type(body).__name__}, expected an object")
     return body
 
 
+def _no_number(name: str) -> None:
+    """Python would take NaN and Infinity, JSON has neither."""
+    raise ValueError(f"expected value, not {name}")
+
+
 def _success(result: Any, started: float) -> Response:
-    return JSONResponse({"result": result, "status": "ok", "time": time.perf_counter() - started})
+    answer = {"result": result, "status": "ok", "time": time.perf_counter() - started}
+    try:
+        return JSONResponse(answer)
+    except ValueError:  # a score beyond 32 bits: the official server writes null
+        return JSONResponse(_without_infinities(answer))
+
+
+def _without_infinities(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {name: _without_infinities(item) for name, item in value.items()}
+    if isinstance(value, list):
+        return [_without_infinities(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def _failure(status: int, message: str, started: float) -> Response:

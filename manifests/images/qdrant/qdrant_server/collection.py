@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import threading
 import time
@@ -16,8 +17,8 @@ import qdrant_edge as edge
 from .errors import NotFound, StorageFull, engine_errors
 from .files import Gate, write_json
 from .queries import VectorOf, to_request
-from .schema import HNSW_DEFAULTS, OPTIMIZER_DEFAULTS, check_supported, engine_config
-from .values import Json, json_id, json_scored, payload_selector, point_id
+from .schema import HNSW_DEFAULTS, OPTIMIZER_DEFAULTS, check_supported, engine_config, merged
+from .values import Json, json_id, json_scored, payload_selector, point_id, positive
 
 CONFIG_FILE = "config.json"
 SHARD_FOLDER = "0"
@@ -105,20 +106,24 @@ class Collection:
 
     def reconfigure(self, changes: Json) -> None:
         """Merge a PATCH body into the configuration and reopen the shard with it."""
-        merged = {**self.config}
-        for name, value in changes.items():
-            if isinstance(value, dict) and isinstance(merged.get(name), dict):
-                given = {key: item for key, item in value.items() if item is not None}
-                merged[name] = {**merged[name], **given}
-            elif value is not None:
-                merged[name] = value
+        check_supported(changes)
         with self._updates, self._gate.alone(), engine_errors():
-            settings = engine_config(merged)
+            if self._shard is None:
+                raise NotFound(f"Collection `{self.name}` doesn't exist!")
+            config = merged(self.config, changes)
+            settings = engine_config(config)
             self._shard.flush()
             self._shard.close()
-            write_json(self.folder / CONFIG_FILE, merged)
-            self._shard = edge.EdgeShard.load(str(self.folder / SHARD_FOLDER), settings)
-            self.config = merged
+            try:
+                self._shard = self._open(settings)
+            except Exception:
+                self._shard = self._open(engine_config(self.config))
+                raise
+            write_json(self.folder / CONFIG_FILE, config)
+            self.config = config
+
+    def _open(self, settings: Any) -> Any:
+        return edge.EdgeShard.load(str(self.folder / SHARD_FOLDER), settings)
 
     def close(self) -> None:
         """Wait for whoever uses the shard, then close it for good."""
@@ -139,13 +144,13 @@ class Collection:
 
     def query(self, body: Json, vector_of: VectorOf) -> list[Json]:
         with engine_errors():
-            request = to_request(body, vector_of)
+            request = to_request(body, vector_of, self.name)
         with self.reading() as shard:
             return [json_scored(point) for point in shard.query(request)]
 
     def query_groups(self, body: Json, vector_of: VectorOf) -> list[Json]:
         """Group by a payload field: ask for more points until the groups are full or points run out."""
-        limit, size = body.get("limit") or 10, body.get("group_size") or 3
+        limit, size = positive(body, "limit", 10), positive(body, "group_size", 3)
         plain = {
             key: value for key, value in body.items() if key not in ("group_by", "group_size", "with_lookup")
         }
@@ -213,6 +218,7 @@ class Collection:
             "optimizer_config": {**OPTIMIZER_DEFAULTS, **_set(config.get("optimizers_config"))},
             "wal_config": {"wal_capacity_mb": WAL_CAPACITY_MB, "wal_segments_ahead": 0},
             "quantization_config": config.get("quantization_config"),
+            **({"metadata": config["metadata"]} if config.get("metadata") else {}),
         }
 
 
@@ -227,9 +233,23 @@ def _index_info(index: Any) -> Json:
 def _grouped(points: list[Json], key: str, size: int) -> dict[Any, list[Json]]:
     groups: dict[Any, list[Json]] = {}
     for point in points:
-        values = (point.get("payload") or {}).get(key)
-        for value in values if isinstance(values, list) else [values]:
-            hits = groups.setdefault(value, []) if value is not None else []
-            if len(hits) < size and point not in hits:
+        for value in dict.fromkeys(_group_ids(point.get("payload"), key)):
+            hits = groups.setdefault(value, [])
+            if len(hits) < size:
                 hits.append(point)
     return groups
+
+
+def _group_ids(payload: Any, path: str) -> Iterator[str | int]:
+    """What can name a group: the words and whole numbers at a payload path such as `a.b` or `a[].b`."""
+    found = [payload]
+    for name, index in re.findall(r'"[^"]*"|([^.\[\]]+)|\[(\d*)\]', path):
+        if name:
+            found = [item[name] for item in found if isinstance(item, dict) and name in item]
+        else:
+            lists = [item for item in found if isinstance(item, list)]
+            found = [item for row in lists for item in (row[int(index) : int(index) + 1] if index else row)]
+    for value in found:
+        for item in value if isinstance(value, list) else [value]:
+            if isinstance(item, str | int) and not isinstance(item, bool):
+                yield item

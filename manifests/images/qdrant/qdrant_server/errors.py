@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -34,7 +35,20 @@ class Invalid(ApiError):
     """A value is outside what Qdrant allows."""
 
     status = 422
+    prefix = "Validation error in JSON body: "
+
+
+class InvalidPath(Invalid):
+    """The same for a part of the path."""
+
     prefix = "Validation error in path parameters: "
+
+
+class BadRequest(ApiError):
+    """Refused before it is read as JSON: too long, or sent as something else."""
+
+    status = 400
+    prefix = ""
 
 
 class NotFound(ApiError):
@@ -78,8 +92,8 @@ def engine_errors() -> Iterator[None]:
         yield
     except ApiError:
         raise
-    except (KeyError, TypeError, OverflowError) as error:
-        raise BadFormat(f"{type(error).__name__}: {error}") from error
+    except (AttributeError, KeyError, TypeError, OverflowError) as error:
+        raise BadFormat(_in_json_words(str(error))) from error
     except Exception as error:
         text = str(error)
         if text.startswith("No point with id"):
@@ -87,3 +101,11 @@ def engine_errors() -> Iterator[None]:
         if "No space left on device" in text:
             raise StorageFull(text) from error
         raise BadInput(text) from error
+
+
+def _in_json_words(text: str) -> str:
+    """What Python says of a value of the wrong kind, as a reader of JSON can use it."""
+    if no_object := re.match(r"'(\w+)' object has no attribute", text):
+        return f"invalid type: {no_object[1]}, expected an object"
+    # The binding lists all that it tried, a line each: the first says what it wanted.
+    return f"invalid value: {text.splitlines()[0] if text else 'none'}"

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import resource
 import threading
+from bisect import bisect_left
 from collections.abc import Iterable
+from itertools import accumulate
 from pathlib import Path
 
-from prometheus_client import CollectorRegistry, Histogram, generate_latest
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client import CollectorRegistry, generate_latest
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 
 from . import API_VERSION
 from .collection import Collection
@@ -20,15 +22,22 @@ BUCKETS = (0.001, 0.005, 0.01, 0.02, 0.05, 0.1, 0.5, 1, 5, 10, 50)
 
 
 class _Answers:
-    """Count, mean and extremes of the answers of one endpoint since the server started."""
+    """Count, mean, extremes and distribution of the answers of one endpoint since the server started."""
 
     def __init__(self) -> None:
         self.count, self.total_s, self.min_s, self.max_s = 0, 0.0, float("inf"), 0.0
+        self._within = [0] * (len(BUCKETS) + 1)
 
     def add(self, duration_s: float) -> None:
         self.count += 1
         self.total_s += duration_s
         self.min_s, self.max_s = min(self.min_s, duration_s), max(self.max_s, duration_s)
+        self._within[bisect_left(BUCKETS, duration_s)] += 1
+
+    def buckets(self) -> list[tuple[str, float]]:
+        """How many took at most so long, for each of the bounds."""
+        bounds = [*map(str, map(float, BUCKETS)), "+Inf"]
+        return list(zip(bounds, map(float, accumulate(self._within)), strict=True))
 
 
 class Metrics:
@@ -40,20 +49,12 @@ class Metrics:
         self._snapshots_created: dict[str, int] = {}
         self._lock = threading.Lock()
         self._registry = CollectorRegistry()
-        self._durations = Histogram(
-            "rest_responses_duration_seconds",
-            "response duration histogram",
-            LABELS,
-            buckets=BUCKETS,
-            registry=self._registry,
-        )
         self._registry.register(self)
 
     def answered(self, method: str, endpoint: str, status: int, duration_s: float) -> None:
         labels = (method, endpoint, str(status))
         with self._lock:
             self._answers.setdefault(labels, _Answers()).add(duration_s)
-        self._durations.labels(*labels).observe(duration_s)
 
     def snapshot_created(self, collection: str) -> None:
         with self._lock:
@@ -98,13 +99,18 @@ class Metrics:
                 "rest_responses_max_duration_seconds", "maximum response duration", labels=LABELS
             ),
         }
+        durations = HistogramMetricFamily(
+            "rest_responses_duration_seconds", "response duration histogram", labels=LABELS
+        )
         for labels, answers in self._answers.items():
+            durations.add_metric(labels, answers.buckets(), answers.total_s)
             total.add_metric(labels, answers.count)
             families["avg"].add_metric(labels, answers.total_s / answers.count)
             families["min"].add_metric(labels, answers.min_s)
             families["max"].add_metric(labels, answers.max_s)
         yield total
         yield from families.values()
+        yield durations
 
 
 def _collection_metrics(collections: list[Collection]) -> Iterable[Metric]:
@@ -119,6 +125,7 @@ def _collection_metrics(collections: list[Collection]) -> Iterable[Metric]:
     running = GaugeMetricFamily(
         "collection_running_optimizations", "number of currently running optimization tasks", labels=["id"]
     )
+    total = 0
     for collection in collections:
         try:
             count = collection.points_count()
@@ -129,6 +136,8 @@ def _collection_metrics(collections: list[Collection]) -> Iterable[Metric]:
         dense = collection.config.get("vectors") or {}
         for name in [""] if "size" in dense else dense:
             vectors.add_metric([collection.name, name], count)
+            total += count
+    yield GaugeMetricFamily("collections_vector_total", "total number of vectors in all collections", total)
     yield from (points, vectors, running)
 
 

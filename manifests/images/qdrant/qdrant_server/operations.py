@@ -7,10 +7,10 @@ from typing import Any
 
 import qdrant_edge as edge
 
-from .errors import BadFormat
+from .errors import BadFormat, BadInput
 from .filters import to_filter
 from .schema import index_params
-from .values import Json, point, point_id, points_of_batch, required, vector
+from .values import Json, items, point, point_id, points_of_batch, required, text, variant, vector
 
 _Update = edge.UpdateOperation
 
@@ -18,24 +18,26 @@ _Update = edge.UpdateOperation
 def _selected(body: Json) -> tuple[Any, str]:
     """The points an operation is for, and the suffix of the engine's method for that kind of selection."""
     if body.get("points") is not None:
-        return [point_id(item) for item in body["points"]], ""
+        return [point_id(item) for item in _some(items(body, "points"))], ""
     if body.get("filter") is not None:
         return to_filter(body["filter"]) or edge.Filter(), "_by_filter"
     raise BadFormat("either `points` or `filter` must be given")
+
+
+def _some(given: list[Any]) -> list[Any]:
+    if not given:
+        raise BadInput("Empty update request")
+    return given
 
 
 def upsert(body: Json) -> Any:
     if "batch" in body:
         points = points_of_batch(body["batch"])
     else:
-        points = [point(item) for item in required(body, "points")]
-    return _Update.upsert_points(points, to_filter(body.get("update_filter")), _mode(body.get("update_mode")))
-
-
-def _mode(name: str | None) -> Any:
-    if not name:
-        return None
-    return getattr(edge.UpdateMode, "".join(word.capitalize() for word in name.split("_")))
+        points = [point(item) for item in items(body, "points")]
+    mode = body.get("update_mode")
+    mode = variant(edge.UpdateMode, mode) if mode is not None else None
+    return _Update.upsert_points(_some(points), to_filter(body.get("update_filter")), mode)
 
 
 def delete_points(body: Json) -> Any:
@@ -68,7 +70,7 @@ def clear_payload(body: Json) -> Any:
 def update_vectors(body: Json) -> Any:
     rows = [
         edge.PointVectors(point_id(required(item, "id")), vector(required(item, "vector")))
-        for item in required(body, "points")
+        for item in _some(items(body, "points"))
     ]
     return _Update.update_vectors(rows, to_filter(body.get("update_filter")))
 
@@ -80,7 +82,7 @@ def delete_vectors(body: Json) -> Any:
 
 def create_index(body: Json) -> Any:
     schema = body.get("field_schema") or body.get("field_type") or "keyword"
-    return _Update.create_field_index(required(body, "field_name"), index_params(schema))
+    return _Update.create_field_index(text(body, "field_name"), index_params(schema))
 
 
 def delete_index(field: str) -> Any:
@@ -102,7 +104,9 @@ _BATCHED: dict[str, Callable[[Json], Any]] = {
 def batched(body: Json) -> list[Any]:
     """`POST /points/batch`: a list of operations, each under its name."""
     found = []
-    for item in required(body, "operations"):
+    for item in items(body, "operations"):
+        if not isinstance(item, dict):
+            raise BadFormat(f"an operation must be an object, not {type(item).__name__}")
         for name, build in _BATCHED.items():
             if name in item:
                 found.append(build(item[name]))

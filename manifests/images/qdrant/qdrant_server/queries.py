@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import qdrant_edge as edge
 
-from .errors import BadFormat, NotImplementedByEngine
+from .errors import BadFormat, Invalid, NotImplementedByEngine
 from .filters import to_filter
 from .formulas import formula
-from .values import Json, as_list, payload_selector, point_id, required, vector
+from .values import Json, as_list, payload_selector, point_id, positive, required, vector
 
 DEFAULT_LIMIT = 10
 RRF_K = 2  # Qdrant's constant: score = sum of 1 / (k + rank)
@@ -20,22 +20,28 @@ VectorOf = Callable[[Any, str | None, Json | None], Any]
 
 @dataclass
 class _Parts:
-    """What one level of a query needs while its vectors are looked up."""
+    """What one level of a query needs while its vectors are looked up.
+
+    `named` gathers, over all levels, the points of the queried collection that stand for their vectors.
+    """
 
     body: Json
     vector_of: VectorOf
-    looked_up: list[Any] = field(default_factory=list)
+    collection: str
+    named: set[Any]
 
     @property
     def using(self) -> str | None:
         return self.body.get("using")
 
     def vector(self, value: Any) -> Any:
-        """A vector, or the vector of the point with this id, which is then left out of the result."""
-        if isinstance(value, int | str):
-            self.looked_up.append(point_id(value))
-            return self.vector_of(value, self.using, self.body.get("lookup_from"))
-        return vector(value)
+        """A vector, or the vector of the point with this id."""
+        if not isinstance(value, int | str):
+            return vector(value)
+        lookup = self.body.get("lookup_from")
+        if not lookup or required(lookup, "collection") == self.collection:
+            self.named.add(point_id(value))
+        return self.vector_of(value, self.using, lookup)
 
     def vectors(self, values: Iterable[Any] | None) -> list[Any]:
         return [self.vector(value) for value in as_list(values or [])]
@@ -47,33 +53,33 @@ class _Parts:
         ]
 
 
-def to_request(body: Json, vector_of: VectorOf) -> Any:
+def to_request(body: Json, vector_of: VectorOf, collection: str) -> Any:
     """The engine's request for a `/points/query` body.
 
-    `vector_of(id, using, lookup_from)` finds the vector of a point that the query names by id.
+    `vector_of(id, using, lookup_from)` finds the vector of a point that the query names by id. Points of
+    `collection` that are named so, at whatever level, are left out of the result, as Qdrant does.
     """
+    named: set[Any] = set()
+    level = _level(body, vector_of, collection, named)
+    if named:
+        clauses = [level["filter"]] if level["filter"] else None
+        level["filter"] = edge.Filter(must=clauses, must_not=[edge.HasIdCondition(named)])
     return edge.QueryRequest(
-        **_level(body, vector_of),
+        **level,
         offset=body.get("offset") or 0,
         with_vector=body.get("with_vector") or False,
         with_payload=payload_selector(body.get("with_payload", False)),
     )
 
 
-def _level(body: Json, vector_of: VectorOf) -> Json:
-    parts = _Parts(body, vector_of)
-    query = _query(parts)
-    conditions = to_filter(body.get("filter"))
-    if parts.looked_up and not body.get("lookup_from"):
-        itself = edge.HasIdCondition(set(parts.looked_up))
-        conditions = edge.Filter(must=[conditions] if conditions else None, must_not=[itself])
-    prefetches = [edge.Prefetch(**_level(item, vector_of)) for item in as_list(body.get("prefetch") or [])]
-    limit = body.get("limit")
+def _level(body: Json, vector_of: VectorOf, collection: str, named: set[Any]) -> Json:
+    query = _query(_Parts(body, vector_of, collection, named))
+    inner = as_list(body.get("prefetch") or [])
     return {
-        "limit": DEFAULT_LIMIT if limit is None else limit,
+        "limit": positive(body, "limit", DEFAULT_LIMIT),
         "query": query,
-        "prefetches": prefetches,
-        "filter": conditions,
+        "prefetches": [edge.Prefetch(**_level(item, vector_of, collection, named)) for item in inner],
+        "filter": to_filter(body.get("filter")),
         "score_threshold": body.get("score_threshold"),
         "params": search_params(body.get("params")),
     }
@@ -117,6 +123,8 @@ def _nearest(parts: _Parts, value: Json) -> Any:
     mmr = value["mmr"]
     candidates = mmr.get("candidates_limit") or parts.body.get("limit") or DEFAULT_LIMIT
     diversity = 0.5 if mmr.get("diversity") is None else mmr["diversity"]
+    if not 0 <= diversity <= 1:
+        raise Invalid(f"[mmr.diversity: value {diversity} invalid, must be from 0.0 to 1.0]")
     # The engine weighs relevance where the API weighs diversity.
     return edge.Mmr(parts.vector(value["nearest"]), 1 - diversity, candidates, parts.using)
 

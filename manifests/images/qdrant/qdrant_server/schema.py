@@ -6,10 +6,11 @@ from typing import Any
 
 import qdrant_edge as edge
 
-from .errors import BadFormat, NotImplementedByEngine
-from .values import Json, required
+from .errors import BadFormat, BadInput, NotImplementedByEngine
+from .values import Json, positive, required, variant
 
 DISTANCES = {name: getattr(edge.Distance, name) for name in ("Cosine", "Euclid", "Dot", "Manhattan")}
+MOST_DIMENSIONS = 65536
 HNSW_DEFAULTS: Json = {"m": 16, "ef_construct": 100, "full_scan_threshold": 10000}
 OPTIMIZER_DEFAULTS: Json = {
     "deleted_threshold": 0.2,
@@ -40,12 +41,40 @@ def _given(body: Json | None, names: tuple[str, ...]) -> Json:
 def check_supported(config: Json) -> None:
     """Refuse at creation what this server could only pretend to do."""
     for name in ("shard_number", "replication_factor", "write_consistency_factor"):
-        if (config.get(name) or 1) > 1:
+        if positive(config, name, 1) > 1:
             raise NotImplementedByEngine(f"{name} above 1, a collection is one shard here")
     for name in ("sharding_method", "init_from", "strict_mode_config"):
         value = config.get(name)
         if value and value != "auto" and not (isinstance(value, dict) and value.get("enabled") is False):
             raise NotImplementedByEngine(name)
+
+
+def merged(config: Json, changes: Json) -> Json:
+    """A collection's configuration after a PATCH: what is null stays, what is given goes over it."""
+    changes = dict(changes)
+    vectors, old = changes.pop("vectors", None), config.get("vectors") or {}
+    if vectors:
+        # One unnamed vector is written without a name, and changed under the empty one.
+        named = {"": old} if "size" in old else old
+        if unknown := set(vectors) - set(named):
+            raise BadInput(f"Not existing vector name error: {sorted(unknown)[0]}")
+        named = _over(named, vectors)
+        changes["vectors"] = named[""] if "size" in old else named
+    quantization = changes.pop("quantization_config", None)
+    found = _over(config, changes)
+    if quantization:
+        found["quantization_config"] = None if quantization == "Disabled" else quantization
+    return found
+
+
+def _over(old: Json, new: Json) -> Json:
+    found = dict(old)
+    for name, value in new.items():
+        if value is not None:
+            before = found.get(name)
+            both = isinstance(value, dict) and isinstance(before, dict)
+            found[name] = _over(before, value) if both else value
+    return found
 
 
 def _vector_params(params: Json) -> Any:
@@ -54,14 +83,17 @@ def _vector_params(params: Json) -> Any:
         raise BadFormat(f"unknown variant `{distance}`, expected one of {', '.join(DISTANCES)}")
     options = _given(params, ("on_disk",))
     if params.get("multivector_config"):
-        options["multivector_config"] = edge.MultiVectorConfig(edge.MultiVectorComparator.MaxSim)
+        comparator = variant(edge.MultiVectorComparator, required(params["multivector_config"], "comparator"))
+        options["multivector_config"] = edge.MultiVectorConfig(comparator)
     if params.get("datatype"):
-        options["datatype"] = getattr(edge.VectorStorageDatatype, params["datatype"].capitalize())
+        options["datatype"] = variant(edge.VectorStorageDatatype, params["datatype"])
     if params.get("hnsw_config"):
         options["hnsw_config"] = _hnsw(params["hnsw_config"])
     if params.get("quantization_config"):
         options["quantization_config"] = _quantization(params["quantization_config"])
-    return edge.EdgeVectorParams(required(params, "size"), DISTANCES[distance], **options)
+    required(params, "size")
+    size = positive(params, "size", 0, at_most=MOST_DIMENSIONS)
+    return edge.EdgeVectorParams(size, DISTANCES[distance], **options)
 
 
 def _hnsw(config: Json | None) -> Any:
@@ -75,11 +107,12 @@ def _hnsw(config: Json | None) -> Any:
 def _quantization(config: Json) -> Any:
     if "scalar" in config:
         options = _given(config["scalar"], ("quantile", "always_ram"))
-        return edge.ScalarQuantizationConfig(edge.ScalarType.Int8, **options)
+        kind = variant(edge.ScalarType, required(config["scalar"], "type"))
+        return edge.ScalarQuantizationConfig(kind, **options)
     if "binary" in config:
         return edge.BinaryQuantizationConfig(**_given(config["binary"], ("always_ram",)))
     if "product" in config:
-        compression = getattr(edge.CompressionRatio, config["product"]["compression"].capitalize())
+        compression = variant(edge.CompressionRatio, required(config["product"], "compression"))
         return edge.ProductQuantizationConfig(compression, **_given(config["product"], ("always_ram",)))
     raise NotImplementedByEngine(f"quantization {', '.join(config)}")
 
@@ -87,6 +120,8 @@ def _quantization(config: Json) -> Any:
 def engine_config(config: Json) -> Any:
     """The engine's configuration of a collection, from the body that created it (and its updates)."""
     vectors = config.get("vectors") or {}
+    if not isinstance(vectors, dict):
+        raise BadFormat(f"`vectors`: invalid type: {type(vectors).__name__}, expected an object")
     options: Json = {
         "hnsw_config": _hnsw(config.get("hnsw_config")),
         "on_disk_payload": config.get("on_disk_payload", True),
@@ -124,7 +159,11 @@ def index_params(schema: Any) -> Any:
     if kind not in _INDEX_PARAMS:
         raise BadFormat(f"unknown payload index type `{kind}`, expected one of {', '.join(_INDEX_PARAMS)}")
     factory, names = _INDEX_PARAMS[kind]
+    # Stop words, stemmers and the like change what is found: left out in silence, answers would be wrong.
+    for name in set(body) - {"type", "tokenizer", *names}:
+        if body[name] not in (None, False):
+            raise NotImplementedByEngine(f"`{name}` of a payload index of type {kind}")
     options = _given(body, names)
     if kind == "text" and body.get("tokenizer"):
-        options["tokenizer"] = getattr(edge.TokenizerType, body["tokenizer"].capitalize())
+        options["tokenizer"] = variant(edge.TokenizerType, body["tokenizer"])
     return factory(**options)

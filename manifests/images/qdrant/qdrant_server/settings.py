@@ -19,6 +19,7 @@ class Settings:
     api_key: str | None = None
     read_only_api_key: str | None = None
     log_level: str = "INFO"
+    max_request_size_mb: int = 32
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str] = os.environ) -> Settings:
@@ -32,4 +33,5 @@ class Settings:
             api_key=read("QDRANT__SERVICE__API_KEY") or None,
             read_only_api_key=read("QDRANT__SERVICE__READ_ONLY_API_KEY") or None,
             log_level=read("QDRANT__LOG_LEVEL", "INFO"),
+            max_request_size_mb=int(read("QDRANT__SERVICE__MAX_REQUEST_SIZE_MB", "32")),
         )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import http.client
 import json
 import logging
 import re
@@ -15,10 +16,10 @@ from typing import Any
 
 from . import snapshots
 from .collection import CONFIG_FILE, Collection
-from .errors import BadInput, Conflict, Invalid, Loading, NotFound, engine_errors
+from .errors import BadFormat, BadInput, Conflict, InvalidPath, Loading, NotFound, engine_errors
 from .files import write_json
 from .settings import Settings
-from .values import Json, required
+from .values import Json, text
 
 log = logging.getLogger("qdrant")
 _NAME = re.compile(r'[^<>:"/\\|?*\x00-\x1f]{1,255}')
@@ -106,8 +107,7 @@ class Storage:
 
     def create(self, name: str, config: Json) -> None:
         self._require_ready()
-        if not _NAME.fullmatch(name) or name in (".", "..") or name.startswith("."):
-            raise Invalid(f"[collection_name: value {name!r} is not a valid collection name]")
+        _check_name(name)
         with self._lock:
             if name in self._collections or name in self._aliases:
                 raise Conflict(f"Collection `{name}` already exists!")
@@ -149,24 +149,26 @@ class Storage:
         with self._lock:
             aliases = dict(self._aliases)
             for action in actions:
+                if not isinstance(action, dict):
+                    raise BadFormat(f"an alias action must be an object, not {type(action).__name__}")
                 self._change_alias(aliases, action)
             self._save_aliases(aliases)
 
     def _change_alias(self, aliases: dict[str, str], action: Json) -> None:
         if body := action.get("create_alias"):
-            target, alias = required(body, "collection_name"), required(body, "alias_name")
+            target, alias = text(body, "collection_name"), text(body, "alias_name")
             if target not in self._collections:
                 raise NotFound(f"Collection `{target}` doesn't exist!")
             if alias in self._collections:
                 raise Conflict(f"Collection `{alias}` already exists!")
             aliases[alias] = target
         elif body := action.get("rename_alias"):
-            old = required(body, "old_alias_name")
+            old = text(body, "old_alias_name")
             if old not in aliases:
                 raise NotFound(f"Alias {old} does not exists!")
-            aliases[required(body, "new_alias_name")] = aliases.pop(old)
+            aliases[text(body, "new_alias_name")] = aliases.pop(old)
         elif body := action.get("delete_alias"):
-            aliases.pop(required(body, "alias_name"), None)
+            aliases.pop(text(body, "alias_name"), None)
         else:
             raise BadInput(f"unknown alias action {', '.join(action)}")
 
@@ -183,6 +185,8 @@ class Storage:
     def recover(self, name: str, archive: Path, *, checksum: str | None = None) -> None:
         """Put a collection in place from an archive; what is there now goes only when the new one opens."""
         self._require_ready()
+        name = self._aliases.get(name, name)
+        _check_name(name)
         target = snapshots.temporary_folder(self.root)
         target.mkdir()
         try:
@@ -218,14 +222,14 @@ class Storage:
             raise BadInput(f"Invalid snapshot location {location}: file:// or http(s):// is expected")
         self.temporary.mkdir(parents=True, exist_ok=True)
         target = self.temporary / f"{uuid.uuid4()}.snapshot"
-        request = urllib.request.Request(location, headers={"api-key": api_key} if api_key else {})
         try:
+            request = urllib.request.Request(location, headers={"api-key": api_key} if api_key else {})
             with (
                 urllib.request.urlopen(request, timeout=DOWNLOAD_TIMEOUT_S) as answer,
                 target.open("wb") as file,
             ):
                 shutil.copyfileobj(answer, file, snapshots.CHUNK)
-        except OSError as error:
+        except (OSError, ValueError, http.client.HTTPException) as error:
             target.unlink(missing_ok=True)
             raise BadInput(f"Failed to download snapshot from {location}: {error}") from error
         return target, True
@@ -236,8 +240,12 @@ class Storage:
         def find(identifier: Any, using: str | None, lookup: Json | None) -> Any:
             if not lookup:
                 return collection.vector_of(identifier, using)
-            return self.get(required(lookup, "collection")).vector_of(
-                identifier, lookup.get("vector") or using
-            )
+            return self.get(text(lookup, "collection")).vector_of(identifier, lookup.get("vector") or using)
 
         return find
+
+
+def _check_name(name: str) -> None:
+    """A collection's name is its folder's name."""
+    if not _NAME.fullmatch(name) or name.startswith("."):
+        raise InvalidPath(f"[collection_name: value {name!r} is not a valid collection name]")
