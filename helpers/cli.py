@@ -12,25 +12,22 @@ from __future__ import annotations
 import itertools
 import os
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from datetime import UTC, datetime
+from functools import cache
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from helpers.errors import LabError, WaitFailed
+from helpers.errors import EnvironmentFault, LabError, WaitFailed
+from helpers.terminal import ENVIRONMENT_FAILED, FELL_SHORT, INTERRUPTED, console, say, spinner
 
 if TYPE_CHECKING:
-    from rich.console import Console
-
     from helpers.cluster import Cluster
     from helpers.grading import Report
     from helpers.grading.seat import Seat
 
-FELL_SHORT, ENVIRONMENT_FAILED, INTERRUPTED = 1, 2, 130
 PARTS = ("helpers.embedded.commands", "helpers.chaos.commands", "helpers.classroom.commands")
 
 app = typer.Typer(
@@ -41,7 +38,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 
-LabArgument = Annotated[str, typer.Argument(metavar="LAB", help="the lab's number, such as 01")]
+LabArgument = Annotated[str, typer.Argument(metavar="LAB", help="The lab's number, such as 01.")]
 
 
 def main() -> None:
@@ -52,68 +49,58 @@ def main() -> None:
 def run(arguments: list[str]) -> int:
     """Run one command; its exit code. Errors become a sentence on stderr and the next command."""
     try:
-        _register_parts(arguments)
+        if not arguments or arguments[0] not in _own_commands():
+            _register_parts()
         app(arguments, prog_name="course")
     except SystemExit as exit_:
         return exit_.code if isinstance(exit_.code, int) else FELL_SHORT
     except KeyboardInterrupt:
-        _say("Interrupted.")
+        say("Interrupted.")
         return INTERRUPTED
     except LabError as error:
-        return _explain(error)
+        return _explain(error, arguments)
     except Exception as bug:  # noqa: BLE001 - the last place where a learner can be spared a traceback
         from helpers.grading.faultlog import log_fault
 
-        _say(f"The course itself failed: {type(bug).__name__}: {bug}".splitlines()[0])
-        _say(f"The traceback is in {log_fault(bug)}")
+        say(f"The course itself failed: {type(bug).__name__}: {bug}".splitlines()[0])
+        say(f"The traceback is in {log_fault(bug)}")
         return ENVIRONMENT_FAILED
     return 0
 
 
-def _explain(error: LabError) -> int:
+def _explain(error: LabError, arguments: list[str]) -> int:
     from helpers.grading.solution import SolutionFailed
 
-    _say(f"{error}")
+    say(f"{error}")
     for line in error.diagnostics if isinstance(error, WaitFailed) else ():
-        _say(f"  {line}")
-    if error.next_command:
-        _say(f"Next: {error.next_command}")
+        say(f"  {line}")
+    say(f"Next: {error.next_command or _next(error, arguments)}")
     return FELL_SHORT if isinstance(error, SolutionFailed) else ENVIRONMENT_FAILED
 
 
-def _say(text: str) -> None:
-    print(text, file=sys.stderr)
+def _next(error: LabError, arguments: list[str]) -> str:
+    """Where nobody knew better: an environment is looked at, a wrong call is read up on."""
+    if isinstance(error, EnvironmentFault | WaitFailed):
+        return "course doctor"
+    words = ["course"]
+    command: Any = typer.main.get_command(app)
+    for word in arguments:
+        command = getattr(command, "commands", {}).get(word)
+        if command is None:
+            break
+        words.append(word)
+    return " ".join([*words, "--help"])
 
 
-def _register_parts(arguments: list[str]) -> None:
-    """Add the commands of the other packages, unless one of ours was asked for."""
-    own = {_name(command) for command in app.registered_commands}
-    if arguments and arguments[0] in own:
-        return
+@cache
+def _register_parts() -> None:
+    """Add the commands of the other packages."""
     for part in PARTS:
-        try:
-            module = import_module(part)
-        except ModuleNotFoundError as missing:
-            # An optional part may be absent; a part that is there and cannot import is a bug.
-            if not (missing.name and part.startswith(missing.name)):
-                raise
-            continue
-        if part not in _registered:
-            _registered.add(part)
-            module.register(app)
+        import_module(part).register(app)
 
 
-_registered: set[str] = set()
-
-
-def _name(command: Any) -> str:
-    return command.name or command.callback.__name__.replace("_", "-")
-
-
-def _console(*, stderr: bool = False) -> Console:
-    from rich.console import Console
-
-    return Console(stderr=stderr, highlight=False)
+def _own_commands() -> set[str]:
+    return {item.name or item.callback.__name__ for item in app.registered_commands if item.callback}
 
 
 @app.callback(invoke_without_command=True)
@@ -128,20 +115,20 @@ def _options(version: Annotated[bool, typer.Option("--version", help="Print the 
 
 @app.command()
 def grade(
-    labs: Annotated[list[str], typer.Argument(metavar="LAB...", help="lab numbers, such as 01 02")],
+    labs: Annotated[list[str], typer.Argument(metavar="LAB...", help="The labs' numbers, such as 01 02.")],
     json: Annotated[bool, typer.Option("--json", help="Print one Report, and nothing else.")] = False,
     junit: Annotated[Path | None, typer.Option(metavar="FILE", help="Write JUnit XML too.")] = None,
     only: Annotated[list[str] | None, typer.Option(help="Only this check or task (repeatable).")] = None,
     hints: Annotated[bool, typer.Option("--hints", help="Show each check's hint.")] = False,
 ) -> None:
-    """Grade labs from the cluster's state. Exit code 0 all passed, 1 fell short, 2 environment."""
+    """Grade labs from the cluster's state. Exit code 0 all passed, 1 something fell short, 2 the environment failed."""
     from helpers.grading.progress import take_up
     from helpers.grading.seat import with_pending
 
     report, seat = _graded(labs, set(only) if only else None, quiet=json)
     problem = take_up(report, seat, whole=not only)
     if problem:
-        _say(f"progress could not be kept: {problem}")
+        say(f"progress could not be kept: {problem}")
     report = with_pending(report, seat)
     if junit:
         _write_junit(junit, report)
@@ -152,14 +139,13 @@ def grade(
         from helpers.grading.render import print_report
 
         titles = {lab.id: lab.title for lab in map(load_lab, labs)}
-        print_report(report, _console(), titles=titles, hints=hints)
+        print_report(report, console(), titles=titles, hints=hints)
     raise typer.Exit(report.exit_code)
 
 
 def _graded(labs: list[str], only: set[str] | None, *, quiet: bool) -> tuple[Report, Seat | None]:
     from helpers.checks import load_lab
     from helpers.cluster import Cluster
-    from helpers.errors import EnvironmentFault
     from helpers.grading.engine import environment_report, select
     from helpers.grading.engine import grade as grade_labs
     from helpers.grading.seat import seat_of
@@ -172,25 +158,15 @@ def _graded(labs: list[str], only: set[str] | None, *, quiet: bool) -> tuple[Rep
         return environment_report(chosen, fault, only=only), None
     if quiet:
         return grade_labs(chosen, cluster, only=only), seat_of(cluster)
-    with _spinner(f"grading {total} checks") as tell:
+    with spinner("grading") as tell:
         numbers = itertools.count(1)
         report = grade_labs(
             chosen,
             cluster,
             only=only,
-            on_verdict=lambda result: tell(f"graded {next(numbers)} of {total} checks"),
+            on_verdict=lambda result: tell(f"{next(numbers)} of {total} checks"),
         )
         return report, seat_of(cluster)
-
-
-@contextmanager
-def _spinner(text: str) -> Iterator[Callable[[str], None]]:
-    """A line at the bottom of a terminal that says what is waited for; nothing where nobody looks."""
-    if not sys.stderr.isatty():
-        yield lambda text: None
-        return
-    with _console(stderr=True).status(text) as status:
-        yield lambda text: status.update(text)
 
 
 def _write_junit(path: Path, report: Report) -> None:
@@ -212,7 +188,7 @@ def start(lab: LabArgument) -> None:
     from helpers.grading.progress import Progress
 
     chosen = load_lab(lab)
-    done = lifecycle.start(chosen, Cluster.connect(), _say)
+    done = lifecycle.start(chosen, Cluster.connect(), say)
     Progress().started(chosen.id, datetime.now(UTC))
     _report_done(done, f"lab {chosen.id}: the start state was already there")
     typer.echo(f"Lab {chosen.id} ({chosen.title}) is ready. Next: course open {chosen.id}")
@@ -226,7 +202,7 @@ def reset(lab: LabArgument) -> None:
     from helpers.grading import lifecycle
 
     chosen = load_lab(lab)
-    done = lifecycle.reset(chosen, Cluster.connect(), _say)
+    done = lifecycle.reset(chosen, Cluster.connect(), say)
     _report_done(done, f"lab {chosen.id}: nothing to change, this is the start state")
 
 
@@ -237,7 +213,7 @@ def _report_done(done: list[str], nothing: str) -> None:
 
 @app.command()
 def solve(
-    labs: Annotated[list[str], typer.Argument(metavar="LAB…", help="the labs' numbers, such as 01 02")],
+    labs: Annotated[list[str], typer.Argument(metavar="LAB...", help="The labs' numbers, such as 01 02.")],
 ) -> None:
     """Start each lab and run its solution notebook headless, with its buttons pressed."""
     from helpers.cluster import Cluster
@@ -256,10 +232,10 @@ def _solve(notebook: Path, cluster: Cluster) -> None:
     from helpers.grading.solution import solve as run_solution
 
     number = notebook.name[:2]
-    lifecycle.start(load_lab(number), cluster, _say)
-    _say(f"running {notebook.name} with its buttons pressed")
-    with _spinner(notebook.name) as tell:
-        run_solution(notebook, lambda text: tell(f"{notebook.name}: {text}"))
+    lifecycle.start(load_lab(number), cluster, say)
+    say(f"running {notebook.name} with its buttons pressed")
+    with spinner(notebook.name) as tell:
+        run_solution(notebook, tell)
     typer.echo(f"{notebook.name} ran to its end. Next: course grade {number}")
 
 
@@ -270,7 +246,7 @@ def progress() -> None:
     from helpers.grading.progress import Progress
     from helpers.grading.render import print_progress
 
-    print_progress(Progress().labs(), [load_lab(number) for number in lab_ids()], _console())
+    print_progress(Progress().labs(), [load_lab(number) for number in lab_ids()], console())
 
 
 @app.command(name="check-author")
@@ -278,7 +254,7 @@ def check_author(
     lab: LabArgument,
     live: Annotated[bool, typer.Option("--live", help="On the cluster in use, in namespaces apart.")] = False,
 ) -> None:
-    """Run every check on the lab's start, its solution and its wrong clusters. Exit 1 if a proof lacks."""
+    """Run every check on the lab's start, its solution and its wrong clusters. Exit code 1 if one is missing."""
     from helpers.checks import load_lab, load_proofs
     from helpers.grading import author
     from helpers.grading.render import print_proofs
@@ -287,10 +263,10 @@ def check_author(
     if live:
         from helpers.grading.author_live import prove_live
 
-        findings = prove_live(chosen, proofs, _say)
+        findings = prove_live(chosen, proofs, say)
     else:
         findings = author.prove_on_fakes(chosen, proofs)
-    print_proofs(findings, _console())
+    print_proofs(findings, console())
     owed = author.missing_proofs(chosen, proofs)
     for line in owed:
         typer.echo(f"owed: {line}")
@@ -312,7 +288,9 @@ def open_notebook(lab: LabArgument, context: typer.Context) -> None:
 
 @app.command()
 def use(
-    target: Annotated[str | None, typer.Argument(help='"embedded" goes back to the embedded cluster')] = None,
+    target: Annotated[
+        str | None, typer.Argument(metavar="embedded", help="Back to the embedded cluster.")
+    ] = None,
     context: Annotated[str | None, typer.Option(metavar="NAME", help="A kubeconfig context.")] = None,
     kubeconfig: Annotated[Path | None, typer.Option(metavar="FILE", help="Where the context is.")] = None,
 ) -> None:
@@ -324,7 +302,7 @@ def use(
     typer.echo(choose_embedded() if context is None else choose_context(context, kubeconfig))
     for variable in ("COURSE_KUBECONFIG", "COURSE_CONTEXT", "COURSE_CLUSTER"):
         if os.environ.get(variable):
-            _say(f"{variable} is set in this shell and is asked first: unset {variable}")
+            say(f"{variable} is set in this shell and is asked first: unset {variable}")
 
 
 if __name__ == "__main__":

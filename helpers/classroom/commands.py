@@ -7,7 +7,14 @@ import typer
 
 def register(app: typer.Typer) -> None:
     """Add the classroom's commands to the `course` command."""
-    from helpers.classroom import commands_gpu, commands_marking, commands_members, commands_study
+    from helpers.classroom import (
+        commands_gpu,
+        commands_looking,
+        commands_marking,
+        commands_members,
+        commands_records,
+        commands_study,
+    )
 
     class_app = typer.Typer(
         name="class",
@@ -17,6 +24,8 @@ def register(app: typer.Typer) -> None:
     )
     commands_members.register(class_app)
     commands_gpu.register(class_app)
-    commands_marking.register(class_app, app)
+    commands_marking.register(class_app)
+    commands_looking.register(class_app)
+    commands_records.register(class_app, app)
     commands_study.register(class_app, app)
     app.add_typer(class_app)

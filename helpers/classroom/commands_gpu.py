@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from helpers.classroom.commands_shared import ClassName
 from helpers.errors import LabError
 
 if TYPE_CHECKING:
     from helpers.classroom.queue import Queue
     from helpers.cluster import Cluster
 
-ClassName = Annotated[str, typer.Option("--name", metavar="CLASS", help="The class, if there are several.")]
 
 HELP = (
     "One GPU for a class.\n\n"

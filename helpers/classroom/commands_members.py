@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import shutil
-import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -13,13 +10,13 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from helpers.classroom.commands_shared import ClassName
 from helpers.errors import LabError
+from helpers.terminal import console, spinner
 
 if TYPE_CHECKING:
     from helpers.classroom.folder import ClassFolder, Member
     from helpers.classroom.membership import Plan
-
-ClassName = Annotated[str, typer.Option("--name", metavar="CLASS", help="The class, if there are several.")]
 
 
 def register(class_app: typer.Typer) -> None:
@@ -76,7 +73,7 @@ def _create_shared(folder: ClassFolder, planned: Plan, days: int, server: str) -
     # Written before the cluster is touched: an interrupted run is continued with the same nonces.
     folder = membership.with_cluster(folder, uid, connection).with_members(planned.members).save()
     shared = sum(member.kubeconfig is None for member in folder.active)
-    with _spinner(f"building {shared} seats") as tell:
+    with spinner(f"building {shared} seats") as tell:
         outcome = membership.build(folder, cluster, tell, days=days, server=server)
     _report(folder, planned)
     typer.echo(
@@ -132,7 +129,6 @@ def _report(folder: ClassFolder, planned: Plan) -> None:
 
 def list_members(name: ClassName = "class") -> None:
     """Who is in the class, where each works, and until when their handout is good."""
-    from rich.console import Console
     from rich.table import Table
 
     from helpers.classroom.folder import ClassFolder
@@ -148,7 +144,7 @@ def list_members(name: ClassName = "class") -> None:
         table.add_row(
             member.learner.id, member.learner.name, _place(member), "" if not member.suffix else until
         )
-    Console(highlight=False).print(table)
+    console().print(table)
     typer.echo(f"{len(folder.active)} learners, {len(folder.members) - len(folder.active)} removed")
 
 
@@ -184,7 +180,7 @@ def add_cluster(
     with folder.changing():
         folder = membership.add_cluster(folder, member, kubeconfig, context).save()
         if has_seat:
-            with _spinner(f"removing the namespaces of {learner}") as tell:
+            with spinner(f"removing the namespaces of {learner}") as tell:
                 membership.remove_member(folder, member, folder.shared_cluster(), tell)
     typer.echo(
         f"{learner} works in the cluster behind {kubeconfig}. Next: course class status{_option(folder)}"
@@ -208,7 +204,7 @@ def probes(
 
     folder = ClassFolder.open(name)
     members = [folder.member(identity) for identity in learner] if learner else list(folder.active)
-    with _spinner("probe pods") as tell:
+    with spinner("probe pods") as tell:
         for member, said in membership.place_probes(folder, members, tell, take=take):
             typer.echo(f"{member.learner.id}: {said}")
 
@@ -253,7 +249,7 @@ def _remove_some(folder: ClassFolder, members: list[Member], *, yes: bool) -> No
     _confirm(f"Delete all work of {_few([member.learner.id for member in active])}", yes=yes)
     with folder.changing():
         for member in active:
-            with _spinner(f"removing {member.learner.id}") as tell:
+            with spinner(f"removing {member.learner.id}") as tell:
                 if member.kubeconfig is not None:
                     done = membership.leave_own_cluster(folder, member)
                 elif member.suffix:
@@ -298,7 +294,7 @@ def _off_the_clusters(folder: ClassFolder) -> list[str]:
     if folder.cluster_uid:
         cluster = folder.shared_cluster()
         _same_cluster(folder, cluster.identity().uid)
-        with _spinner(f"removing class {folder.name}") as tell:
+        with spinner(f"removing class {folder.name}") as tell:
             done += membership.remove_class(folder, cluster, tell)
     return done
 
@@ -324,15 +320,3 @@ def _option(folder: ClassFolder) -> str:
     from helpers.classroom.folder import name_option
 
     return name_option(folder.name)
-
-
-@contextmanager
-def _spinner(text: str) -> Iterator[Callable[[str], None]]:
-    """A line that says what is waited for, where somebody looks."""
-    if not sys.stderr.isatty():
-        yield lambda line: None
-        return
-    from rich.console import Console
-
-    with Console(stderr=True, highlight=False).status(text) as status:
-        yield lambda line: status.update(f"{text}: {line}")

@@ -10,7 +10,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from helpers.classroom.commands_shared import ClassName, LearnerIds
 from helpers.errors import LabError
+from helpers.terminal import ENVIRONMENT_FAILED, FELL_SHORT, say
 
 if TYPE_CHECKING:
     from helpers.classroom.attest import PublicKey
@@ -19,7 +21,6 @@ if TYPE_CHECKING:
     from helpers.grading.export.template import Merged
     from helpers.grading.report import Report
 
-FELL_SHORT, ENVIRONMENT_FAILED = 1, 2
 _ONE = ("csv", "junit", "markdown", "github", "github-output")
 _CLASS = ("csv", "summary", "junit", "canvas", "moodle", "worksheet")
 
@@ -35,10 +36,6 @@ Column = Annotated[
 ]
 Keys = Annotated[list[str] | None, typer.Option("--key", metavar="KEY|FILE", help="A public key to trust.")]
 Labs = Annotated[str, typer.Option(metavar="01,02", help="Only these labs.")]
-ClassName = Annotated[str, typer.Option("--name", metavar="CLASS", help="The class, if there are several.")]
-LearnerIds = Annotated[
-    list[str] | None, typer.Option("--learner", metavar="ID", help="Only these (repeatable).")
-]
 Opened = Annotated[bool, typer.Option("--open-hidden", help="With what the hidden checks found.")]
 
 
@@ -210,7 +207,7 @@ def _tell(name: str, package: Any) -> None:
     told = list(announce(folder, folder.active, package))
     failed = [item for item in told if item.problem]
     for item in failed:
-        _say(f"{item.learner}: {item.problem}")
+        say(f"{item.learner}: {item.problem}")
     typer.echo(f"{len(told) - len(failed)} of {len(told)} seats say it now.")
     raise typer.Exit(ENVIRONMENT_FAILED if failed else 0)
 
@@ -254,7 +251,7 @@ def _claim(path: Path) -> Report:
 
     found = Report.from_json(_text(path))
     if found.attested_by:
-        _say(
+        say(
             f"{path} says that {found.attested_by} attested it; without --key that is not checked, and left out"
         )
     return replace(found, attested_by=None)
@@ -323,10 +320,10 @@ def _write_class(
     merged = _merged(format, found, template, lab, columns)
     _put(merged.text, output, spreadsheet=False)
     for line in (*merged.notes, *merged.not_graded):
-        _say(line)
+        say(line)
     for learner in merged.not_in_template:
-        _say(f"{learner}: has a result, and is not in {template}")
-    _say(f"{merged.filled} grades filled in, {len(merged.not_graded)} left as they were")
+        say(f"{learner}: has a result, and is not in {template}")
+    say(f"{merged.filled} grades filled in, {len(merged.not_graded)} left as they were")
     return FELL_SHORT if merged.not_in_template else 0
 
 
@@ -353,7 +350,3 @@ def _put(text: str, output: Path | None, *, spreadsheet: bool) -> None:
         sys.stdout.write(text if text.endswith("\n") else f"{text}\n")
         return
     (save if spreadsheet else write)(output, text)
-
-
-def _say(text: str) -> None:
-    print(text, file=sys.stderr)

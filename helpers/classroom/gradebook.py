@@ -17,6 +17,13 @@ if TYPE_CHECKING:
 SCHEMA = "course.class-grades/v1"
 
 
+def standings(folder: ClassFolder, member: Member, labs: Sequence[str]) -> list[Standing]:
+    """What a learner's attempts amount to, lab by lab, by the class's policy of now."""
+    policy = load_policy(folder.path / "policy.toml")
+    attempts = History(folder.history_dir(member)).attempts()
+    return [standing(attempts, lab, policy) for lab in labs]
+
+
 def results(folder: ClassFolder, members: Sequence[Member], labs: Sequence[str]) -> list[Result]:
     """One Result for each learner and lab: the Report of the attempt that counts.
 

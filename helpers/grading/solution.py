@@ -82,7 +82,8 @@ def _load_app(notebook: Path) -> Any:
     try:
         spec.loader.exec_module(module)
     except SyntaxError as error:
-        raise SolutionFailed(f"{notebook.name}: line {error.lineno}: {error.msg}") from error
+        message = f"{notebook.name}: line {error.lineno}: {error.msg}"
+        raise SolutionFailed(message, next_command=f"marimo edit {notebook}") from error
     return module.app
 
 

@@ -10,12 +10,13 @@ from typing import Any
 import pytest
 
 from helpers import cli
-from helpers.classroom import commands_marking, marking
+from helpers.classroom import marking
 from helpers.classroom.folder import ClassFolder
 from helpers.classroom.history import History
 from helpers.classroom.runs import Run, only_grader
 from helpers.cluster.fake import FakeCluster
 from helpers.grading import grade
+from helpers.terminal import ENVIRONMENT_FAILED
 from tests.unit.class_world import Room, do, room, tiny_lab
 
 
@@ -196,4 +197,4 @@ def test_the_key_that_is_printed_is_the_one_to_hand_out(
 def test_a_class_without_learners_grades_nobody(folder: Room, monkeypatch: pytest.MonkeyPatch) -> None:
     empty = Room("class", folder.path, shared=FakeCluster())
     monkeypatch.setattr(ClassFolder, "open", classmethod(lambda cls, name="class": empty))
-    assert course("class", "grade", "--labs", "01") == commands_marking.ENVIRONMENT_FAILED
+    assert course("class", "grade", "--labs", "01") == ENVIRONMENT_FAILED

@@ -169,12 +169,20 @@ def test_all_passed_is_exit_code_0(course: Course, capsys: pytest.CaptureFixture
         (["use", "somewhere"], "give --context NAME"),
     ],
 )
-def test_what_cannot_run_is_exit_code_2_with_a_reason(
+def test_what_cannot_run_is_exit_code_2_with_a_reason_and_the_next_command(
     course: Course, capsys: pytest.CaptureFixture[str], arguments: list[str], says: str
 ) -> None:
     assert course(*arguments) == 2
     captured = capsys.readouterr()
     assert says in " ".join(captured.err.split()) and captured.out == ""
+    assert "Next: course" in captured.err or "Try 'course" in captured.err
+
+
+def test_an_error_of_a_deeper_command_points_to_that_commands_help(
+    course: Course, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    assert course("class", "create", "--roster", str(tmp_path)) == 2
+    assert "Next: course class create --help" in capsys.readouterr().err
 
 
 def test_a_lab_without_checks_is_exit_code_2(course: Course, lab: Lab) -> None:

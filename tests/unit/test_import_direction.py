@@ -12,7 +12,7 @@ import pytest
 from helpers.settings import REPOSITORY
 
 HELPERS = REPOSITORY / "helpers"
-FOR_ALL = {"errors", "evidence", "settings"}
+FOR_ALL = {"errors", "evidence", "settings", "terminal"}
 # What each package may know of, beside itself and what is for all.
 BELOW = {
     "cluster": set(),
