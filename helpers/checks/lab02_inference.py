@@ -358,7 +358,7 @@ def ready_and_reachable(cluster: ClusterView) -> Verdict:
     pods = [pod for pod in cluster.pods(NAMESPACE, labels=LABELS) if not pod.is_terminating]
     if not pods:
         return expect(
-            0, at_least=1, that="one pod of vLLM", observed="the Deployment has no pod", evidence=deployment
+            0, at_least=1, that="one pod of vLLM", observed=_no_pod(deployment), evidence=deployment
         )
     pod = pods[0]
     endpoints = cluster.endpoint_slices(SERVICE, NAMESPACE)
@@ -375,6 +375,13 @@ def ready_and_reachable(cluster: ClusterView) -> Verdict:
         _holds_gpu(pod, cluster.profile.gpu_resource),
     )
     return verdict.and_(_answers(cluster)) if endpoints else verdict
+
+
+def _no_pod(deployment: Workload) -> str:
+    """That there is no pod, and who refused it where somebody did: a quota, mostly."""
+    failure = deployment.conditions("ReplicaFailure")
+    refusal = f": {failure.message}" if failure and failure.is_true else ""
+    return f"the Deployment has no pod{refusal}"
 
 
 def _state(pod: Pod) -> str:

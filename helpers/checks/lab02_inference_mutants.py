@@ -334,6 +334,16 @@ def _strategy(strategy: Manifest, *, refused: str = "") -> Callable[[Any], None]
     return change
 
 
+def _refused_by_quota(cluster: Any) -> None:
+    """No pod at all: what is asked for does not fit, and only the controller was told."""
+    _gone("Pod", "vllm-1")(cluster)
+    _endpoints(cluster, [])
+    failure = {"type": "ReplicaFailure", "status": "True", "reason": "FailedCreate", "message": NO_ROOM}
+    found = cluster.view().get("Deployment", "vllm", NAMESPACE)
+    status = {"observedGeneration": found.path("metadata.generation"), "conditions": [failure]}
+    cluster.set_status("Deployment", "vllm", status, NAMESPACE)
+
+
 def _annotated(value: str | None) -> Callable[[Any], None]:
     def change(cluster: Any) -> None:
         deployment = _deployment()
@@ -384,6 +394,7 @@ def _stopped(
 QUOTA_REFUSED = (
     'pods "vllm-2" is forbidden: exceeded quota: llm-system-quota, requested: requests.nvidia.com/gpu=1'
 )
+NO_ROOM = 'pods "vllm-1" is forbidden: exceeded quota: llm-system-quota, requested: limits.memory=128Gi, limited: 96Gi'
 LATER = "2026-01-01T11:00:00Z"
 
 MUTANTS = (
@@ -411,6 +422,7 @@ MUTANTS = (
     Mutant("readiness on the wrong path", _with(lambda spec, container: container.update(readinessProbe={"httpGet": {"path": "/ready", "port": "http"}}), ready=False), {"vllm.budget": "readiness asks /ready", "vllm.ready": "not ready"}, live=False),
     Mutant("Running, but never Ready", _reason("", in_endpoints=False), {"vllm.ready": "Running, not ready"}, live=False),
     Mutant("an image that is not there", _reason("ImagePullBackOff"), {"vllm.ready": "ImagePullBackOff"}, live=False),
+    Mutant("requests that no quota has room for", _refused_by_quota, {"vllm.ready": "no pod: pods \"vllm-1\" is forbidden: exceeded quota", "vllm.strategy": "exceeded quota"}, live=False),
     Mutant("a pod without a GPU", _with(lambda spec, container: container["resources"]["limits"].pop("nvidia.com/gpu")), {"vllm.ready": "nvidia.com/gpu: 0"}, live=False),
     Mutant("ready, and yet no endpoint", lambda cluster: _endpoints(cluster, []), {"vllm.ready": "endpoints none"}, live=False),
     Mutant("an old pod still among the endpoints", _second_pod, {"vllm.ready": "2 pods"}, live=False),

@@ -212,9 +212,14 @@ def install(cluster: FakeCluster, edit: Callable[[dict[str, Any]], None] = lambd
     """StatefulSet, Services, claim, pod and endpoints, as they stand after a good rollout."""
     workload = _manifest("statefulset.yaml")
     edit(workload)
+    settle(cluster, workload, _manifest("service.yaml"), _manifest("service-headless.yaml"))
+
+
+def settle(cluster: FakeCluster, workload: dict[str, Any], *others: dict[str, Any]) -> None:
+    """What controllers and kubelet make of a StatefulSet, wherever it comes from."""
     workload["metadata"]["creationTimestamp"] = _at(0)
     workload["status"] = {"replicas": 1, "readyReplicas": 1}
-    cluster.put([workload, _manifest("service.yaml"), _manifest("service-headless.yaml"), _claim(120)])
+    cluster.put([workload, *others, _claim(120)])
     cluster.put([_pod(workload, 300), _slice(SERVICE), _slice(HEADLESS)])
 
 
@@ -390,6 +395,18 @@ def _guarded(cluster: Any) -> None:
         return 401, "Must provide an API key or an Authorization bearer token"
 
     cluster.serve(NAMESPACE, SERVICE, PORT, answer)
+
+
+def _another_collections_snapshot(cluster: Any) -> None:
+    """Its vectors have the right size and distance, so Qdrant puts it in place without a word."""
+    server, other = own_server(cluster), "/collections/tickets"
+    server.send("PUT", other, {"vectors": {"size": DIMENSIONS, "distance": "Cosine"}})
+    tickets = [
+        {"id": n, "vector": vector, "payload": {"ticket": n}} for n, vector in enumerate(vectors()[:7])
+    ]
+    server.send("PUT", f"{other}/points", {"points": tickets})
+    server.upload(server.send("POST", f"{other}/snapshots")["name"])
+    server.restart()
 
 
 def _just_restored(cluster: Any) -> None:
@@ -633,6 +650,17 @@ PROOFS = Proofs(
             "ingested anew instead of restored",
             refill(points=corpus_points, with_note=False),
             {"memory.restore": "no note"},
+            live=False,
+        ),
+        Mutant(
+            "the snapshot of another collection",
+            _another_collections_snapshot,
+            {
+                "memory.corpus": "7 points, 0 of them the corpus's",
+                "memory.index": "indexes: none",
+                "memory.golden": "0 of 6 found",
+                "memory.restore": "no note in the collection",
+            },
             live=False,
         ),
         Mutant(
