@@ -760,9 +760,26 @@ def _():
     API server has no such kind, and a chart with `serviceMonitor.enabled: true` fails as a whole. Prometheus being
     installed does not help; its *operator* must be.
 
-    GPU metrics come the same way on a real cluster: NVIDIA's DCGM exporter, a Service with the label
-    `app.kubernetes.io/name: dcgm-exporter`, and a ServiceMonitor in its namespace. A simulated GPU computes
-    nothing, so it has no such metrics, and this course does not invent any.
+    GPU metrics come the same way: NVIDIA's DCGM exporter, a Service with the label
+    `app.kubernetes.io/name: dcgm-exporter`, and a ServiceMonitor in its namespace. It asks the kubelet who holds which
+    card, and the driver what the card does:
+    """)
+    return
+
+
+@app.cell(hide_code=True)
+def _(lab, live):
+    draw.gpu_table(lab, live)
+    return
+
+
+@app.cell(hide_code=True)
+def _():
+    mo.md(r"""
+    **What to notice.** A card can be **held and idle**: while lab 02's vLLM waits for requests, `DCGM_FI_DEV_GPU_UTIL`
+    is near 0, nobody else gets the card, and the hour costs the same. That is worth an alert of its own. A busy card is
+    no alarm either way: 100 % says that something ran all the time, not whether anybody waited. The queue stands in
+    `vllm:num_requests_waiting`, as in lab 02.
     """)
     return
 

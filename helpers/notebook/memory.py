@@ -8,12 +8,13 @@ from typing import TYPE_CHECKING, Any
 
 import marimo as mo
 
-from helpers.errors import LabError
+from helpers.errors import Forbidden, LabError
 from helpers.notebook.charts import AMBER, BLUE, GREEN, GREY, RED, WIDTH, look
 from helpers.notebook.html import course, esc, inline, problem_card, table, word
 from helpers.notebook.session import LabSession, needs_cluster, waiting_card
-from helpers.stack import memory, sizing
+from helpers.stack import dcgm, memory, sizing
 from helpers.stack.embeddings import Vector, embedder
+from helpers.stack.metrics import Metrics
 
 if TYPE_CHECKING:
     from helpers.stack.memory import Hit, Ingested, Moment, Passage
@@ -356,6 +357,64 @@ def metrics_table(lab: LabSession, *_triggers: object) -> mo.Html:
     )
     rows += [(f"<code>{esc(name)}</code>", f"{value:.3f}") for name, value in slow[:2]]
     return course(table(("series", "value"), rows), live=True)
+
+
+@needs_cluster
+def gpu_table(lab: LabSession, *_triggers: object) -> mo.Html:
+    """Every card that the cluster's dcgm-exporter knows: its holder, its use, its memory, its last error."""
+    assert lab.cluster is not None
+    view = lab.cluster.view()
+    try:
+        service = dcgm.find_exporter(view)
+    except Forbidden:
+        return course(
+            f"{word('none', 'not yours')} A learner of a class may not look into all namespaces: "
+            "GPU metrics are the instructor's here.",
+            live=True,
+        )
+    if service is None:
+        return course(
+            f"{word('none', 'no GPU metrics')} No Service in any namespace is labelled "
+            f"<code>{esc(dcgm.SELECTORS[0])}</code>: this cluster has no dcgm-exporter.",
+            live=True,
+        )
+    where = f"{service.namespace}/{service.name}"
+    answer = view.http(service.namespace or "", service.name, dcgm.port_of(service), "/metrics")
+    if not answer.from_service or answer.status != 200:
+        return problem_card(
+            f"Service {where} answered {answer.status}: {answer.body.strip()[:160]}",
+            f"kubectl get pods -n {service.namespace}",
+        )
+    cards = dcgm.readings(Metrics.parse(answer.body))
+    head = ("card", "held by", "utilisation", "memory used", "last XID error")
+    shown = table(head, [_card_row(card) for card in cards]) if cards else "It knows of no card."
+    note = f"<small>Read now from Service <code>{esc(where)}</code>. {_stands_in(cards)}</small>"
+    return course(f"{shown}{note}", live=True)
+
+
+def _card_row(card: dcgm.CardReading) -> tuple[str, ...]:
+    part = f", slice {card.instance} ({card.profile})" if card.profile else ""
+    memory = "not given"
+    if card.used_mib is not None and card.free_mib is not None:
+        memory = f"{card.used_mib:,.0f} of {card.used_mib + card.free_mib:,.0f} MiB"
+    idle = f" {word('open', 'held, idle')}" if dcgm.held_and_idle([card]) else ""
+    return (
+        f"GPU {esc(card.gpu)}{esc(part)} on <code>{esc(card.node)}</code><br><small>{esc(card.model)}</small>",
+        f"<code>{esc(card.holder)}</code>" if card.holder else "nobody",
+        ("not given" if card.utilisation is None else f"{card.utilisation:.0f} %") + idle,
+        memory,
+        "not given" if card.xid is None else str(card.xid),
+    )
+
+
+def _stands_in(cards: Sequence[dcgm.CardReading]) -> str:
+    if not any(card.is_simulated for card in cards):
+        return ""
+    return (
+        "<b>Simulated GPU.</b> Real: the card, its holder, its health. Standing in: for utilisation the CPU use "
+        "of the holding container, of its limit; for memory that container's; for an XID 79 while the card is "
+        "marked unhealthy."
+    )
 
 
 def upgrade_path(now: str, wanted: str) -> mo.Html:
