@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 from helpers.errors import EnvironmentFault, LabError
-from helpers.grading.report import Report, ReportUnreadable
+from helpers.grading.report import ReportUnreadable
 from helpers.grading.statefile import locked, read_json, write_atomically
 
 if TYPE_CHECKING:
@@ -188,18 +188,6 @@ def verify_signature(document: Mapping[str, Any], trusted: Sequence[PublicKey]) 
             "it was changed after it was signed: its text and its signature do not belong together"
         ) from problem
     return named
-
-
-def read_signed(text: str, trusted: Sequence[PublicKey]) -> tuple[Report, str]:
-    """A signed Report and who attested it.
-
-    Raises:
-        NotSigned, OtherKey, Edited: see `verify_signature`.
-        ReportUnreadable: the text is no Report.
-    """
-    report = Report.from_json(text)
-    key = verify_signature(json.loads(text), trusted)
-    return report, report.attested_by or f"the key {key.id}"
 
 
 def _claim_words(document: Mapping[str, Any]) -> str:

@@ -19,7 +19,7 @@ import yaml
 from helpers.classroom import rights
 from helpers.classroom.folder import ClassFolder, Member, name_option
 from helpers.classroom.handout import DEFAULT_DAYS, hand_out
-from helpers.classroom.roster import Learner, suffix_of
+from helpers.classroom.roster import Learner
 from helpers.cluster.faults import Asked
 from helpers.cluster.manifests import in_order
 from helpers.errors import EnvironmentFault, Forbidden, LabError, ObjectMissing
@@ -438,8 +438,3 @@ def with_cluster(folder: ClassFolder, uid: str, connection: Connection) -> Class
     return replace(
         folder, cluster_uid=uid, kubeconfig=kubeconfig, context=connection.context, settings=settings
     )
-
-
-def back_on_shared(member: Member) -> Member:
-    """The member with a place on the shared cluster again."""
-    return replace(member, suffix=suffix_of(member.learner.id), kubeconfig=None)

@@ -59,11 +59,6 @@ def namespaces_of(member: Member) -> list[str]:
     return [scope.namespace(name) for name in COURSE_NAMESPACES]
 
 
-def user_of(class_name: str, member: Member) -> str:
-    """As whom the API server knows the learner."""
-    return f"system:serviceaccount:{prefix(class_name)}:{member.suffix}"
-
-
 # The class
 
 

@@ -11,9 +11,8 @@ from __future__ import annotations
 
 import hashlib
 import hmac
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
-from typing import Any, Self
+from dataclasses import asdict, dataclass
+from typing import Any
 
 LABEL = "course.dev/seat"
 _PURPOSE = b"course.variables/v1:"
@@ -38,11 +37,6 @@ class Variables:
     def to_dict(self) -> dict[str, Any]:
         """Plain data, as it stands in the learner's seat."""
         return asdict(self)
-
-    @classmethod
-    def from_dict(cls, data: Mapping[str, Any]) -> Self:
-        """Read what `to_dict` wrote; a KeyError names a figure that is missing."""
-        return cls(**{item.name: data[item.name] for item in fields(cls)})
 
     @property
     def quota(self) -> dict[str, str]:

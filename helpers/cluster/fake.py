@@ -136,10 +136,6 @@ class FakeCluster(Cluster):
         """What the log of a pod says."""
         self.backend.log_texts[self.scope.namespace(namespace), pod, container, previous] = text
 
-    def forward_to(self, namespace: str, pod: str, host: str, port: int) -> None:
-        """Where a port-forward to this pod leads: a server that the test runs."""
-        self.backend.forwards[self.scope.namespace(namespace), pod] = (host, port)
-
     def serve(self, namespace: str, service: str, port: int, handler: HttpHandler) -> None:
         """Answer HTTP requests to a service: `handler(method, path, json)` gives status and body."""
         self.backend.http_handlers[self.scope.namespace(namespace), service, port] = handler

@@ -8,7 +8,7 @@ import threading
 import uuid
 from base64 import b64encode
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from copy import deepcopy
 from typing import Any
 from urllib.parse import unquote
@@ -65,7 +65,6 @@ class FakeBackend:
         self.exec_handler: ExecHandler | None = None
         self.http_handlers: dict[tuple[str, str, int], HttpHandler] = {}
         self.log_texts: dict[tuple[str, str, str, bool], str] = {}
-        self.forwards: dict[tuple[str, str], tuple[str, int]] = {}
         self.fault: Callable[[str, str], Response | None] | None = None
         self.requests: list[tuple[str, str]] = []
         self._version = 1000
@@ -137,15 +136,10 @@ class FakeBackend:
             return self.exec_handler(namespace, pod, command, stdin)
         raise ProbeInconclusive(f"pod {namespace}/{pod} has no answer to {line!r}")
 
-    @contextmanager
-    def forward(self, target: Callable[[], tuple[str, str, int]]) -> Iterator[Forward]:
-        """Lead to a server that the test runs itself."""
-        from helpers.cluster.forwarding import Address
-
+    def forward(self, target: Callable[[], tuple[str, str, int]]) -> AbstractContextManager[Forward]:
+        """Nothing runs behind a pod in memory; `FakeCluster.serve` answers HTTP without a connection."""
         namespace, pod, _ = target()
-        if (namespace, pod) not in self.forwards:
-            raise ProbeInconclusive(f"pod {namespace}/{pod} has no server behind it")
-        yield Address(*self.forwards[namespace, pod])
+        raise ProbeInconclusive(f"pod {namespace}/{pod} has no server behind it")
 
     # Routes
 

@@ -39,7 +39,6 @@ class Profile:
     images: dict[str, str] = field(default_factory=lambda: dict(OFFICIAL_IMAGES))
     model: str = "Qwen/Qwen3-0.6B"
     served_model_name: str = "course-model"
-    embedding_model: str = ""
     overlay: str = "gpu"
     allows_faults: bool = False
     labels: dict[str, str] = field(default_factory=dict)

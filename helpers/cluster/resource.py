@@ -308,10 +308,6 @@ class Service(Resource):
     def selector(self) -> dict[str, str]:
         return self.path("spec.selector", {})
 
-    @property
-    def cluster_ip(self) -> str | None:
-        return self.path("spec.clusterIP")
-
 
 class ConfigMap(Resource):
     """A config map's text entries."""

@@ -14,7 +14,6 @@ import io
 import json
 import os
 import platform
-import shutil
 import stat
 import tarfile
 import tempfile
@@ -51,10 +50,9 @@ class Entry:
 
 @dataclass(frozen=True)
 class Layer:
-    """What one layer holds: entries, or a tar that exists already."""
+    """What one layer holds."""
 
     entries: tuple[Entry, ...] = ()
-    archive: Path | None = None
 
     @classmethod
     def of_files(cls, files: Mapping[str, Path | bytes], *, mode: int | None = None) -> Layer:
@@ -74,11 +72,6 @@ class Layer:
         `keep` is asked for every path relative to `root`; a directory refused is not descended into.
         """
         return cls(tuple(_walk(root, prefix, keep)))
-
-    @classmethod
-    def of_tar(cls, archive: Path) -> Layer:
-        """A layer that is an uncompressed tar already."""
-        return cls(archive=archive)
 
 
 @dataclass(frozen=True)
@@ -142,12 +135,9 @@ def _walk(root: Path, prefix: str, keep: Callable[[Path], bool] | None) -> Itera
 
 
 def _write_layer(layer: Layer, target: Path) -> _Blob:
-    if layer.archive is not None:
-        shutil.copyfile(layer.archive, target)
-    else:
-        with tarfile.open(target, "w", format=tarfile.PAX_FORMAT) as tar:
-            for entry in _with_parents(layer.entries):
-                _add(tar, entry)
+    with tarfile.open(target, "w", format=tarfile.PAX_FORMAT) as tar:
+        for entry in _with_parents(layer.entries):
+            _add(tar, entry)
     with target.open("rb") as stream:
         digest = hashlib.file_digest(stream, "sha256").hexdigest()
     return _Blob(target, f"sha256:{digest}", target.stat().st_size, LAYER_TYPE)

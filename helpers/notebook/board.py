@@ -29,11 +29,6 @@ class LiveReport:
         """The verdicts of one task, in the lab's order."""
         return [result for result in self.report.verdicts if result.task == task] if self.report else []
 
-    @property
-    def all_passed(self) -> bool:
-        """Whether there are verdicts and all of them pass."""
-        return self.report is not None and self.report.exit_code == 0
-
 
 def refresh(default: str = "3s") -> Any:
     """How often the boards look again; define it in the hidden cell at the end of the notebook."""

@@ -19,7 +19,6 @@ from typing import Any
 
 from helpers.errors import EnvironmentFault
 
-MODEL = "all-MiniLM-L6-v2, int8"
 DIMENSIONS = 384
 MAX_TOKENS = 256
 SHA256 = "8199be6f699a395f99f89df973f9dc5285fbcfcdb2ae1a4e1201dab014f3d2a6"

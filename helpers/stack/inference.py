@@ -8,7 +8,6 @@ loading may pass, a wrong model name and an overlong prompt never will.
 from __future__ import annotations
 
 import json
-import random
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -154,13 +153,6 @@ class Stream:
         """Inter-token latencies: the gaps between one piece of the answer and the next."""
         times = self.token_times_s
         return tuple(after - before for before, after in pairwise(times))
-
-    @property
-    def decode_tokens_per_s(self) -> float | None:
-        """The pace after the first token; None for answers of one token."""
-        if len(self.token_times_s) < 2 or self.seconds <= self.token_times_s[0]:
-            return None
-        return (self.completion_tokens - 1) / (self.seconds - self.token_times_s[0])
 
 
 class InferenceClient:
@@ -376,39 +368,6 @@ class _StreamReader:
             raise ConnectionFailed(f"the stream ended after {len(self._pieces)} pieces, before its end")
         text, times = "".join(self._pieces), tuple(self._times)
         return Stream(self._model, text, self._reason, self._prompt, self._completion, times, seconds)
-
-
-def with_retries(
-    call: Callable[[], T],
-    *,
-    attempts: int = 5,
-    base_s: float = 0.5,
-    most_s: float = 8.0,
-    sleep: Callable[[float], None] = time.sleep,
-    jitter: Callable[[], float] = random.random,
-    on_retry: Callable[[int, InferenceFault, float], None] | None = None,
-) -> T:
-    """Call until it works, with exponential back-off and full jitter, as long as trying again can help.
-
-    Args:
-        attempts: calls in all.
-        base_s, most_s: the pause is drawn from 0 to min(most_s, base_s x 2^n).
-        on_retry: told the attempt, its fault and the pause before the next.
-
-    Raises:
-        InferenceFault: the last one; at once when it is not retryable.
-    """
-    for attempt in range(1, attempts + 1):
-        try:
-            return call()
-        except InferenceFault as fault:
-            if not fault.retryable or attempt == attempts:
-                raise
-            pause_s = jitter() * min(most_s, base_s * 2 ** (attempt - 1))
-            if on_retry:
-                on_retry(attempt, fault, pause_s)
-            sleep(pause_s)
-    raise AssertionError("attempts must be at least 1")
 
 
 def fault_of(status: int, body: str) -> InferenceFault:

@@ -147,15 +147,6 @@ def why_missing(view: ClusterView, name: str) -> str:
     )
 
 
-def remove_probes(cluster: Cluster) -> None:
-    """Take every probe pod and the grader's namespaces away."""
-    for caller in CALLERS:
-        if caller.namespace not in PROBE_NAMESPACES:
-            cluster.delete("Pod", caller.pod, caller.namespace)
-    for namespace in PROBE_NAMESPACES:
-        cluster.delete_namespace(namespace, wait_s=60)
-
-
 def _replace_if_over(cluster: Cluster, name: str, namespace: str) -> None:
     """A finished or half-deleted probe pod cannot be mended by applying it again."""
     found = cluster.view().find("Pod", name, namespace)
