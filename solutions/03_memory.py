@@ -15,6 +15,7 @@ with app.setup(hide_code=True):
     from helpers.settings import home_dir
     from helpers.stack import memory
     from helpers.stack.embeddings import embedder
+    from helpers.stack.memory_input import collection_of, text_of
     from helpers.stack.sizing import Collection
 
 
@@ -324,9 +325,10 @@ def _(collection, lab, live):
 @app.cell(hide_code=True)
 def _(collection, lab, make_collection, pressed):
     def make_it(say):
+        wanted = collection_of(collection)
         draw.wait_for_qdrant(lab, say)
         with memory.connect(lab.cluster) as qdrant:
-            qdrant.recreate_collection(**collection)
+            qdrant.recreate_collection(**wanted)
             state = qdrant.state()
         indexes = ", ".join(state.indexes) or "none"
         return f"`{state.name}`: {state.dimensions} dimensions, {state.distance}, indexes: {indexes}"
@@ -469,18 +471,12 @@ def _(guess_health):
 
 @app.cell(hide_code=True)
 def _(break_memory, lab, pressed):
-    def show(button):
-        if lab.cluster is None or not (button.value or pressed):
-            return button
-        with memory.connect(lab.cluster) as qdrant:
-            return mo.vstack([button, draw.symptom_table(memory.broken_memories(qdrant, embedder()))])
-
     mo.vstack(
         [
             mo.md(
                 "See it: a scratch collection is broken in three ways, probed, queried, and removed again."
             ),
-            nb.needs_cluster(lambda _lab: show(break_memory))(lab),
+            draw.broken_panel(lab, break_memory, pressed=pressed),
         ]
     )
     return
@@ -582,7 +578,7 @@ def _():
 def _(lab, note, pressed, write_note):
     def write(say):
         with memory.connect(lab.cluster) as qdrant:
-            qdrant.write_note(note, embedder())
+            qdrant.write_note(text_of("note", note), embedder())
         return "the note is a point of the collection now"
 
     draw.act(lab, write_note, write, title="Writing the note", pressed=pressed)
@@ -636,8 +632,7 @@ def _(guess_volume):
 @app.cell(hide_code=True)
 def _(copies, lab, lose, pressed):
     def lose_it(say):
-        if not list(copies.glob("*.snapshot")):
-            return "nothing was deleted: take a copy of a snapshot first"
+        draw.newest_copy(copies)  # without one there would be no way back
         memory.lose_volume(lab.cluster, on_progress=say)
         return "the claim and everything on it are gone; a new, empty volume is in its place"
 
@@ -653,9 +648,7 @@ def _(copies, lab, lose, pressed):
 @app.cell(hide_code=True)
 def _(copies, lab, pressed, restore):
     def bring_back(say):
-        newest = max(copies.glob("*.snapshot"), key=lambda path: path.stat().st_mtime, default=None)
-        if newest is None:
-            return "there is no copy on this machine"
+        newest = draw.newest_copy(copies)
         say(f"uploading {newest.name}")
         with memory.connect(lab.cluster) as qdrant:
             qdrant.restore(newest)
@@ -762,7 +755,7 @@ def _():
 
     GPU metrics come the same way: NVIDIA's DCGM exporter, a Service with the label
     `app.kubernetes.io/name: dcgm-exporter`, and a ServiceMonitor in its namespace. It asks the kubelet who holds which
-    card, and the driver what the card does:
+    card, and the driver what the card does. (An XID is the number of a driver's error; 79 is a card that is gone.)
     """)
     return
 

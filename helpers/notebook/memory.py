@@ -2,24 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from decimal import Decimal
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import marimo as mo
 
-from helpers.errors import Forbidden, LabError
+from helpers.errors import Forbidden, InvalidInput, LabError, StepMissing
 from helpers.notebook.charts import AMBER, BLUE, GREEN, GREY, RED, WIDTH, look
-from helpers.notebook.html import course, esc, inline, problem_card, table, word
+from helpers.notebook.html import course, cut, esc, inline, problem_card, table, word
 from helpers.notebook.session import LabSession, needs_cluster, waiting_card
-from helpers.stack import dcgm, memory, sizing
-from helpers.stack.embeddings import Vector, embedder
+from helpers.stack import dcgm, memory, memory_input, sizing
+from helpers.stack.embeddings import embedder
 from helpers.stack.metrics import Metrics
 
 if TYPE_CHECKING:
     from helpers.stack.memory import Hit, Ingested, Moment, Passage
+    from helpers.stack.memory_input import ToPoint
 
 READY_TIMEOUT_S = 180
+# Less than this is no claim but a number whose unit was forgotten.
+SMALLEST_CLAIM = 1024**2
+MOST_STEPS = 12
 Say = Callable[[str], None]
 
 
@@ -48,9 +52,11 @@ def wait_for_qdrant(lab: LabSession, say: Say) -> None:
     """Wait until the StatefulSet's pod is ready; ends early where it never will be.
 
     Raises:
+        ObjectMissing: there is no such StatefulSet, so nothing to wait for.
         WaitRejected: its image cannot be pulled, or admission refuses the pod.
     """
     assert lab.cluster is not None
+    lab.cluster.view().stateful_set(memory.STATEFUL_SET, memory.NAMESPACE)
     lab.cluster.wait_ready(
         "StatefulSet",
         memory.STATEFUL_SET,
@@ -64,28 +70,33 @@ def ingest_panel(
     lab: LabSession,
     button: Any,
     passages: Sequence[Passage],
-    to_point: Callable[[Passage, Vector], Mapping[str, Any]],
+    to_point: object,
     *,
     pressed: bool = False,
 ) -> Any:
-    """A button that embeds and upserts, with a progress bar; beside it, one point as it would be sent."""
-    sample = _sample(passages[0], to_point)
+    """A button that embeds and upserts, with a progress bar; beside it, one point as it would be sent.
+
+    `to_point` is the learner's: whatever it raises or returns is told in a sentence, and not sent.
+    """
+    make = memory_input.checked(to_point)
+    sample = _sample(passages[0], make)
     if lab.cluster is None:
         return mo.vstack([sample, waiting_card()])
     parts = [sample, button]
     if button.value or pressed:
-        parts.append(_ingest(lab, passages, to_point))
+        parts.append(_ingest(lab, passages, make))
     return mo.vstack(parts, gap=0.5)
 
 
-def _sample(passage: Passage, to_point: Callable[[Passage, Vector], Mapping[str, Any]]) -> mo.Html:
+def _sample(passage: Passage, to_point: ToPoint) -> mo.Html:
     try:
-        first, second = (dict(to_point(passage, [0.1, 0.2])) for _ in range(2))
-    except Exception as error:  # noqa: BLE001 - the learner's own code: whatever it raises is shown to them
-        return problem_card(f"{type(error).__name__}: {error}", title="`to_point` raised.")
-    rows = [("id", f"<code>{esc(first.get('id'))}</code>")]
-    rows += [(f"payload.{key}", esc(str(value)[:90])) for key, value in (first.get("payload") or {}).items()]
-    same = first.get("id") == second.get("id")
+        first, second = (to_point(passage, [0.1, 0.2]) for _ in range(2))
+    except InvalidInput as problem:
+        return problem_card(str(problem), title="No point yet.")
+    payload = first.get("payload") or {}
+    rows = [("id", f"<code>{esc(first['id'])}</code>")]
+    rows += [(f"payload.{esc(key)}", esc(cut(str(value), 90))) for key, value in payload.items()]
+    same = first["id"] == second["id"]
     note = (
         "the same id each time: ingesting again overwrites"
         if same
@@ -96,9 +107,7 @@ def _sample(passage: Passage, to_point: Callable[[Passage, Vector], Mapping[str,
 
 
 @needs_cluster
-def _ingest(
-    lab: LabSession, passages: Sequence[Passage], to_point: Callable[[Passage, Vector], Mapping[str, Any]]
-) -> mo.Html:
+def _ingest(lab: LabSession, passages: Sequence[Passage], to_point: ToPoint) -> mo.Html:
     assert lab.cluster is not None
     with mo.status.progress_bar(
         total=len(passages), title="Embedding and storing", remove_on_exit=True
@@ -124,12 +133,9 @@ def sizing_picture(plan: sizing.Collection, claim: str) -> Any:
     import altair as alt
     import pandas as pd
 
-    from helpers.cluster.quantity import quantity
-
     try:
-        result = sizing.size(plan)
-        claimed = float(quantity(claim)) / sizing.GIB
-    except (ValueError, LabError) as problem:
+        result, claimed_gib = sizing.size(plan), _claimed_gib(claim)
+    except ValueError as problem:
         return problem_card(str(problem), title="The picture waits for numbers it can add up.")
     rows = [{"part": part, "GiB": gib, "order": n} for n, (part, gib) in enumerate(result.disk_parts.items())]
     bars = (
@@ -148,35 +154,49 @@ def sizing_picture(plan: sizing.Collection, claim: str) -> Any:
         )
     )
     line = (
-        alt.Chart(pd.DataFrame([{"GiB": claimed}]))
+        alt.Chart(pd.DataFrame([{"GiB": claimed_gib}]))
         .mark_rule(size=3, strokeDash=[5, 3], color=RED)
         .encode(x="GiB:Q")
     )
     chart = look((bars + line).properties(height=70, width=WIDTH))
-    return mo.vstack([chart, _sizing_words(result, claim, Decimal(claimed))], gap=0.3)
+    return mo.vstack([chart, _sizing_words(result, claim, claimed_gib)], gap=0.3)
 
 
-def _sizing_words(result: sizing.Sizing, claim: str, claimed_gib: Decimal) -> mo.Html:
+def _claimed_gib(claim: str) -> float:
+    """What a claim asks for; ValueError where it is no size that a volume could have."""
+    from helpers.cluster.quantity import quantity
+
+    asked = float(quantity(claim))
+    if asked <= 0:
+        raise ValueError(f"a claim of {claim} asks for no room at all")
+    if asked < SMALLEST_CLAIM:
+        raise ValueError(f"a claim of {claim} is {asked:,.0f} bytes: a unit is missing, as in 10Gi")
+    return asked / sizing.GIB
+
+
+def _sizing_words(result: sizing.Sizing, claim: str, claimed_gib: float) -> mo.Html:
     disk = result.disk / sizing.GIB
-    fits = float(claimed_gib) >= disk
+    fits = claimed_gib >= disk
     verdict = word("fits", "fits") if fits else word("refused", "too small")
     return course(
-        f"{verdict} The volume holds up to <b>{disk:.1f} GiB</b>, the claim (dashed line) asks for <b>{esc(claim)}</b>. "
-        f"Memory for vectors and index: <b>{result.memory / sizing.GIB:.1f} GiB</b>; the pod's limit must be above that.",
+        f"{verdict} At its fullest, <b>{disk:,.1f} GiB</b> lie on the volume; the claim (dashed line) asks for "
+        f"<b>{esc(claim)}</b>. Memory for vectors and index: <b>{result.memory / sizing.GIB:,.1f} GiB</b>; "
+        "the pod's limit must be above that.",
         live=True,
     )
 
 
 @needs_cluster
-def collection_preview(lab: LabSession, wanted: Mapping[str, Any], *_triggers: object) -> mo.Html:
+def collection_preview(lab: LabSession, wanted: object, *_triggers: object) -> mo.Html:
     """What making the collection anew would replace: its parameters now and then, and the points that go."""
+    asked = memory_input.collection_of(wanted)
     state = _collection_state(lab)
     if isinstance(state, str):
         return course(f"<small>Preview: {esc(state)}</small>", live=True)
     now = ("no collection",) * 3
     if state:
         now = (str(state.dimensions), state.distance or "several", ", ".join(state.indexes) or "none")
-    then = (str(wanted.get("size")), str(wanted.get("distance")), str(wanted.get("index") or "none"))
+    then = (str(asked["size"]), asked["distance"], asked["index"] or "none")
     names = ("dimensions", "distance", "payload index")
     rows = [
         (name, f"<code>{esc(a)}</code>", f"<code>{esc(b)}</code>")
@@ -209,16 +229,24 @@ def _collection_state(lab: LabSession) -> memory.CollectionState | str | None:
 
 
 @needs_cluster
-def answers(lab: LabSession, question: str, layer: str | None, *_triggers: object) -> mo.Html:
+def answers(lab: LabSession, question: object, layer: object, *_triggers: object) -> mo.Html:
     """The nearest passages to a question, live from the cluster; reading changes nothing."""
     assert lab.cluster is not None
+    asked, within = memory_input.text_of("question", question), memory_input.layer_of(layer)
     with memory.connect(lab.cluster) as qdrant:
-        hits = qdrant.search(question, embedder(), layer=layer)
+        hits = qdrant.search(asked, embedder(), layer=within)
     if not hits:
-        return course(
-            f"{word('none', '0 hits')} Nothing matches{f' in layer <code>{esc(layer)}</code>' if layer else ''}."
-        )
+        return course(f"{word('none', '0 hits')} {_no_hits(within)}", live=True)
     return course(table(("score", "layer", "passage"), [_hit(hit) for hit in hits]), live=True)
+
+
+def _no_hits(layer: str | None) -> str:
+    known = sorted({passage.layer for passage in memory.corpus()})
+    if layer is None:
+        return "The collection is empty."
+    if layer in known:
+        return f"No point of the collection has <code>{esc(layer)}</code> in its field <code>layer</code>."
+    return f"There is no layer <code>{esc(layer)}</code>; the corpus knows {esc(', '.join(known))}."
 
 
 def _hit(hit: Hit) -> tuple[str, str, str]:
@@ -254,6 +282,32 @@ def vital_signs(lab: LabSession, *_triggers: object) -> mo.Html:
     return course(table(("asked", "status", "answer"), rows), live=True)
 
 
+def broken_panel(lab: LabSession, button: Any, *, pressed: bool = False) -> Any:
+    """A button that breaks a scratch collection in three ways, and shows what probes and queries say of it."""
+    if lab.cluster is None:
+        return waiting_card()
+    return mo.vstack([button, _broken(lab)]) if button.value or pressed else button
+
+
+@needs_cluster
+def _broken(lab: LabSession) -> mo.Html:
+    assert lab.cluster is not None
+    with mo.status.spinner(title="Three broken memories"), memory.connect(lab.cluster) as qdrant:
+        return symptom_table(memory.broken_memories(qdrant, embedder()))
+
+
+def newest_copy(folder: Path) -> Path:
+    """The newest snapshot that was copied to this machine.
+
+    Raises:
+        StepMissing: there is none.
+    """
+    copies = sorted(folder.glob("*.snapshot"), key=lambda path: path.stat().st_mtime)
+    if not copies:
+        raise StepMissing("no copy of a snapshot is on this machine yet. Nothing was changed.")
+    return copies[-1]
+
+
 def symptom_table(symptoms: Sequence[memory.Symptom]) -> mo.Html:
     """Three broken memories: green probes on the left, what a query meets on the right."""
     rows = [
@@ -282,10 +336,15 @@ def timeline(moments: Sequence[Moment]) -> Any:
         alt.Chart(pd.DataFrame(rows))
         .mark_bar(height=20)
         .encode(
-            x=alt.X("from:Q", title="seconds since the pod was deleted"),
+            x=alt.X("from:Q", title="seconds since the pod was deleted", axis=alt.Axis(tickCount=8)),
             x2="to:Q",
             y=alt.Y("what:N", title=None, sort=["pod", "Ready", "Service has an address", "/readyz is 200"]),
-            color=alt.Color("state:N", title=None, scale=alt.Scale(domain=states, range=colours)),
+            color=alt.Color(
+                "state:N",
+                title=None,
+                scale=alt.Scale(domain=states, range=colours),
+                legend=alt.Legend(orient="top"),
+            ),
             tooltip=[
                 "what:N",
                 "state:N",
@@ -411,21 +470,28 @@ def _stands_in(cards: Sequence[dcgm.CardReading]) -> str:
     if not any(card.is_simulated for card in cards):
         return ""
     return (
-        "<b>Simulated GPU.</b> Real: the card, its holder, its health. Standing in: for utilisation the CPU use "
-        "of the holding container, of its limit; for memory that container's; for an XID 79 while the card is "
-        "marked unhealthy."
+        "<b>Simulated GPU.</b> Who holds it is real, by the kubelet's word. The rest stands in: utilisation is the "
+        "CPU use of the holding container, as a part of its limit; memory is that container's; the XID is 79 while "
+        "the device plugin calls the card unhealthy."
     )
 
 
-def upgrade_path(now: str, wanted: str) -> mo.Html:
+def upgrade_path(now: object, wanted: object) -> mo.Html:
     """The rollouts between two versions: one minor at a time, the newest patch of each."""
-    major, first, last = now.split(".")[0], int(now.split(".")[1]), int(wanted.split(".")[1])
-    if last < first:
-        return problem_card(
-            f"{wanted} is older than {now}: Qdrant does not read newer data.", title="No way back."
-        )
+    try:
+        (major, first), (other, last) = memory_input.version_of(now), memory_input.version_of(wanted)
+    except InvalidInput as problem:
+        return problem_card(str(problem), title="The path waits for two versions.")
+    if (other, last) < (major, first):
+        said = f"{wanted} is older than {now}: Qdrant does not read newer data."
+        return problem_card(said, title="No way back.")
+    if other != major:
+        said = f"From {now} to {wanted} is another *major* version: its release notes say what it reads."
+        return problem_card(said, title="Not by counting minors.")
     steps = [f'<span class="chip"><b>{major}.{minor}</b></span>' for minor in range(first, last + 1)]
+    if len(steps) > MOST_STEPS:
+        steps = [*steps[: MOST_STEPS // 2], "…", *steps[-MOST_STEPS // 2 :]]
     arrow = " <small>snapshot, roll out, golden queries</small> → "
-    return course(
-        f'<div class="card">{arrow.join(steps)}<br><small>{last - first} rollouts</small></div>', live=True
-    )
+    rollouts = last - first
+    count = "no rollout" if not rollouts else "1 rollout" if rollouts == 1 else f"{rollouts} rollouts"
+    return course(f'<div class="card">{arrow.join(steps)}<br><small>{count}</small></div>', live=True)

@@ -12,6 +12,8 @@ import pytest
 
 from helpers import settings
 from helpers.cluster import Cluster, ClusterView, NotYet
+from helpers.stack import dcgm
+from helpers.stack.metrics import Metrics
 
 pytestmark = [
     pytest.mark.live,
@@ -19,6 +21,7 @@ pytestmark = [
 ]
 
 AGNHOST = "registry.k8s.io/e2e-test-images/agnhost:2.63.0"
+BUSYBOX = "course.local/busybox:1"
 GPU, SLICE = "nvidia.com/gpu", "nvidia.com/mig-1g.10gb"
 WAIT_S = 30
 
@@ -98,6 +101,56 @@ def test_mig_slices_replace_the_gpu_and_a_pod_gets_one(cluster: Cluster, namespa
     cluster.delete("Pod", "slice", namespace, wait_s=WAIT_S)
 
 
+def cards(view: ClusterView) -> list[dcgm.CardReading]:
+    """What Prometheus would be told, through the exporter's Service."""
+    service = dcgm.find_exporter(view)
+    assert service is not None and service.namespace is not None
+    answer = view.http(service.namespace, service.name, dcgm.port_of(service), "/metrics")
+    if answer.status != 200:
+        raise NotYet(f"{answer.status}: {answer.body}")
+    return dcgm.readings(Metrics.parse(answer.body))
+
+
+def card_of(view: ClusterView, holder: str) -> dcgm.CardReading:
+    held = {card.holder: card for card in cards(view)}
+    if holder not in held:
+        raise NotYet(f"held by {sorted(held)}")
+    return held[holder]
+
+
+def test_a_slice_that_is_worked_on_shows_more_use_than_one_that_is_only_held(
+    cluster: Cluster, namespace: str
+) -> None:
+    course_gpu("--shape", "mig")
+    cluster.wait_until("seven slices", allocatable({SLICE: "7"}), timeout_s=WAIT_S)
+    busy = pod("busy", namespace, SLICE)
+    work = busy["spec"]["containers"][0]
+    work |= {"image": BUSYBOX, "command": ["sh", "-c", "while :; do :; done"], "args": []}
+    work["resources"]["limits"] |= {"cpu": "100m", "memory": "32Mi"}
+    for manifest in (busy, pod("idle", namespace, SLICE)):
+        cluster.apply(manifest)
+        cluster.wait_ready("Pod", manifest["metadata"]["name"], namespace, timeout_s=WAIT_S)
+
+    def more(view: ClusterView) -> tuple[dcgm.CardReading, dcgm.CardReading]:
+        one, other = card_of(view, f"{namespace}/busy"), card_of(view, f"{namespace}/idle")
+        if (one.utilisation or 0) <= 20 + (other.utilisation or 0):
+            raise NotYet(f"busy {one.utilisation} %, idle {other.utilisation} %")
+        return one, other
+
+    one, other = cluster.wait_until("the busy slice shows it", more, timeout_s=WAIT_S)
+    assert one.is_simulated and (one.profile, one.xid) == ("1g.10gb", 0)
+    assert one.instance != other.instance and dcgm.held_and_idle([one, other]) == [other]
+    for name in ("busy", "idle"):
+        cluster.delete("Pod", name, namespace, wait_s=WAIT_S)
+
+    def free(view: ClusterView) -> bool:
+        if held := [card.holder for card in cards(view) if card.holder]:
+            raise NotYet(f"held by {held}")
+        return True
+
+    cluster.wait_until("nobody holds a slice", free, timeout_s=WAIT_S)
+
+
 def test_time_slicing_offers_four_and_back(cluster: Cluster) -> None:
     course_gpu("--shape", "time-slicing")
     cluster.wait_until("four replicas", allocatable({GPU: "4"}), timeout_s=WAIT_S)
@@ -108,5 +161,7 @@ def test_time_slicing_offers_four_and_back(cluster: Cluster) -> None:
 def test_an_unhealthy_gpu_is_no_longer_allocatable(cluster: Cluster) -> None:
     course_gpu("--unhealthy", "0")
     cluster.wait_until("no GPU", allocatable({}), timeout_s=WAIT_S)
+    assert [card.xid for card in cards(cluster.view())] == [79]
     course_gpu("--healthy", "0")
     cluster.wait_until("one GPU", allocatable({GPU: "1"}), timeout_s=WAIT_S)
+    assert [card.xid for card in cards(cluster.view())] == [0]
