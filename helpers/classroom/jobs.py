@@ -227,11 +227,20 @@ def _hidden_secret(plan: Plan, hidden: Path | None) -> list[dict[str, Any]]:
 
 
 def _job(plan: Plan, image: str) -> dict[str, Any]:
-    security = {
-        "allowPrivilegeEscalation": False,
-        "readOnlyRootFilesystem": True,
-        "capabilities": {"drop": ["ALL"]},
+    # Every learner may take the whole deadline, and the pods may have to wait for a place.
+    most_s = plan.deadline_s * (1 + len(plan.learners) // (plan.shards * TOGETHER)) + 600
+    spec = {
+        "completionMode": "Indexed",
+        "completions": plan.shards,
+        "parallelism": plan.shards,
+        "backoffLimit": 6,
+        "activeDeadlineSeconds": int(most_s),
+        "template": {"metadata": {"labels": {RUN_LABEL: plan.run}}, "spec": _pod(plan, image)},
     }
+    return _object("batch/v1", "Job", job_name(plan.run), plan.namespace, spec=spec)
+
+
+def _pod(plan: Plan, image: str) -> dict[str, Any]:
     mounts = [{"name": "plan", "mountPath": str(PLAN)}, {"name": "tmp", "mountPath": "/tmp"}]
     volumes: list[dict[str, Any]] = [
         {"name": "plan", "configMap": {"name": "plan"}},
@@ -244,12 +253,16 @@ def _job(plan: Plan, image: str) -> dict[str, Any]:
         "name": "grader",
         "image": image,
         "imagePullPolicy": "IfNotPresent",
-        "securityContext": security,
+        "securityContext": {
+            "allowPrivilegeEscalation": False,
+            "readOnlyRootFilesystem": True,
+            "capabilities": {"drop": ["ALL"]},
+        },
         "volumeMounts": mounts,
         "resources": {"requests": {"cpu": "50m", "memory": "96Mi"}, "limits": {"memory": "512Mi"}},
         "terminationMessagePolicy": "FallbackToLogsOnError",
     }
-    pod = {
+    return {
         "restartPolicy": "OnFailure",
         "serviceAccountName": ACCOUNT,
         "enableServiceLinks": False,
@@ -261,17 +274,6 @@ def _job(plan: Plan, image: str) -> dict[str, Any]:
         "containers": [container],
         "volumes": volumes,
     }
-    # Every learner may take the whole deadline, and the pods may have to wait for a place.
-    most_s = plan.deadline_s * (1 + len(plan.learners) // (plan.shards * TOGETHER)) + 600
-    spec = {
-        "completionMode": "Indexed",
-        "completions": plan.shards,
-        "parallelism": plan.shards,
-        "backoffLimit": 6,
-        "activeDeadlineSeconds": int(most_s),
-        "template": {"metadata": {"labels": {RUN_LABEL: plan.run}}, "spec": pod},
-    }
-    return _object("batch/v1", "Job", job_name(plan.run), plan.namespace, spec=spec)
 
 
 def collect(

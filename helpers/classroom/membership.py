@@ -22,7 +22,7 @@ from helpers.classroom.handout import DEFAULT_DAYS, hand_out
 from helpers.classroom.roster import Learner
 from helpers.cluster.faults import Asked
 from helpers.cluster.manifests import in_order
-from helpers.errors import EnvironmentFault, Forbidden, LabError, ObjectMissing
+from helpers.errors import EnvironmentFault, Forbidden, LabError
 from helpers.grading.statefile import write_atomically
 from helpers.stack.leftovers import KINDS
 
@@ -346,11 +346,8 @@ def leave_own_cluster(folder: ClassFolder, member: Member) -> list[str]:
 def _end_access(folder: ClassFolder, member: Member, cluster: Cluster) -> list[str]:
     home, done = rights.prefix(folder.name), []
     for kind, name in (("Secret", rights.handout_secret(member)), ("ServiceAccount", member.suffix)):
-        try:
-            if cluster.delete(kind, name, home):
-                done.append(f"deleted {kind} {name}")
-        except ObjectMissing:  # the class's namespace itself is gone
-            continue
+        if cluster.delete(kind, name, home):
+            done.append(f"deleted {kind} {name}")
     return done
 
 
@@ -358,11 +355,8 @@ def remove_class(folder: ClassFolder, cluster: Cluster, progress: Progress) -> l
     """Take the whole class off the shared cluster, by its label: also what no file here remembers."""
     name = folder.name
     done = []
-    try:
-        if cluster.delete("Namespace", rights.prefix(name)):  # all keys end with it
-            done.append(f"deleted Namespace {rights.prefix(name)}")
-    except ObjectMissing:
-        pass
+    if cluster.delete("Namespace", rights.prefix(name)):  # all keys end with it
+        done.append(f"deleted Namespace {rights.prefix(name)}")
     done += delete_namespaces(cluster, f"{rights.CLASS_LABEL}={name}", progress)
     for kind, found, namespace in leftovers(cluster, name):
         progress(f"deleting {kind} {found}")

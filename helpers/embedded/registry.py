@@ -24,7 +24,6 @@ REMEMBERED = "etc/course/images-from"
 OFFICIAL = {
     "vllm": "public.ecr.aws/q9t5s3a7/vllm-cpu-release-repo:v0.32.0",
     "qdrant": "docker.io/qdrant/qdrant:v1.20.0",
-    "redis": "docker.io/library/redis:8.2",
 }
 
 

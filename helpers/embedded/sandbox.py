@@ -142,14 +142,12 @@ class Sandbox:
         )
 
     def _kill(self, pid: int) -> None:
-        try:
+        with suppress(ProcessLookupError, FileNotFoundError):  # it has ended by itself meanwhile
             words = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
             # The keeper outlives the node to remove its cgroup.
             if any(word.endswith(b"/keeper.sh") for word in words) and self.pid() is not None:
                 return
             os.kill(pid, signal.SIGKILL)
-        except (ProcessLookupError, FileNotFoundError):
-            pass
 
     def _wait_for_pid(self, keeper: subprocess.Popen[bytes]) -> int:
         deadline = time.monotonic() + 10

@@ -148,30 +148,13 @@ def run(
     Returns its output. Raises StepFailed with the last lines when it fails; the whole goes to `log`.
     """
     words = [str(word) for word in command]
-    # A build must not outlive a killed `up`: it would fill a folder that the next one is clearing.
-    guard = ["setpriv", "--pdeathsig", "KILL"] if shutil.which("setpriv") else []
     output: list[str] = []
-    process = subprocess.Popen(
-        [*guard, *words],
-        env=env,
-        cwd=cwd,
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        errors="replace",
-    )
-    assert process.stdout is not None
     try:
-        for line in process.stdout:
-            output.append(line)
-            if step is not None and line.strip():
-                step.detail = line.strip()[:100]
-        process.wait()
-    except BaseException:
-        process.kill()
-        process.wait()
-        raise
+        with _started(words, env, cwd) as process:
+            for line in process.stdout or ():
+                output.append(line)
+                if step is not None and line.strip():
+                    step.detail = line.strip()[:100]
     finally:
         if log is not None:
             log.parent.mkdir(parents=True, exist_ok=True)
@@ -185,3 +168,30 @@ def run(
             next_command=_NEXT.get(kind, next_command),
         )
     return "".join(output)
+
+
+@contextmanager
+def _started(
+    words: list[str], env: Mapping[str, str] | None, cwd: Path | None
+) -> Iterator[subprocess.Popen[str]]:
+    """A process that ends with the block, or with this process if that is killed.
+
+    A build that outlived a killed `up` would fill a folder that the next one is clearing.
+    """
+    guard = ["setpriv", "--pdeathsig", "KILL"] if shutil.which("setpriv") else []
+    process = subprocess.Popen(
+        [*guard, *words],
+        env=env,
+        cwd=cwd,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        errors="replace",
+    )
+    try:
+        yield process
+        process.wait()
+    finally:
+        process.kill()  # nothing to a process that has ended
+        process.wait()
