@@ -8,6 +8,7 @@ loading may pass, a wrong model name and an overlong prompt never will.
 from __future__ import annotations
 
 import json
+import random
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -16,6 +17,7 @@ from itertools import pairwise
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from helpers.errors import LabError
+from helpers.stack.call_limit import CallLimit
 from helpers.stack.metrics import Metrics
 
 if TYPE_CHECKING:
@@ -154,6 +156,13 @@ class Stream:
         times = self.token_times_s
         return tuple(after - before for before, after in pairwise(times))
 
+    @property
+    def decode_tokens_per_s(self) -> float | None:
+        """The pace after the first token; None for answers of one token."""
+        if len(self.token_times_s) < 2 or self.seconds <= self.token_times_s[0]:
+            return None
+        return (self.completion_tokens - 1) / (self.seconds - self.token_times_s[0])
+
 
 class InferenceClient:
     """A client of one OpenAI-compatible service, such as a port-forward to `service/vllm`.
@@ -194,9 +203,16 @@ class InferenceClient:
 
     @property
     def model(self) -> str:
-        """The model that is asked for."""
+        """The model that is asked for.
+
+        Raises:
+            ModelNotFound: none was named, and the service lists none.
+        """
         if self._model is None:
-            self._model = self.models()[0].id
+            served = self.models()
+            if not served:
+                raise ModelNotFound("the service lists no model at all")
+            self._model = served[0].id
         return self._model
 
     def health(self, *, timeout_s: float = 5.0) -> Health:
@@ -213,8 +229,8 @@ class InferenceClient:
                 ServedModel(item["id"], item.get("max_model_len"), item.get("root", ""))
                 for item in tree["data"]
             ]
-        except (KeyError, TypeError) as error:
-            raise AnswerMalformed(f"/v1/models lacks {error}") from error
+        except (KeyError, TypeError, AttributeError) as error:
+            raise AnswerMalformed(f"/v1/models answered no list of models: {_short(tree)}") from error
 
     def count_tokens(self, prompt: str | Sequence[Message], *, timeout_s: float = 10.0) -> TokenCount:
         """Count a prompt's tokens with the server's tokenizer; messages include the chat template."""
@@ -224,10 +240,15 @@ class InferenceClient:
         try:
             return TokenCount(int(tree["count"]), int(tree["max_model_len"]))
         except (KeyError, TypeError, ValueError) as error:
-            raise AnswerMalformed(f"/tokenize lacks {error}") from error
+            raise AnswerMalformed(f"/tokenize answered no count of tokens: {_short(tree)}") from error
 
     def metrics(self, *, timeout_s: float = 5.0) -> Metrics:
-        """The server's own metrics, now."""
+        """The server's own metrics, now.
+
+        Raises:
+            MetricsMalformed: the answer is something else, such as a page of a proxy.
+            InferenceFault: the most specific one.
+        """
         response = self._request("GET", "/metrics", timeout_s=timeout_s)
         _raise_for(response.status_code, response.text)
         return Metrics.parse(response.text)
@@ -246,11 +267,14 @@ class InferenceClient:
         Raises:
             InferenceFault: the most specific one.
         """
+        limit_s = timeout_s or self.timeout_s
+        wanted = model or self.model
+        import openai  # noqa: F401  # takes a second the first time: before the clock starts
+
         began = time.monotonic()
-        limit = timeout_s or self.timeout_s
-        with _openai_errors(limit), self._openai(limit) as client:
+        with _openai_errors(limit_s) as limit, self._openai(limit) as client:
             completion = client.chat.completions.create(
-                model=model or self.model,
+                model=wanted,
                 messages=_messages(messages),
                 max_tokens=max_tokens,
                 temperature=temperature,
@@ -287,33 +311,38 @@ class InferenceClient:
             "stream_options": {"include_usage": True},
             **({"ignore_eos": True} if ignore_eos else {}),
         }
-        limit = timeout_s or self.timeout_s
+        limit_s = timeout_s or self.timeout_s
         began = time.monotonic()
+        reader = _StreamReader(began, on_text)
         with (
-            _http_errors(limit),
-            self._http.stream("POST", "/v1/chat/completions", json=body, timeout=_timeout(limit)) as response,
+            _http_errors(limit_s) as limit,
+            self._http.stream("POST", "/v1/chat/completions", json=body, **_bounds(limit)) as response,
         ):
-            if response.status_code != 200:
-                _raise_for(response.status_code, response.read().decode(errors="replace"))
-            reader = _StreamReader(began, on_text)
+            kind = response.headers.get("content-type", "")
+            if response.status_code != 200 or not kind.startswith("text/event-stream"):
+                text = response.read().decode(errors="replace")
+                _raise_for(response.status_code, text)
+                raise AnswerMalformed(f"not a stream of events but {kind or 'nothing'}: {_short(text)}")
             for line in response.iter_lines():
-                if time.monotonic() - began > limit:
-                    raise RequestTimedOut(f"the answer did not end within {limit:g} s")
                 reader.read(line)
         return reader.result(time.monotonic() - began)
 
-    def _openai(self, timeout_s: float) -> Any:
+    def _openai(self, limit: CallLimit) -> Any:
         import httpx2  # the OpenAI client's own HTTP library
         from openai import OpenAI
 
-        timeout = httpx2.Timeout(timeout_s, connect=min(CONNECT_TIMEOUT_S, timeout_s))
+        def watched(request: httpx2.Request) -> None:
+            request.extensions["trace"] = limit.watch
+
+        timeout = httpx2.Timeout(limit.limit_s, connect=min(CONNECT_TIMEOUT_S, limit.limit_s))
         limits = httpx2.Limits(max_keepalive_connections=0)
+        hooks = {"request": [watched]}
         return OpenAI(
             base_url=f"{self.base_url}/v1",
             api_key=self._api_key or "none",
             max_retries=0,
             timeout=timeout,
-            http_client=httpx2.Client(timeout=timeout, limits=limits, trust_env=False),
+            http_client=httpx2.Client(timeout=timeout, limits=limits, trust_env=False, event_hooks=hooks),
         )
 
     def _json(self, method: str, path: str, *, body: Any = None, timeout_s: float) -> Any:
@@ -322,11 +351,11 @@ class InferenceClient:
         try:
             return response.json()
         except ValueError as error:
-            raise AnswerMalformed(f"{path} did not answer JSON: {response.text[:120]!r}") from error
+            raise AnswerMalformed(f"{path} did not answer JSON: {_short(response.text)}") from error
 
     def _request(self, method: str, path: str, *, body: Any = None, timeout_s: float) -> httpx.Response:
-        with _http_errors(timeout_s):
-            return self._http.request(method, path, json=body, timeout=_timeout(timeout_s))
+        with _http_errors(timeout_s) as limit:
+            return self._http.request(method, path, json=body, **_bounds(limit))
 
 
 class _StreamReader:
@@ -346,11 +375,16 @@ class _StreamReader:
             self._ended = True
             return
         try:
-            event = json.loads(data)
-        except ValueError as error:
-            raise AnswerMalformed(f"the stream holds something that is not JSON: {data[:120]!r}") from error
-        if "error" in event:
-            _raise_for(int(event["error"].get("code") or 500), data)
+            self._event(json.loads(data), data)
+        except (ValueError, TypeError, AttributeError, KeyError) as error:
+            raise AnswerMalformed(
+                f"the stream holds what is no event of a completion: {_short(data)}"
+            ) from error
+
+    def _event(self, event: Any, data: str) -> None:
+        if fault := event.get("error"):
+            code = fault.get("code") if isinstance(fault, dict) else None
+            raise fault_of(code if isinstance(code, int) and code >= 400 else 500, data)
         self._model = event.get("model") or self._model
         if usage := event.get("usage"):
             self._prompt, self._completion = usage["prompt_tokens"], usage["completion_tokens"]
@@ -370,9 +404,44 @@ class _StreamReader:
         return Stream(self._model, text, self._reason, self._prompt, self._completion, times, seconds)
 
 
+def with_retries(
+    call: Callable[[], T],
+    *,
+    attempts: int = 5,
+    base_s: float = 0.5,
+    most_s: float = 8.0,
+    sleep: Callable[[float], None] = time.sleep,
+    jitter: Callable[[], float] = random.random,
+    on_retry: Callable[[int, InferenceFault, float], None] | None = None,
+) -> T:
+    """Call until it works, with exponential back-off and full jitter, as long as trying again can help.
+
+    Args:
+        attempts: calls in all.
+        base_s, most_s: the pause is drawn from 0 to min(most_s, base_s x 2^n).
+        on_retry: told the attempt, its fault and the pause before the next.
+
+    Raises:
+        InferenceFault: the last one; at once when it is not retryable.
+    """
+    for attempt in range(1, attempts + 1):
+        try:
+            return call()
+        except InferenceFault as fault:
+            if not fault.retryable or attempt == attempts:
+                raise
+            pause_s = jitter() * min(most_s, base_s * 2 ** (attempt - 1))
+            if on_retry:
+                on_retry(attempt, fault, pause_s)
+            sleep(pause_s)
+    raise AssertionError("attempts must be at least 1")
+
+
 def fault_of(status: int, body: str) -> InferenceFault:
     """The fault an unsuccessful answer stands for, worded with the server's own message."""
     message = _server_message(body)
+    if status < 400:
+        return AnswerMalformed(f"{status} is no answer of an inference service ({message})", status=status)
     if status in (502, 503, 504):
         return NotReady(f"{status}: nobody can serve now ({message})", status=status)
     if status == 429:
@@ -420,40 +489,66 @@ def _answer(completion: Any, seconds: float) -> Answer:
             seconds,
         )
     except (AttributeError, IndexError, TypeError) as error:
-        raise AnswerMalformed(f"the completion is not whole: {error}") from error
+        raise AnswerMalformed(f"not a whole completion: {_short(completion)}") from error
 
 
-def _timeout(limit_s: float) -> httpx.Timeout:
+def _short(answer: Any) -> str:
+    return repr(answer)[:120]
+
+
+def _bounds(limit: CallLimit) -> dict[str, Any]:
+    """What httpx is told of a call's limit: each read's share, and who ends the whole."""
     import httpx
 
-    return httpx.Timeout(limit_s, connect=min(CONNECT_TIMEOUT_S, limit_s))
+    timeout = httpx.Timeout(limit.limit_s, connect=min(CONNECT_TIMEOUT_S, limit.limit_s))
+    return {"timeout": timeout, "extensions": {"trace": limit.watch}}
 
 
 @contextmanager
-def _http_errors(limit_s: float) -> Iterator[None]:
+def _limited(limit_s: float) -> Iterator[CallLimit]:
+    """Whatever a call that ran out of time looks like, it is a time-out: also an end in good order."""
+    with CallLimit(limit_s) as limit:
+        try:
+            yield limit
+        except InferenceFault as fault:
+            if limit.is_over:
+                raise _too_late(limit_s) from fault
+            raise
+        if limit.is_over:
+            raise _too_late(limit_s)
+
+
+def _too_late(limit_s: float) -> RequestTimedOut:
+    return RequestTimedOut(f"no whole answer within {limit_s:g} s")
+
+
+@contextmanager
+def _http_errors(limit_s: float) -> Iterator[CallLimit]:
     """Map httpx's exceptions to ours."""
     import httpx
 
-    try:
-        yield
-    except httpx.TimeoutException as error:
-        raise RequestTimedOut(f"no answer within {limit_s:g} s") from error
-    except httpx.TransportError as error:
-        raise ConnectionFailed(f"the connection failed: {error or type(error).__name__}") from error
+    with _limited(limit_s) as limit:
+        try:
+            yield limit
+        except httpx.TimeoutException as error:
+            raise _too_late(limit_s) from error
+        except httpx.TransportError as error:
+            raise ConnectionFailed(f"the connection failed: {error or type(error).__name__}") from error
 
 
 @contextmanager
-def _openai_errors(limit_s: float) -> Iterator[None]:
+def _openai_errors(limit_s: float) -> Iterator[CallLimit]:
     """Map the OpenAI client's exceptions to ours."""
     import openai
 
-    try:
-        yield
-    except openai.APITimeoutError as error:
-        raise RequestTimedOut(f"no answer within {limit_s:g} s") from error
-    except openai.APIConnectionError as error:
-        raise ConnectionFailed(f"the connection failed: {error.__cause__ or error}") from error
-    except openai.APIStatusError as error:
-        raise fault_of(error.status_code, error.response.text) from error
-    except openai.APIError as error:
-        raise AnswerMalformed(str(error)) from error
+    with _limited(limit_s) as limit:
+        try:
+            yield limit
+        except openai.APITimeoutError as error:
+            raise _too_late(limit_s) from error
+        except openai.APIConnectionError as error:
+            raise ConnectionFailed(f"the connection failed: {error.__cause__ or error}") from error
+        except openai.APIStatusError as error:
+            raise fault_of(error.status_code, error.response.text) from error
+        except (openai.APIError, ValueError) as error:
+            raise AnswerMalformed(f"no completion: {_short(error)}") from error

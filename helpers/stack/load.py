@@ -1,14 +1,15 @@
-"""Load on the inference service: a closed loop of clients, and its queue seen beside it.
+"""Load on the inference service: requests at times of their own, whatever the service does.
 
-Each of N clients waits for its answer, so no more than N requests are ever under way: users who do
-not wait make longer queues. It is small and bounded: for measuring one teaching service.
+An open loop sends on schedule and so sees queues as users do; a closed loop of N clients, each
+waiting for its answer, can never ask for more than N at once and hides them. Both are small and
+bounded: they are for measuring one teaching service, not for breaking it.
 """
 
 from __future__ import annotations
 
 import threading
 import time
-from collections import Counter
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
@@ -16,7 +17,6 @@ from helpers.stack.inference import InferenceClient, InferenceFault, Stream
 from helpers.stack.metrics import MetricsMalformed, percentile
 
 MOST_REQUESTS = 400
-TIMEOUT_S = 120.0
 RUNNING = "vllm:num_requests_running"
 WAITING = "vllm:num_requests_waiting"
 KV_USAGE = "vllm:kv_cache_usage_perc"
@@ -24,26 +24,38 @@ KV_USAGE = "vllm:kv_cache_usage_perc"
 
 @dataclass(frozen=True)
 class Outcome:
-    """How one request of a load ended: with an answer, or with a fault."""
+    """One request of a load: when it was sent, and how it ended. Times in seconds."""
 
-    stream: Stream | None = None
-    fault: InferenceFault | None = None
+    number: int
+    sent_at_s: float
+    ended_at_s: float
+    stream: Stream | None
+    fault: InferenceFault | None
+
+    @property
+    def ok(self) -> bool:
+        return self.stream is not None
+
+    @property
+    def latency_s(self) -> float:
+        """From sending to the last token, or to the fault."""
+        return self.ended_at_s - self.sent_at_s
 
 
 @dataclass(frozen=True)
 class LoadResult:
-    """All outcomes of a load, and how long it took."""
+    """All outcomes of a load, in the order in which they were sent."""
 
     outcomes: tuple[Outcome, ...]
     seconds: float
 
     @property
     def ok(self) -> tuple[Outcome, ...]:
-        return tuple(item for item in self.outcomes if item.stream)
+        return tuple(item for item in self.outcomes if item.ok)
 
     @property
     def failed(self) -> tuple[Outcome, ...]:
-        return tuple(item for item in self.outcomes if item.fault)
+        return tuple(item for item in self.outcomes if not item.ok)
 
     @property
     def tokens_per_s(self) -> float:
@@ -62,7 +74,11 @@ class LoadResult:
 
     def faults(self) -> dict[str, int]:
         """How many requests failed, by kind of fault."""
-        return dict(Counter(type(item.fault).__name__ for item in self.failed))
+        counts: dict[str, int] = {}
+        for item in self.failed:
+            name = type(item.fault).__name__
+            counts[name] = counts.get(name, 0) + 1
+        return counts
 
 
 @dataclass(frozen=True)
@@ -75,30 +91,67 @@ class QueueSample:
     kv_usage: float
 
 
-def closed_loop(
-    client: InferenceClient, *, clients: int, requests_each: int = 1, max_tokens: int = 32
+def open_loop(
+    client: InferenceClient,
+    *,
+    rate_per_s: float,
+    count: int,
+    max_tokens: int = 32,
+    prompt: Callable[[int], str] = lambda number: f"Tell me story number {number}.",
+    timeout_s: float = 120.0,
+    on_outcome: Callable[[Outcome], None] | None = None,
 ) -> LoadResult:
-    """N clients at once, each with its requests one after the other.
+    """Send `count` requests, one every 1/rate seconds, however many are still unanswered."""
+    arrivals = [number / rate_per_s for number in range(count)]
+    return _run(client, arrivals, count, max_tokens, prompt, timeout_s, on_outcome)
 
-    Raises:
-        ValueError: no request at all, or more than a teaching service should be asked.
-    """
-    count = clients * requests_each
-    if not 0 < count <= MOST_REQUESTS:
-        raise ValueError(f"a load has 1 to {MOST_REQUESTS} requests, not {count}")
+
+def closed_loop(
+    client: InferenceClient,
+    *,
+    clients: int,
+    requests_each: int = 1,
+    max_tokens: int = 32,
+    prompt: Callable[[int], str] = lambda number: f"Tell me story number {number}.",
+    timeout_s: float = 120.0,
+    on_outcome: Callable[[Outcome], None] | None = None,
+) -> LoadResult:
+    """N clients at once, each with its requests one after the other."""
+    arrivals = [0.0] * (clients * requests_each)
+    return _run(client, arrivals, clients, max_tokens, prompt, timeout_s, on_outcome)
+
+
+def _run(
+    client: InferenceClient,
+    arrivals: list[float],
+    workers: int,
+    max_tokens: int,
+    prompt: Callable[[int], str],
+    timeout_s: float,
+    on_outcome: Callable[[Outcome], None] | None,
+) -> LoadResult:
+    if not 0 < len(arrivals) <= MOST_REQUESTS:
+        raise ValueError(f"a load has 1 to {MOST_REQUESTS} requests, not {len(arrivals)}")
     _ = client.model  # asked for once, before the clock starts
     began = time.monotonic()
 
     def one(number: int) -> Outcome:
-        prompt = f"Tell me story number {number}."
+        time.sleep(max(0.0, began + arrivals[number] - time.monotonic()))
+        sent = time.monotonic() - began
+        stream, fault = None, None
         try:
-            answer = client.stream(prompt, max_tokens=max_tokens, ignore_eos=True, timeout_s=TIMEOUT_S)
-        except InferenceFault as fault:
-            return Outcome(fault=fault)
-        return Outcome(answer)
+            stream = client.stream(
+                prompt(number), max_tokens=max_tokens, ignore_eos=True, timeout_s=timeout_s
+            )
+        except InferenceFault as error:
+            fault = error
+        outcome = Outcome(number, sent, time.monotonic() - began, stream, fault)
+        if on_outcome:
+            on_outcome(outcome)
+        return outcome
 
-    with ThreadPoolExecutor(max_workers=clients, thread_name_prefix="load") as pool:
-        outcomes = tuple(pool.map(one, range(count)))
+    with ThreadPoolExecutor(max_workers=workers, thread_name_prefix="load") as pool:
+        outcomes = tuple(pool.map(one, range(len(arrivals))))
     return LoadResult(outcomes, time.monotonic() - began)
 
 

@@ -2,7 +2,7 @@
 
 seen = Metrics.parse(text)
 seen.value("vllm:num_requests_waiting")
-seen.histogram("vllm:time_to_first_token_seconds").mean
+seen.histogram("vllm:time_to_first_token_seconds").quantile(0.95)
 """
 
 from __future__ import annotations
@@ -39,6 +39,20 @@ class Histogram:
     def mean(self) -> float | None:
         """The mean of what was observed; None when nothing was."""
         return self.total / self.count if self.count else None
+
+    def quantile(self, share: float) -> float | None:
+        """An estimate by linear interpolation within the bucket, as PromQL's histogram_quantile does."""
+        if not self.count:
+            return None
+        rank, lower, below = share * self.count, 0.0, 0.0
+        for upper, cumulative in self.buckets:
+            if cumulative >= rank:
+                if math.isinf(upper):
+                    return lower
+                inside = cumulative - below
+                return lower + (upper - lower) * ((rank - below) / inside if inside else 1.0)
+            lower, below = upper, cumulative
+        return lower
 
     def since(self, earlier: Histogram) -> Histogram:
         """What was observed after an earlier reading of the same histogram."""

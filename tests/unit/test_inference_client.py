@@ -9,8 +9,8 @@ from collections.abc import Iterator
 import pytest
 
 from helpers.stack import inference
-from helpers.stack.inference import InferenceClient, InferenceFault
-from helpers.stack.load import QueueSampler, closed_loop
+from helpers.stack.inference import InferenceClient, InferenceFault, with_retries
+from helpers.stack.load import QueueSampler, closed_loop, open_loop
 from tests.unit.openai_server import OpenAIServer, running
 
 
@@ -59,6 +59,7 @@ def test_a_stream_tells_when_each_piece_came(client: InferenceClient, server: Op
     # The third piece was sent two gaps after the first: it cannot have come earlier, on any machine.
     assert len(stream.itl_s) == 2 and stream.token_times_s[-1] >= 0.1
     assert stream.ttft_s == stream.token_times_s[0] <= stream.seconds
+    assert stream.decode_tokens_per_s is not None and stream.decode_tokens_per_s > 0
 
 
 @pytest.mark.parametrize(
@@ -145,11 +146,65 @@ def test_something_that_is_no_openai_server_is_said_so(server: OpenAIServer, cli
         server.RequestHandlerClass.do_GET = lambda self: self._handle(None)  # type: ignore[attr-defined]
 
 
-def test_a_load_measures_every_answer(client: InferenceClient) -> None:
+def _failing(*faults: InferenceFault) -> tuple[list[int], object]:
+    calls: list[int] = []
+    pending = list(faults)
+
+    def call() -> str:
+        calls.append(len(calls))
+        if pending:
+            raise pending.pop(0)
+        return "done"
+
+    return calls, call
+
+
+def test_what_may_pass_is_tried_again_with_growing_pauses() -> None:
+    calls, call = _failing(inference.ConnectionFailed("refused"), inference.NotReady("503"))
+    pauses: list[float] = []
+    assert with_retries(call, sleep=pauses.append, jitter=lambda: 1.0) == "done"  # type: ignore[arg-type]
+    assert (len(calls), pauses) == (3, [0.5, 1.0])
+
+
+def test_a_pause_never_exceeds_its_most() -> None:
+    _, call = _failing(*[inference.NotReady("503")] * 9)
+    pauses: list[float] = []
+    with_retries(call, attempts=10, most_s=2.0, sleep=pauses.append, jitter=lambda: 1.0)  # type: ignore[arg-type]
+    assert max(pauses) == 2.0
+
+
+@pytest.mark.parametrize("fault", [inference.ModelNotFound, inference.ContextTooLong, inference.Unauthorized])
+def test_what_never_passes_is_not_tried_again(fault: type[InferenceFault]) -> None:
+    calls, call = _failing(fault("no"))
+    with pytest.raises(fault):
+        with_retries(call, sleep=lambda seconds: None)  # type: ignore[arg-type]
+    assert len(calls) == 1
+
+
+def test_the_last_fault_is_raised_when_attempts_run_out() -> None:
+    calls, call = _failing(*[inference.RequestTimedOut("late")] * 5)
+    with pytest.raises(inference.RequestTimedOut):
+        with_retries(call, attempts=3, sleep=lambda seconds: None)  # type: ignore[arg-type]
+    assert len(calls) == 3
+
+
+def test_a_closed_loop_asks_no_more_at_once_than_it_has_clients(client: InferenceClient) -> None:
     result = closed_loop(client, clients=3, requests_each=2, max_tokens=3)
     assert len(result.ok) == 6 and not result.failed
     assert result.tokens_per_s > 0
     assert result.ttft_s(0.5) is not None and result.itl_s(0.95) is not None
+
+
+def test_an_open_loop_sends_on_schedule_while_answers_are_late(
+    client: InferenceClient, server: OpenAIServer
+) -> None:
+    _ = client.model
+    server.delay_s = 0.4
+    result = open_loop(client, rate_per_s=20, count=5)
+    # The last is due after 0.2 s, the first answer comes after 0.4 s at the earliest: nothing waited for it.
+    assert result.outcomes[-1].sent_at_s < sum(item.latency_s for item in result.outcomes)
+    assert [item.sent_at_s for item in result.outcomes] == sorted(item.sent_at_s for item in result.outcomes)
+    assert len(result.ok) == 5
 
 
 def test_a_load_reports_what_failed_by_kind(client: InferenceClient, server: OpenAIServer) -> None:
@@ -161,7 +216,7 @@ def test_a_load_reports_what_failed_by_kind(client: InferenceClient, server: Ope
 
 def test_a_load_is_bounded(client: InferenceClient) -> None:
     with pytest.raises(ValueError, match="1 to 400"):
-        closed_loop(client, clients=100, requests_each=50)
+        open_loop(client, rate_per_s=1000, count=5000)
 
 
 def test_the_queue_is_sampled_beside_a_load(client: InferenceClient) -> None:

@@ -34,14 +34,17 @@ def test_no_series_is_nothing_and_not_zero() -> None:
     assert Metrics.parse(TEXT).value("vllm:no_such_metric") is None
 
 
-def test_a_histogram_has_a_mean() -> None:
+def test_a_histogram_has_mean_and_quantiles() -> None:
     found = Metrics.parse(TEXT).histogram("vllm:time_to_first_token_seconds")
     assert found.mean == pytest.approx(0.4)
+    assert found.quantile(0.5) == pytest.approx(0.1 + 0.4 * 3 / 6)
+    assert found.quantile(0.1) == pytest.approx(0.05)
+    assert found.quantile(0.99) == 0.5  # beyond the last finite bound nothing more is known
 
 
 def test_an_empty_histogram_knows_nothing() -> None:
     found = Metrics.parse(TEXT).histogram("vllm:inter_token_latency_seconds")
-    assert found.mean is None
+    assert (found.mean, found.quantile(0.5)) == (None, None)
 
 
 def test_a_histogram_since_an_earlier_reading_is_what_came_in_between() -> None:
