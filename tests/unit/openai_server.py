@@ -15,7 +15,10 @@ USAGE = {"prompt_tokens": 7, "completion_tokens": 3, "total_tokens": 10}
 
 
 class OpenAIServer(ThreadingHTTPServer):
-    """What to do is set from outside: `status` and `body` for errors, `break_after` for streams."""
+    """What to do is set from outside: `status` and `body` for errors, `break_after` for streams.
+
+    With a `meeting`, nobody who asks for a completion is answered before all are there.
+    """
 
     daemon_threads = True
     block_on_close = False
@@ -24,6 +27,7 @@ class OpenAIServer(ThreadingHTTPServer):
     break_after: int | None = None
     delay_s = 0.0
     token_gap_s = 0.0
+    meeting: threading.Barrier | None = None
 
     def __init__(self) -> None:
         super().__init__(("127.0.0.1", 0), _Handler)
@@ -62,6 +66,8 @@ class _Handler(BaseHTTPRequestHandler):
             return self._send(200, json.dumps({"data": [{"id": "small", "max_model_len": 64, "root": "/m"}]}))
         if self.path == "/tokenize":
             return self._send(200, json.dumps({"count": 5, "max_model_len": 64}))
+        if self.server.meeting:
+            self.server.meeting.wait()
         if body.get("stream"):
             return self._stream()
         message = {"role": "assistant", "content": "Hello there"}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import socket
+import threading
 from collections.abc import Iterator
 
 import pytest
@@ -188,7 +189,7 @@ def test_the_last_fault_is_raised_when_attempts_run_out() -> None:
     assert len(calls) == 3
 
 
-def test_a_closed_loop_asks_no_more_at_once_than_it_has_clients(client: InferenceClient) -> None:
+def test_a_closed_loop_measures_the_answers_of_all_its_clients(client: InferenceClient) -> None:
     result = closed_loop(client, clients=3, requests_each=2, max_tokens=3)
     assert len(result.ok) == 6 and not result.failed
     assert result.tokens_per_s > 0
@@ -198,13 +199,11 @@ def test_a_closed_loop_asks_no_more_at_once_than_it_has_clients(client: Inferenc
 def test_an_open_loop_sends_on_schedule_while_answers_are_late(
     client: InferenceClient, server: OpenAIServer
 ) -> None:
-    _ = client.model
-    server.delay_s = 0.4
+    server.meeting = threading.Barrier(5, timeout=20)
     result = open_loop(client, rate_per_s=20, count=5)
-    # The last is due after 0.2 s, the first answer comes after 0.4 s at the earliest: nothing waited for it.
-    assert result.outcomes[-1].sent_at_s < sum(item.latency_s for item in result.outcomes)
-    assert [item.sent_at_s for item in result.outcomes] == sorted(item.sent_at_s for item in result.outcomes)
-    assert len(result.ok) == 5
+    assert len(result.ok) == 5, "a request waited for the answer of another"
+    assert all(item.sent_at_s >= number / 20 for number, item in enumerate(result.outcomes))
+    assert all(item.latency_s > 0 for item in result.outcomes)
 
 
 def test_a_load_reports_what_failed_by_kind(client: InferenceClient, server: OpenAIServer) -> None:
