@@ -18,10 +18,11 @@ from collections.abc import Callable, Iterator
 from helpers.cluster import Cluster
 from helpers.stack import serving
 from helpers.stack.inference import InferenceClient
-from helpers.stack.load import closed_loop
+from helpers.stack.load import QueueSampler, closed_loop, open_loop
 
 RESTARTS = 5
 LEVELS = (1, 4, 16)
+RATES, OFFERED_S = (0.5, 1.0, 2.0), 20
 TOKENS = 64
 Row = tuple[str, str]
 
@@ -80,6 +81,14 @@ def _throughput(cluster: Cluster) -> Iterator[Row]:
             result = closed_loop(client, clients=clients, max_tokens=TOKENS)
             first = f"first token {result.ttft_s(0.5):.2f} s, p95 {result.ttft_s(0.95):.2f} s"
             yield f"{clients} clients, {TOKENS} tokens each", f"{result.tokens_per_s:.0f} tokens/s, {first}"
+        for rate in RATES:
+            with QueueSampler(client, period_s=0.25) as queue:
+                result = open_loop(client, rate_per_s=rate, count=int(OFFERED_S * rate), max_tokens=TOKENS)
+            waiting = max((sample.waiting for sample in queue.samples), default=0)
+            yield (
+                f"{rate:g} requests a second offered, {TOKENS} tokens each",
+                f"first token {result.ttft_s(0.5):.2f} s, p95 {result.ttft_s(0.95):.2f} s, {waiting:.0f} waiting at the peak",
+            )
 
 
 def _grade() -> float:
