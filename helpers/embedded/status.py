@@ -45,11 +45,11 @@ def state(name: str) -> State:
         one.title: one.answer() or "no answer"
         for one in observe.observations(sandbox, pid, started=observe.started_at(pid))
     }
-    memory = control_plane_memory_mib(pid)
+    memory, metrics = control_plane_memory_mib(pid), observe.gpu_metrics(sandbox)
     facts = {
         **answers,
         "GPU devices": f"{answers['GPU devices']} (simulated)",
-        "GPU metrics": f"{observe.gpu_metrics(sandbox) or 'no answer'} (simulated)",
+        "GPU metrics": f"{metrics} (simulated)" if metrics else "no answer: course down, then course up",
         "address": sandbox.addresses.node,
         "control plane memory": f"{sum(memory.values()):.0f} MiB",
         "kubeconfig": str(kubeconfig_path(name)),

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
+from helpers.cluster import Profile
 from helpers.cluster.fake import FakeCluster
 from helpers.embedded.devices.config import shape_of
 from helpers.embedded.devices.holders import Holder, Usage
@@ -50,8 +53,8 @@ def cluster_with(
     return cluster
 
 
-def drawn(cluster: FakeCluster) -> str:
-    session = LabSession("03", cluster, cluster.identity(), cluster.profile(), None, {})
+def drawn(cluster: FakeCluster, profile: Profile | None = None) -> str:
+    session = LabSession("03", cluster, cluster.identity(), profile or cluster.profile(), None, {})
     shown: str = draw.gpu_table(session).text
     return shown
 
@@ -95,10 +98,14 @@ def test_a_cluster_without_an_exporter_is_told_so() -> None:
     assert "this cluster has no dcgm-exporter" in drawn(FakeCluster())
 
 
-def test_an_exporter_that_is_not_ready_is_named_with_the_next_command() -> None:
-    shown = drawn(cluster_with(None))
-    assert "Service monitoring/exporter answered 503" in shown
-    assert "kubectl get pods -n monitoring" in shown
+@pytest.mark.parametrize(
+    ("profile", "command"),
+    [("embedded", "course down; course up"), ("generic", "kubectl get pods -n monitoring")],
+)
+def test_an_exporter_that_is_not_ready_is_named_with_the_next_command(profile: str, command: str) -> None:
+    cluster = cluster_with(None)
+    shown = drawn(cluster, replace(cluster.profile(), name=profile))
+    assert "Service monitoring/exporter answered 503" in shown and command in shown
 
 
 def test_a_learner_of_a_class_is_told_whose_the_metrics_are(monkeypatch: pytest.MonkeyPatch) -> None:
