@@ -21,7 +21,17 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from helpers.errors import EnvironmentFault, LabError, WaitFailed
-from helpers.terminal import ENVIRONMENT_FAILED, FELL_SHORT, INTERRUPTED, console, say, spinner
+from helpers.terminal import (
+    AUTHORS,
+    CLUSTERS,
+    ENVIRONMENT_FAILED,
+    FELL_SHORT,
+    INTERRUPTED,
+    LABS,
+    console,
+    say,
+    spinner,
+)
 
 if TYPE_CHECKING:
     from helpers.cluster import Cluster
@@ -113,15 +123,20 @@ def _options(version: Annotated[bool, typer.Option("--version", help="Print the 
         raise typer.Exit
 
 
-@app.command()
+@app.command(rich_help_panel=LABS)
 def grade(
     labs: Annotated[list[str], typer.Argument(metavar="LAB...", help="The labs' numbers, such as 01 02.")],
     json: Annotated[bool, typer.Option("--json", help="Print one Report, and nothing else.")] = False,
     junit: Annotated[Path | None, typer.Option(metavar="FILE", help="Write JUnit XML too.")] = None,
-    only: Annotated[list[str] | None, typer.Option(help="Only this check or task (repeatable).")] = None,
+    only: Annotated[
+        list[str] | None, typer.Option(metavar="NAME", help="Only this check or task (repeatable).")
+    ] = None,
     hints: Annotated[bool, typer.Option("--hints", help="Show each check's hint.")] = False,
 ) -> None:
-    """Grade labs from the cluster's state. Exit code 0 all passed, 1 something fell short, 2 the environment failed."""
+    """Grade labs from the cluster's state.
+
+    Exit code 0 all passed, 1 something fell short, 2 the environment failed or nothing ran.
+    """
     from helpers.grading.progress import take_up
     from helpers.grading.seat import with_pending
 
@@ -179,7 +194,7 @@ def _write_junit(path: Path, report: Report) -> None:
         raise LabError(f"cannot write {path}: {problem.strerror}") from problem
 
 
-@app.command()
+@app.command(rich_help_panel=LABS)
 def start(lab: LabArgument) -> None:
     """Check prerequisites and put the cluster in the lab's start state; work that is there stays."""
     from helpers.checks import load_lab
@@ -194,7 +209,7 @@ def start(lab: LabArgument) -> None:
     typer.echo(f"Lab {chosen.id} ({chosen.title}) is ready. Next: course open {chosen.id}")
 
 
-@app.command()
+@app.command(rich_help_panel=LABS)
 def reset(lab: LabArgument) -> None:
     """Back to the lab's start state; a second reset changes nothing."""
     from helpers.checks import load_lab
@@ -211,7 +226,7 @@ def _report_done(done: list[str], nothing: str) -> None:
         typer.echo(line)
 
 
-@app.command()
+@app.command(rich_help_panel=LABS)
 def solve(
     labs: Annotated[list[str], typer.Argument(metavar="LAB...", help="The labs' numbers, such as 01 02.")],
 ) -> None:
@@ -239,7 +254,7 @@ def _solve(notebook: Path, cluster: Cluster) -> None:
     typer.echo(f"{notebook.name} ran to its end. Next: course grade {number}")
 
 
-@app.command()
+@app.command(rich_help_panel=LABS)
 def progress() -> None:
     """What is done, what is next, and how long it took: from your own runs of `course grade`."""
     from helpers.checks import lab_ids, load_lab
@@ -249,12 +264,15 @@ def progress() -> None:
     print_progress(Progress().labs(), [load_lab(number) for number in lab_ids()], console())
 
 
-@app.command(name="check-author")
+@app.command(name="check-author", rich_help_panel=AUTHORS)
 def check_author(
     lab: LabArgument,
     live: Annotated[bool, typer.Option("--live", help="On the cluster in use, in namespaces apart.")] = False,
 ) -> None:
-    """Run every check on the lab's start, its solution and its wrong clusters. Exit code 1 if one is missing."""
+    """Run every check on the lab's start, its solution and its wrong clusters.
+
+    Exit code 1 if a check judges one of them wrongly, or lacks wrong clusters.
+    """
     from helpers.checks import load_lab, load_proofs
     from helpers.grading import author
     from helpers.grading.render import print_proofs
@@ -275,7 +293,11 @@ def check_author(
     raise typer.Exit(FELL_SHORT if wrong or owed else 0)
 
 
-@app.command(name="open", context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
+@app.command(
+    name="open",
+    rich_help_panel=LABS,
+    context_settings={"allow_extra_args": True, "ignore_unknown_options": True},
+)
 def open_notebook(lab: LabArgument, context: typer.Context) -> None:
     """Open the notebook in the browser; further options go to `marimo edit` (--headless, --port)."""
     from helpers.grading.solution import notebook_of
@@ -286,7 +308,7 @@ def open_notebook(lab: LabArgument, context: typer.Context) -> None:
     os.execv(command[0], command)
 
 
-@app.command()
+@app.command(rich_help_panel=CLUSTERS)
 def use(
     target: Annotated[
         str | None, typer.Argument(metavar="embedded", help="Back to the embedded cluster.")

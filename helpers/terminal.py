@@ -11,6 +11,8 @@ if TYPE_CHECKING:
     from rich.console import Console
 
 FELL_SHORT, ENVIRONMENT_FAILED, INTERRUPTED = 1, 2, 130
+# Under which heading `course --help` lists a command.
+LABS, CLUSTERS, EXPERIMENTS, CLASSES, AUTHORS = "Labs", "Clusters", "Experiments", "Classes", "Authors"
 
 
 def say(text: str) -> None:

@@ -8,13 +8,15 @@ from typing import Annotated
 
 import typer
 
+from helpers.terminal import EXPERIMENTS
+
 
 def register(app: typer.Typer) -> None:
     """Add the commands to the `course` command."""
-    app.command("recover")(recover)
-    app.command("game-day")(game_day)
-    app.command("experiment")(experiment)
-    app.command("backoff")(backoff)
+    app.command("recover", rich_help_panel=EXPERIMENTS)(recover)
+    app.command("game-day", rich_help_panel=EXPERIMENTS)(game_day)
+    app.command("experiment", rich_help_panel=EXPERIMENTS)(experiment)
+    app.command("backoff", rich_help_panel=EXPERIMENTS)(backoff)
 
 
 def recover(

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import typer
 
+from helpers.terminal import CLASSES
+
 
 def register(app: typer.Typer) -> None:
     """Add the classroom's commands to the `course` command."""
@@ -28,4 +30,4 @@ def register(app: typer.Typer) -> None:
     commands_looking.register(class_app)
     commands_records.register(class_app, app)
     commands_study.register(class_app, app)
-    app.add_typer(class_app)
+    app.add_typer(class_app, rich_help_panel=CLASSES)

@@ -159,7 +159,9 @@ def _place(member: Member) -> str:
 def add_cluster(
     learner: Annotated[str, typer.Argument(metavar="ID", help="The learner, who must be in the class.")],
     kubeconfig: Annotated[Path, typer.Option(metavar="FILE", help="Your way in, as an administrator.")],
-    context: Annotated[str | None, typer.Option(metavar="C", help="Its context, if not the current.")] = None,
+    context: Annotated[
+        str | None, typer.Option(metavar="NAME", help="Its context, if not the current.")
+    ] = None,
     name: ClassName = "class",
     move: Annotated[
         bool, typer.Option("--move", help="Delete the learner's namespaces on the shared cluster.")

@@ -10,7 +10,7 @@ import typer
 
 from helpers.classroom.commands_shared import ClassName, Hidden
 from helpers.errors import LabError
-from helpers.terminal import console, say
+from helpers.terminal import CLASSES, console, say
 
 if TYPE_CHECKING:
     from helpers.cluster import Cluster
@@ -22,7 +22,7 @@ def register(class_app: typer.Typer, app: typer.Typer) -> None:
     class_app.command("submit")(submit)
     class_app.command("history")(history)
     class_app.command("key")(key)
-    app.command("verify")(verify)
+    app.command("verify", rich_help_panel=CLASSES)(verify)
 
 
 def policy(

@@ -12,7 +12,7 @@ import typer
 
 from helpers.classroom.commands_shared import ClassName, LearnerIds
 from helpers.errors import LabError
-from helpers.terminal import ENVIRONMENT_FAILED, FELL_SHORT, say
+from helpers.terminal import CLASSES, ENVIRONMENT_FAILED, FELL_SHORT, LABS, say
 
 if TYPE_CHECKING:
     from helpers.classroom.attest import PublicKey
@@ -44,10 +44,10 @@ def register(class_app: typer.Typer, app: typer.Typer) -> None:
     class_app.command("export")(class_export)
     class_app.command("feedback")(feedback)
     class_app.command("hidden")(hidden)
-    app.command("seat")(seat)
-    app.command("report")(report)
-    app.command("certificate")(certificate)
-    app.command("export")(export)
+    app.command("seat", rich_help_panel=LABS)(seat)
+    app.command("report", rich_help_panel=LABS)(report)
+    app.command("certificate", rich_help_panel=LABS)(certificate)
+    app.command("export", rich_help_panel=CLASSES)(export)
 
 
 def seat() -> None:
@@ -90,7 +90,9 @@ def certificate(
     ] = None,
     key: Keys = None,
     learner_name: Annotated[str, typer.Option("--as", metavar="NAME", help="Your name on it.")] = "",
-    output: Annotated[Path, typer.Option("-o", "--output", metavar="FILE")] = Path("certificate.html"),
+    output: Annotated[Path, typer.Option("-o", "--output", metavar="FILE", help="Where to write it.")] = Path(
+        "certificate.html"
+    ),
 ) -> None:
     """What you have done, saying plainly what an instructor attested and what is your own claim."""
     from helpers.checks import lab_ids, load_lab
@@ -111,7 +113,7 @@ def certificate(
 
 
 def export(
-    reports: Annotated[list[Path], typer.Argument(metavar="REPORT…", help="Reports, or folders of them.")],
+    reports: Annotated[list[Path], typer.Argument(metavar="REPORT...", help="Reports, or folders of them.")],
     format: Annotated[str, typer.Option(metavar="FORMAT", help=", ".join(dict.fromkeys(_ONE + _CLASS)))],
     template: Template = None,
     output: Output = None,

@@ -1,4 +1,4 @@
-"""The commands of the embedded cluster: `course up | down | status | doctor | kubeconfig | gpu`."""
+"""The embedded cluster's commands: `course up`, `down`, `status`, `doctor`, `kubeconfig`, `gpu`, `cache`, `images`."""
 
 from __future__ import annotations
 
@@ -7,20 +7,24 @@ from typing import Annotated
 import typer
 
 from helpers.settings import cluster_name
+from helpers.terminal import CLUSTERS
 
 Name = Annotated[
-    str, typer.Option("--name", help="Which cluster; several can run side by side.", show_default="lab")
+    str,
+    typer.Option(
+        "--name", metavar="NAME", help="Which cluster; several can run side by side.", show_default="lab"
+    ),
 ]
 
 
 def register(app: typer.Typer) -> None:
     """Add the embedded cluster's commands to the command line."""
     for command in (up, down, status, doctor, kubeconfig, gpu, cache):
-        app.command()(command)
+        app.command(rich_help_panel=CLUSTERS)(command)
     images = typer.Typer(no_args_is_help=True, help="The images of the labs' workloads.")
     images.command("list")(images_list)
     images.command("load")(images_load)
-    app.add_typer(images, name="images")
+    app.add_typer(images, name="images", rich_help_panel=CLUSTERS)
 
 
 def up(
@@ -28,6 +32,7 @@ def up(
     images: Annotated[
         str,
         typer.Option(
+            metavar="SOURCE",
             help="Workload images: local (made here), official (pulled) or auto (pulled where a registry answers).",
             show_default="as the cluster began, local for a new one",
         ),
@@ -58,7 +63,7 @@ def down(
 
 def status(
     name: Name = "",
-    json: Annotated[bool, typer.Option("--json", help="As JSON.")] = False,
+    json: Annotated[bool, typer.Option("--json", help="Print JSON, and nothing else.")] = False,
 ) -> None:
     """What runs: the cluster's parts, each asked now, and what it uses."""
     from dataclasses import asdict
@@ -84,7 +89,10 @@ def doctor(
     name: Name = "",
     quick: Annotated[bool, typer.Option("--quick", help="Start no pods to find out.")] = False,
 ) -> None:
-    """What is wrong or missing, for which labs, and the next command for each. Exit code 2 when something is."""
+    """What is wrong or missing, for which labs, and the next command for each.
+
+    Exit code 2 when something is.
+    """
     from helpers.embedded.doctor import diagnose, diagnose_chosen, uses_embedded
 
     embedded = bool(name) or uses_embedded()
@@ -126,7 +134,7 @@ def images_list() -> None:
 
 def images_load(
     names: Annotated[
-        list[str] | None, typer.Argument(metavar="NAME...", help="all when none is named")
+        list[str] | None, typer.Argument(metavar="NAME...", help="All when none is named.")
     ] = None,
     name: Name = "",
 ) -> None:
@@ -151,10 +159,16 @@ def kubeconfig(name: Name = "") -> None:
 
 
 def gpu(
-    shape: Annotated[str, typer.Option(help="full, mig or time-slicing.")] = "",
+    shape: Annotated[str, typer.Option(metavar="SHAPE", help="full, mig or time-slicing.")] = "",
     replicas: Annotated[int, typer.Option(help="Time slices of the GPU.", min=2, max=64)] = 4,
-    unhealthy: Annotated[list[str] | None, typer.Option(help="Mark a device unhealthy, or `all`.")] = None,
-    healthy: Annotated[list[str] | None, typer.Option(help="Mark a device healthy again, or `all`.")] = None,
+    unhealthy: Annotated[
+        list[str] | None,
+        typer.Option(metavar="DEVICE", help="Mark a device unhealthy, or `all` (repeatable)."),
+    ] = None,
+    healthy: Annotated[
+        list[str] | None,
+        typer.Option(metavar="DEVICE", help="Mark a device healthy again, or `all` (repeatable)."),
+    ] = None,
     name: Name = "",
 ) -> None:
     """Change what the node's device plugin advertises, as an administrator would."""
