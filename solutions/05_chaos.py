@@ -178,7 +178,8 @@ def _(guess_qdrant):
         guess_qdrant.value,
         truth="same",
         because="vLLM knows nothing of Qdrant. The *application* asks the one and then the other, so a user may see an error, but the layer "
-        "that failed is memory: restarting vLLM would add half a minute of outage to a layer that was well.",
+        "that failed is memory: restarting vLLM would stop a layer that was well, for ten seconds "
+        "or more here and for minutes with a large model.",
         instead={
             "fails": "The inference client's lane has no red.",
             "slower": "The two never talk to each other. It is the application that puts documents into a prompt.",
@@ -308,7 +309,8 @@ def _(done_qdrant, lab, pressed, run_judge, stop_judge):
 def _():
     mo.md(r"""
     The judge gives your function calls that go through a recording proxy, deletes Qdrant's pod meanwhile, and counts
-    **attempts on the wire**: your text is not read.
+    **attempts on the wire**: your text is not read. The way to Qdrant opens when its new pod is Ready and your function
+    has failed at least twice, so neither a quick node nor a slow one decides for you.
     """)
     return
 
@@ -342,7 +344,8 @@ def _():
     ## 5 · The herd
 
     One caller that retries politely is easy. Twenty-four of them lost the same backend in the same moment. All of them
-    double their pauses: 1, 2, 4 seconds. After four seconds the backend is back.
+    double their pauses: 1, 2, 4 seconds. After four seconds the backend is back. The line is vLLM's own queue, each tick
+    below it a client that came back.
     """)
     return
 

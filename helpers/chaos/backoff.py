@@ -7,22 +7,25 @@ recording proxy. What counts is the attempts that the proxy saw and the exceptio
 from __future__ import annotations
 
 import importlib.util
+import ssl
 import sys
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass
+from contextlib import suppress
+from dataclasses import asdict, dataclass, replace
 from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import httpx
 
-from helpers.chaos.experiment import Finished, Progress, run
-from helpers.chaos.faults import fault
+from helpers.chaos.experiment import HEAL_TIMEOUT_S, Finished, Progress, run
+from helpers.chaos.faults import QDRANT, SYSTEM, fault
 from helpers.chaos.proxy import FORWARD, HANG, RESET, RecordingProxy, Script
-from helpers.errors import LabError
+from helpers.cluster.deadline import Deadline
+from helpers.errors import LabError, ObjectMissing
 
 if TYPE_CHECKING:
     from helpers.cluster import Cluster
@@ -30,7 +33,12 @@ if TYPE_CHECKING:
 CallWithBackoff = Callable[..., Any]
 NAME = "backoff"
 CALL_TIMEOUT_S = 1.0
-RESTART_BUDGET_S = 60.0
+# As long as an experiment waits for the platform to heal: how long a restart takes is the node's affair.
+RESTART_BUDGET_S = HEAL_TIMEOUT_S
+RESTART_CALL_TIMEOUT_S = 10.0
+# The first attempts of the restart's trial, which fall into the outage however short it is.
+HELD_ATTEMPTS = 2
+LOOK_EVERY_S = 0.2
 DOWN_BUDGET_S = 5.0
 # After its budget a function may finish the attempt it is in, and no more.
 GRACE_S = CALL_TIMEOUT_S + 1.0
@@ -49,7 +57,8 @@ class _OutOfTime(BaseException):
 class Trial:
     """One scenario: when attempts were made (seconds from its start), and what came out.
 
-    `ended` is "returned", the exception's class name, or "never stopped".
+    `ended` is "returned", "returned nothing" (no attempt was answered), the exception's class name, or
+    "never stopped". `outage_s`: how long the backend was away, where it was a real one.
     """
 
     scenario: str
@@ -59,6 +68,7 @@ class Trial:
     cause: str
     elapsed_s: float
     budget_s: float
+    outage_s: float | None = None
 
     @property
     def gaps(self) -> list[float]:
@@ -102,20 +112,26 @@ def try_out(
     budget_s: float,
     upstream: Callable[[], tuple[str, int]] | None = None,
     path: str = "/collections",
+    call_timeout_s: float = CALL_TIMEOUT_S,
+    should_stop: Callable[[], bool] = lambda: False,
 ) -> Trial:
     """One scenario: a call through a proxy of its own, retried by the function under judgement."""
-    with RecordingProxy(Script(answers), upstream) as proxy, httpx.Client(timeout=CALL_TIMEOUT_S) as client:
+    # Plain HTTP on loopback: eleven trials that each read the system's certificates keep one another waiting.
+    client = httpx.Client(timeout=call_timeout_s, verify=ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT))
+    with RecordingProxy(Script(answers), upstream) as proxy, client:
         began = time.monotonic()
         give_up = began + budget_s + GRACE_S + 2
 
         def call() -> Any:
-            if time.monotonic() > give_up:
+            if time.monotonic() > give_up or should_stop():
                 raise _OutOfTime
             response = client.get(proxy.url + path)
             response.raise_for_status()
             return response.json()
 
-        ended, cause = _outcome(function, call, scenario, budget_s, give_up)
+        ended, cause = _outcome(
+            function, call, scenario, budget_s, lambda: time.monotonic() > give_up + 1 or should_stop()
+        )
         elapsed_s = time.monotonic() - began
         seen = sorted(proxy.attempts, key=lambda attempt: attempt.t)
     return Trial(
@@ -130,15 +146,24 @@ def try_out(
 
 
 def _outcome(
-    function: CallWithBackoff, call: Callable[[], Any], scenario: str, budget_s: float, give_up: float
+    function: CallWithBackoff,
+    call: Callable[[], Any],
+    scenario: str,
+    budget_s: float,
+    is_over: Callable[[], bool],
 ) -> tuple[str, str]:
     """Run it in a thread of its own: a function that never stops must not stop the judge."""
     result: list[tuple[str, str]] = []
+    answers: list[Any] = []
+
+    def answered() -> Any:
+        answers.append(call())
+        return answers[-1]
 
     def work() -> None:
         try:
-            function(scenario, call, budget_s=budget_s)
-            result.append(("returned", ""))
+            function(scenario, answered, budget_s=budget_s)
+            result.append(("returned" if answers else "returned nothing", ""))
         except _OutOfTime:
             result.append(("never stopped", ""))
         except Exception as error:  # noqa: BLE001 - whatever the learner's function raises is the answer
@@ -147,11 +172,59 @@ def _outcome(
 
     thread = threading.Thread(target=work, daemon=True)
     thread.start()
-    thread.join(timeout=max(0.0, give_up - time.monotonic()) + 1)
+    while thread.is_alive() and not is_over():
+        thread.join(timeout=0.1)
     return result[0] if result else ("never stopped", "")
 
 
-def scripted_trials(function: CallWithBackoff) -> list[Trial]:
+class Outage:
+    """The restart as the function under judgement meets it: over when another pod is Ready, and not before.
+
+    The old pod may answer for a while after it was deleted, and on a quick node the new one may be there
+    before the function is called. So the way to the backend is closed until a pod with another UID is
+    Ready and the first attempts were made. A context manager; `upstream` is for the proxy, `back` is set
+    when the other pod is Ready.
+    """
+
+    def __init__(self, cluster: Cluster, way: Callable[[], tuple[str, int]]) -> None:
+        self._cluster, self._way = cluster, way
+        self._old = {pod.uid for pod in cluster.view().pods(SYSTEM, labels=QDRANT.labels)}
+        self._attempts = 0
+        self._stop, self.back = threading.Event(), threading.Event()
+        self._thread = threading.Thread(target=self._watch, daemon=True)
+        self._began = 0.0
+        self.seconds: float | None = None
+
+    def __enter__(self) -> Outage:
+        self._began = time.monotonic()
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stop.set()
+        self._thread.join(timeout=10)
+
+    def upstream(self) -> tuple[str, int]:
+        """Where the backend is; ObjectMissing while it is away."""
+        self._attempts += 1
+        if self._attempts <= HELD_ATTEMPTS or not self.back.is_set():
+            raise ObjectMissing("ready pod", QDRANT.name, SYSTEM)
+        return self._way()
+
+    def _watch(self) -> None:
+        while not self._stop.wait(LOOK_EVERY_S):
+            # What cannot be read now is looked at again.
+            with suppress(LabError):
+                pods = self._cluster.view(Deadline(5, self._cluster.clock)).pods(SYSTEM, labels=QDRANT.labels)
+                if any(pod.is_ready and pod.uid not in self._old for pod in pods):
+                    self.seconds = round(time.monotonic() - self._began, 3)
+                    self.back.set()
+                    return
+
+
+def scripted_trials(
+    function: CallWithBackoff, should_stop: Callable[[], bool] = lambda: False
+) -> list[Trial]:
     """Everything that needs no restart, at the same time: about as long as the longest budget."""
     plans: list[tuple[str, list[int | str], float]] = [
         ("bad-request", [400], 6),
@@ -163,31 +236,51 @@ def scripted_trials(function: CallWithBackoff) -> list[Trial]:
     ]
     plans += [(f"down-{number}", [RESET], DOWN_BUDGET_S) for number in range(JUDGED_CLIENTS)]
     with ThreadPoolExecutor(max_workers=len(plans)) as pool:
-        return list(pool.map(lambda plan: try_out(function, plan[0], plan[1], budget_s=plan[2]), plans))
+        return list(
+            pool.map(
+                lambda plan: try_out(function, plan[0], plan[1], budget_s=plan[2], should_stop=should_stop),
+                plans,
+            )
+        )
 
 
 def judge(
-    cluster: Cluster, function: CallWithBackoff, *, on_progress: Progress | None = None, **options: Any
+    cluster: Cluster,
+    function: CallWithBackoff,
+    *,
+    on_progress: Progress | None = None,
+    should_stop: Callable[[], bool] = lambda: False,
 ) -> Finished:
     """Delete Qdrant's pod while the function is calling it, and try the scripted trouble beside it.
 
     The trials go into the experiment's journal, under the name "backoff".
     """
     with cluster.port_forward("llm-system", "service/qdrant", 6333) as forward:
+        outage = Outage(cluster, lambda: (forward.host, forward.port))
 
-        def trials() -> list[dict[str, Any]]:
-            with ThreadPoolExecutor(max_workers=2) as pool:
-                restart = pool.submit(
-                    try_out,
+        def restart() -> Trial:
+            with outage:
+                trial = try_out(
                     function,
                     "restart",
                     [FORWARD],
                     budget_s=RESTART_BUDGET_S,
-                    upstream=lambda: (forward.host, forward.port),
+                    upstream=outage.upstream,
+                    call_timeout_s=RESTART_CALL_TIMEOUT_S,
+                    should_stop=should_stop,
                 )
-                scripted = pool.submit(scripted_trials, function)
-                return [trial.to_json() for trial in (restart.result(), *scripted.result())]
+            return replace(trial, outage_s=outage.seconds)
+
+        def trials() -> list[dict[str, Any]]:
+            with ThreadPoolExecutor(max_workers=2) as pool:
+                first, scripted = pool.submit(restart), pool.submit(scripted_trials, function, should_stop)
+                return [trial.to_json() for trial in (first.result(), *scripted.result())]
 
         return run(
-            cluster, fault("delete-qdrant"), name=NAME, on_progress=on_progress, during=trials, **options
+            cluster,
+            fault("delete-qdrant"),
+            name=NAME,
+            on_progress=on_progress,
+            should_stop=should_stop,
+            during=trials,
         )

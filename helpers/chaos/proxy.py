@@ -15,6 +15,7 @@ import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import partial
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
@@ -90,28 +91,26 @@ class RecordingProxy:
             # Written down at once: a client that gives up on a silence has made its attempt all the same.
             number = len(self._attempts)
             self._attempts.append(Attempt(began, handler.path, HANG))
-        outcome = self._serve(handler)
+        outcome, reply = self._decide(handler)
         with self._lock:
+            # And how it ends, before the client knows: whoever looks after the answer must find it.
             self._attempts[number] = Attempt(began, handler.path, outcome)
+        reply()
 
-    def _serve(self, handler: BaseHTTPRequestHandler) -> str:
+    def _decide(self, handler: BaseHTTPRequestHandler) -> tuple[str, Callable[[], None]]:
+        """How a request ends, and what makes it end so."""
         wanted = self.script.take()
         if wanted == HANG:
-            self._closing.wait(HANG_S)
-            return HANG
+            return HANG, partial(_wait, self._closing)
         if wanted == RESET:
-            _reset(handler)
-            return RESET
+            return RESET, partial(_reset, handler)
         if wanted != FORWARD:
-            _reply(handler, int(wanted), b"{}")
-            return str(wanted)
+            return str(wanted), partial(_reply, handler, int(wanted), b"{}")
         try:
             status, body = self._forward(handler)
         except (OSError, http.client.HTTPException, LabError):
-            _reset(handler)
-            return RESET
-        _reply(handler, status, body)
-        return str(status)
+            return RESET, partial(_reset, handler)
+        return str(status), partial(_reply, handler, status, body)
 
     def _forward(self, handler: BaseHTTPRequestHandler) -> tuple[int, bytes]:
         if self.upstream is None:
@@ -126,6 +125,10 @@ class RecordingProxy:
             return response.status, response.read()
         finally:
             connection.close()
+
+
+def _wait(closing: threading.Event) -> None:
+    closing.wait(HANG_S)
 
 
 class _Server(ThreadingHTTPServer):

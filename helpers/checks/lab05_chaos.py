@@ -13,7 +13,7 @@ from statistics import median
 from typing import TYPE_CHECKING, Any
 
 from helpers.chaos import evidence
-from helpers.chaos.backoff import DOWN_BUDGET_S, GRACE_S, RESTART_BUDGET_S, Trial
+from helpers.chaos.backoff import DOWN_BUDGET_S, GRACE_S, Trial
 from helpers.chaos.faults import BACKENDS, CLIENT_OF, SYSTEM
 from helpers.chaos.journal import NAMESPACE, JournalBroken, Record, published
 from helpers.evidence import Evidence
@@ -27,8 +27,11 @@ FINDINGS, FINDINGS_NAMESPACE = "chaos-findings", "llm-apps"
 BYSTANDER_AVAILABILITY = 0.97
 MOST_ATTEMPTS = 40
 CLOCK_SKEW_S = 120.0
-HERD_MUST_QUEUE = 4
-JITTER_HELPS_TO = 0.6
+# The herd is judged by when its clients came back, which the clock decides, and not by samples of
+# vLLM's queue: on a busy node vLLM answers those late, or not before the queue is gone.
+HERD_TOGETHER = 16
+HERD_CROWD = 8
+JITTER_HELPS_TO = 2 / 3
 HERD_SERVED = 16  # of 24: the last ones may still wait when the watch ends
 OBJECTIVE = 0.97
 
@@ -91,12 +94,14 @@ def replaced(cluster: ClusterView, record: Record, backend: str) -> Verdict:
         )
     new = pods[-1]
     told = evidence.told(record, pods[0], new)
+    # A StatefulSet's new pod has the old one's name.
+    both = f"the old and the new {new.name}" if new.name == pods[0].name else f"{pods[0].name} and {new.name}"
     return all_of(
         expect(
             bool(told),
             truthy=True,
             that=f"the cluster's events tell of the replacement of {pods[0].name}",
-            observed=f"events about {pods[0].name} and {new.name}: {len(told)}",
+            observed=f"events about {both}: {len(told)}",
         ),
         known(cluster, new, backend),
     )
@@ -303,11 +308,14 @@ def survives_a_restart(cluster: ClusterView) -> Verdict:
     """Through a real restart of Qdrant the call comes back with an answer, after several and not too many attempts."""
 
     def rule(trial: Trial) -> Verdict:
+        # How long the node took is not the function's affair: attempts are counted against the time.
+        pace = sum(at < 60 for at in trial.attempts)
+        outage = f", the outage {trial.outage_s:.1f} s" if trial.outage_s is not None else ""
         return all_of(
             expect(
                 trial.ended,
                 equals="returned",
-                that="the call returns",
+                that="the call returns an answer",
                 observed=f"the call ended: {trial.ended}",
             ),
             expect(
@@ -316,11 +324,17 @@ def survives_a_restart(cluster: ClusterView) -> Verdict:
                 that="attempts that failed first",
                 observed=f"{len(trial.outcomes)} attempts: {', '.join(sorted(set(trial.outcomes)))}",
             ),
-            expect(len(trial.attempts), at_most=MOST_ATTEMPTS, observed=f"{len(trial.attempts)} attempts"),
+            expect(
+                pace,
+                at_most=MOST_ATTEMPTS,
+                that=f"at most {MOST_ATTEMPTS} attempts in a minute",
+                observed=f"{pace} attempts in the first minute",
+            ),
             expect(
                 trial.elapsed_s,
-                at_most=RESTART_BUDGET_S + GRACE_S,
-                observed=f"{trial.elapsed_s:.1f} s in all",
+                at_most=trial.budget_s + GRACE_S,
+                that=f"within {trial.budget_s:g} s and the attempt under way",
+                observed=f"{trial.elapsed_s:.1f} s in all{outage}",
             ),
         )
 
@@ -473,17 +487,23 @@ def pauses_grow_and_differ(cluster: ClusterView) -> Verdict:
 # The herd
 
 
-def peak(record: Record) -> float:
-    """The most requests that waited in vLLM's queue at one time."""
-    after = record.last("after") or {}
-    queue = (after.get("result") or {}).get("queue") or []
-    return max((float(sample[2]) for sample in queue), default=0.0)
-
-
-def served(record: Record) -> int:
-    """How many clients of the herd got their answer in the end."""
+def returned(record: Record) -> list[tuple[float, float]]:
+    """When each served client's last attempt began and ended: its way back to the backend."""
     arrivals = ((record.last("after") or {}).get("result") or {}).get("arrivals") or []
-    return len({int(row[1]) for row in arrivals if int(row[3]) == 200})
+    last = {int(row[1]): (float(row[0]), float(row[4])) for row in arrivals if int(row[3]) == 200}
+    return sorted(last.values())
+
+
+def fullest_second(record: Record) -> int:
+    """How many clients came back within the one second in which most of them did."""
+    began = [start for start, _ in returned(record)]
+    return max((sum(first <= other < first + 1 for other in began) for first in began), default=0)
+
+
+def crowd(record: Record) -> int:
+    """The most clients that waited for their answer at one time."""
+    back = returned(record)
+    return max((sum(start <= moment < end for start, end in back) for moment, _ in back), default=0)
 
 
 @lab.check(
@@ -492,36 +512,42 @@ def served(record: Record) -> int:
     task="herd",
     timeout_s=10,
     why="The second outage is often made by the clients of the first one.",
-    hint="Run both herds, and read the same metric for both: the requests that wait inside vLLM. A machine that is busy with something else blurs both: run them again.",
+    hint="Run both herds to their end. The ticks under the chart are clients that came back: compare how close they lie.",
     next="course experiment herd-none; course experiment herd-full",
 )
 def jitter_thins_the_herd(cluster: ClusterView) -> Verdict:
-    """Twenty-four clients without jitter queue up inside vLLM; with jitter the queue's peak is clearly lower."""
+    """Twenty-four clients without jitter come back in one second and crowd at vLLM; with jitter they come one by one."""
     plain, spread = journal(cluster, "herd-none"), journal(cluster, "herd-full")
     for record in (plain, spread):
         if isinstance(record, Verdict):
             return record
     assert isinstance(plain, Record) and isinstance(spread, Record)
-    about = reference(cluster, "herd-full")
+    together, apart = fullest_second(plain), fullest_second(spread)
     return all_of(
         expect(
-            peak(plain),
-            at_least=HERD_MUST_QUEUE,
-            that=f"at least {HERD_MUST_QUEUE} waiting without jitter",
-            observed=f"{peak(plain):.0f} waiting at the peak without jitter",
+            together,
+            at_least=HERD_TOGETHER,
+            that=f"at least {HERD_TOGETHER} of 24 back within one second without jitter",
+            observed=f"{together} back within one second without jitter",
         ),
         expect(
-            peak(spread),
-            at_most=JITTER_HELPS_TO * peak(plain),
+            crowd(plain),
+            at_least=HERD_CROWD,
+            that=f"at least {HERD_CROWD} that wait for vLLM at the same time",
+            observed=f"{crowd(plain)} wait for vLLM at the same time without jitter",
+        ),
+        expect(
+            apart,
+            at_most=JITTER_HELPS_TO * together,
             that=f"with jitter at most {JITTER_HELPS_TO:.0%} of it",
-            observed=f"{peak(spread):.0f} with jitter, {peak(plain):.0f} without",
-            evidence=about,
+            observed=f"{apart} back within one second with jitter, {together} without",
+            evidence=reference(cluster, "herd-full"),
         ),
         expect(
-            min(served(plain), served(spread)),
+            min(len(returned(plain)), len(returned(spread))),
             at_least=HERD_SERVED,
             that="the herd is served in the end",
-            observed=f"{served(plain)} and {served(spread)} of 24 clients served",
+            observed=f"{len(returned(plain))} and {len(returned(spread))} of 24 clients served",
         ),
     )
 

@@ -53,8 +53,8 @@ def solution(cluster: Cluster) -> None:
     for backend in _PODS:
         _publish(cluster, f"delete-{backend}", deletion(cluster, backend))
     _publish(cluster, "backoff", backoff())
-    _publish(cluster, "herd-none", herd([16, 12, 4, 0]))
-    _publish(cluster, "herd-full", herd([1, 2, 1, 0]))
+    _publish(cluster, "herd-none", herd(0.01))
+    _publish(cluster, "herd-full", herd(0.4))
     _publish(cluster, GAME_DAY, game_day())
     _findings(cluster)
 
@@ -149,11 +149,12 @@ def backoff(**changed: Entry) -> list[Entry]:
     return [{"kind": "during", "t": _T + 9, "result": list({**good_trials(), **changed}.values())}]
 
 
-def herd(waiting: list[int], answered: int = 24) -> list[Entry]:
-    """A herd whose queue showed these figures."""
-    queue = [[_T + number, 4.0, float(value)] for number, value in enumerate(waiting)]
-    arrivals = [[_T, client, 3, 200 if client < answered else 0, _T + 1] for client in range(24)]
-    return [{"kind": "after", "t": _T + 20, "result": {"queue": queue, "arrivals": arrivals}}]
+def herd(gap_s: float, *, answered: int = 24, took_s: float = 2.0) -> list[Entry]:
+    """A herd whose clients came back one after the other, so many seconds apart, and waited so long."""
+    back = [_T + 7 + number * gap_s for number in range(24)]
+    arrivals = [[_T, client, 0, 0, _T] for client in range(24)]
+    arrivals += [[back[client], client, 3, 200, back[client] + took_s] for client in range(answered)]
+    return [{"kind": "after", "t": _T + 20, "result": {"queue": [], "arrivals": arrivals}}]
 
 
 def game_day(
@@ -349,11 +350,16 @@ MUTANTS = [
         {"backoff.restart": "the call ended: BackendUnavailable"},
     ),
     Mutant(
+        "a retry that gives up and returns nothing",
+        _judged(restart=trial("restart", "returned nothing", [0, 1.0, 2.0, 3.0, 4.0], ["reset"] * 5)),
+        {"backoff.restart": "the call ended: returned nothing"},
+    ),
+    Mutant(
         "a retry without a pause",
         _judged(
             restart=trial("restart", "returned", [n / 100 for n in range(400)], ["reset"] * 399 + ["200"])
         ),
-        {"backoff.restart": "400 attempts"},
+        {"backoff.restart": "400 attempts in the first minute"},
     ),
     Mutant(
         "the pod was not restarting at all",
@@ -427,18 +433,23 @@ MUTANTS = [
         {"backoff.jitter": "clients differ by at most 0.03 s"},
     ),
     Mutant(
-        "the herd was too small to queue",
-        lambda cluster: _publish(cluster, "herd-none", herd([0, 1, 0])),
-        {"herd.queue": "1 waiting at the peak without jitter"},
+        "a herd that never came together",
+        lambda cluster: _publish(cluster, "herd-none", herd(0.4)),
+        {"herd.queue": "3 back within one second without jitter"},
+    ),
+    Mutant(
+        "somebody answered the herd who never lets anybody wait",
+        lambda cluster: _publish(cluster, "herd-none", herd(0.01, took_s=0.005)),
+        {"herd.queue": "1 wait for vLLM at the same time"},
     ),
     Mutant(
         "jitter that changes nothing",
-        lambda cluster: _publish(cluster, "herd-full", herd([15, 9, 3])),
-        {"herd.queue": "15 with jitter, 16 without"},
+        lambda cluster: _publish(cluster, "herd-full", herd(0.03)),
+        {"herd.queue": "24 back within one second with jitter, 24 without"},
     ),
     Mutant(
         "most of the herd was never served",
-        lambda cluster: _publish(cluster, "herd-full", herd([1, 1, 0], answered=5)),
+        lambda cluster: _publish(cluster, "herd-full", herd(0.4, answered=5)),
         {"herd.queue": "24 and 5 of 24"},
     ),
     Mutant(

@@ -19,6 +19,7 @@ from helpers.notebook.html import course, esc, inline, problem_card, word
 from helpers.notebook.session import LabSession, needs_cluster, waiting_card
 
 if TYPE_CHECKING:
+    from helpers.chaos.backoff import Trial
     from helpers.chaos.experiment import Finished
     from helpers.chaos.journal import Record
     from helpers.cluster import Cluster
@@ -217,41 +218,84 @@ def _reading(record: Record) -> mo.Html:
     return course(f"<div>{inline('; '.join(said))}.</div>")
 
 
+_HERDS = {"herd-none": "without jitter", "herd-full": "with jitter"}
+
+
 @needs_cluster
 def herd_chart(lab: LabSession, *_triggers: object) -> Any:
-    """vLLM's own queue over time, with and without jitter, and when the clients came back."""
+    """vLLM's own queue over time, with and without jitter, and a tick for each client that came back."""
     from helpers.chaos.journal import JournalBroken, published
     from helpers.errors import ObjectMissing
 
     assert lab.cluster is not None
-    rows = []
-    for name, shown in (("herd-none", "without jitter"), ("herd-full", "with jitter")):
+    queue, back = [], []
+    for name, shown in _HERDS.items():
         try:
             record = published(lab.cluster.view(), name)
         except (ObjectMissing, JournalBroken):
             continue
-        result = (record.last("after") or {}).get("result") or {}
-        zero = (record.first("inject") or {}).get("t", 0)
-        rows += [(shown, t - zero, running, waiting) for t, running, waiting in result.get("queue", [])]
-    if not rows:
+        queue += [(shown, *row) for row in herd_queue(record)]
+        back += [(shown, at) for at in herd_ticks(record)]
+    if not queue and not back:
         return course("<small>No herd yet.</small>")
-    data = pd.DataFrame(rows, columns=["herd", "t", "running", "waiting"])
-    return look(
-        alt.Chart(data)
+    lines = pd.DataFrame(queue, columns=["herd", "t", "running", "waiting"])
+    ticks = pd.DataFrame(back, columns=["herd", "t"])
+    first, last = min([*lines["t"], *ticks["t"], 0.0]), max([*lines["t"], *ticks["t"]])
+    return look(_herd_picture(lines, ticks, alt.Scale(domain=[first, last], nice=False)))
+
+
+def herd_queue(record: Record) -> list[tuple[float, float, float]]:
+    """(seconds since the herd first called in vain, running, waiting) as vLLM told it."""
+    result, zero = _herd_result(record)
+    return [(t - zero, running, waiting) for t, running, waiting in result.get("queue", [])]
+
+
+def herd_ticks(record: Record) -> list[float]:
+    """When each client came back, in seconds since the herd first called in vain."""
+    from helpers.checks.lab05_chaos import returned
+
+    _, zero = _herd_result(record)
+    return [began - zero for began, _ in returned(record)]
+
+
+def _herd_result(record: Record) -> tuple[dict[str, Any], float]:
+    result = (record.last("after") or {}).get("result") or {}
+    injected = float((record.first("inject") or {}).get("t", 0))
+    return result, min((float(row[0]) for row in result.get("arrivals", [])), default=injected)
+
+
+def _herd_picture(lines: pd.DataFrame, ticks: pd.DataFrame, scale: alt.Scale) -> Any:
+    """The queue above, the clients that came back below, over one axis."""
+    shown = list(_HERDS.values())
+    colour = alt.Color(
+        "herd:N",
+        title=None,
+        scale=alt.Scale(domain=shown, range=["#d64545", "#2f9e63"]),
+        legend=alt.Legend(orient="top"),
+    )
+    line = (
+        alt.Chart(lines)
         .mark_line(interpolate="step-after", strokeWidth=2.5)
         .encode(
-            x=alt.X("t:Q", title="seconds from the outage"),
-            y=alt.Y("waiting:Q", title="requests waiting inside vLLM"),
-            color=alt.Color(
-                "herd:N",
-                title=None,
-                scale=alt.Scale(domain=["without jitter", "with jitter"], range=["#d64545", "#2f9e63"]),
-                legend=alt.Legend(orient="top"),
-            ),
-            tooltip=["herd", "t", "running", "waiting"],
+            x=alt.X("t:Q", title=None, scale=scale, axis=alt.Axis(labels=False, ticks=False)),
+            y=alt.Y("waiting:Q", title="waiting inside vLLM", axis=alt.Axis(tickMinStep=1)),
+            color=colour,
+            tooltip=["herd", alt.Tooltip("t:Q", format=".1f"), "running", "waiting"],
         )
-        .properties(width=640, height=200)
+        .properties(width=560, height=180)
     )
+    tick = (
+        alt.Chart(ticks)
+        .mark_tick(thickness=2, size=20)
+        .encode(
+            x=alt.X("t:Q", title="seconds since the herd lost the backend", scale=scale),
+            y=alt.Y("herd:N", title="came back", sort=shown, axis=alt.Axis(labels=False, ticks=False)),
+            color=colour,
+            tooltip=["herd", alt.Tooltip("t:Q", format=".2f")],
+        )
+        .properties(width=560, height=56)
+    )
+    return alt.vconcat(line, tick, spacing=6)
 
 
 @needs_cluster
@@ -268,7 +312,7 @@ def trials_table(lab: LabSession, *_triggers: object) -> mo.Html:
     if not isinstance(found, dict):
         return problem_card(found.observed, "course backoff labs/05_chaos.py")
     rows = "".join(
-        f"<tr><td>{esc(trial.scenario)}</td><td>{len(trial.attempts)}</td>"
+        f"<tr><td>{esc(trial.scenario)}{_away(trial)}</td><td>{len(trial.attempts)}</td>"
         f"<td>{esc(', '.join(f'{gap:.2f}' for gap in trial.gaps[:6]))}</td><td>{trial.elapsed_s:.1f} s</td>"
         f"<td><code>{esc(trial.ended)}</code>{esc(f' from {trial.cause}' if trial.cause else '')}</td></tr>"
         for trial in found.values()
@@ -277,6 +321,11 @@ def trials_table(lab: LabSession, *_triggers: object) -> mo.Html:
     return course(
         f'<div class="card"><table class="facts"><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table></div>'
     )
+
+
+def _away(trial: Trial) -> str:
+    """How long the backend was away, where it was a real one."""
+    return f" <small>({trial.outage_s:.1f} s away)</small>" if trial.outage_s is not None else ""
 
 
 def findings(lab: LabSession, said: Mapping[str, Mapping[str, str]], *_after: object) -> str:

@@ -12,10 +12,14 @@ import httpx
 import pytest
 
 from helpers.chaos import backoff
-from helpers.chaos.backoff import Trial, load_function, try_out
-from helpers.chaos.herd import queue_of
-from helpers.chaos.proxy import FORWARD, RESET
+from helpers.chaos.backoff import HELD_ATTEMPTS, Outage, Trial, load_function, try_out
+from helpers.chaos.herd import CLIENTS, queue_of, read_arrivals, read_queue, schedule
+from helpers.chaos.journal import Record
+from helpers.chaos.proxy import FORWARD, RESET, RecordingProxy, Script
+from helpers.checks.lab05_chaos import crowd, fullest_second
+from helpers.errors import ObjectMissing
 from helpers.stack.backoff import BackendUnavailable
+from tests.unit.chaos_world import stack
 
 
 def good(operation: str, call: Callable[[], Any], *, budget_s: float) -> Any:
@@ -89,6 +93,89 @@ def test_the_function_is_loaded_from_a_file(tmp_path: Path) -> None:
     file.write_text("import nothing_of_this_name")
     with pytest.raises(backoff.NoSuchFunction, match="cannot be imported"):
         load_function(file)
+
+
+def returns_nothing(operation: str, call: Callable[[], Any], *, budget_s: float) -> Any:
+    for _ in range(3):
+        try:
+            return call()
+        except httpx.HTTPError:
+            time.sleep(0.01)
+    return None
+
+
+def test_giving_up_without_a_word_is_not_an_answer() -> None:
+    assert try_out(returns_nothing, "reset", [RESET], budget_s=1).ended == "returned nothing"
+    assert try_out(returns_nothing, "reset", [RESET, 200], budget_s=1).ended == "returned"
+
+
+def test_an_attempts_outcome_is_known_before_the_client_has_its_answer() -> None:
+    with RecordingProxy(Script([200])) as proxy, httpx.Client() as client:
+        for number in range(30):
+            client.get(proxy.url)
+            assert proxy.attempts[number].outcome == "200"
+
+
+def test_a_cancelled_trial_ends_at_once() -> None:
+    trial = try_out(stubborn, "down", [RESET], budget_s=60, should_stop=lambda: True)
+    assert trial.ended == "never stopped"
+    assert trial.elapsed_s < 30
+
+
+# The restart, which is over when another pod is Ready, and not before
+
+
+def test_the_way_is_closed_while_the_old_pod_still_answers() -> None:
+    with Outage(stack(), lambda: ("127.0.0.1", 1)) as outage:
+        for _ in range(5):
+            with pytest.raises(ObjectMissing):
+                outage.upstream()
+    assert outage.seconds is None
+
+
+def test_a_pod_that_is_back_before_the_first_attempt_opens_the_way_after_the_second() -> None:
+    cluster = stack()
+    with Outage(cluster, lambda: ("127.0.0.1", 1)) as outage:
+        cluster.delete("Pod", "qdrant-0", "llm-system")
+        cluster.add_pod("qdrant-0", "llm-system", labels={"app.kubernetes.io/name": "qdrant"})
+        assert outage.back.wait(10)
+        for _ in range(HELD_ATTEMPTS):
+            with pytest.raises(ObjectMissing):
+                outage.upstream()
+        assert outage.upstream() == ("127.0.0.1", 1)
+    assert outage.seconds is not None
+
+
+# The herd
+
+
+def test_without_jitter_all_are_due_together_and_with_it_hardly_two() -> None:
+    plain = [line.split() for line in schedule("none", random.Random(1)).splitlines()]
+    assert [int(line[0]) for line in plain] == [0, 1000, 3000, 7000, 15000, 31000]
+    assert all(len(line[2:]) == CLIENTS for line in plain)
+    spread = [line.split() for line in schedule("full", random.Random(1)).splitlines()]
+    assert max(len(line[2:]) for line in spread[1:]) <= 2
+    assert [int(line[0]) for line in spread] == sorted(int(line[0]) for line in spread)
+
+
+def test_what_the_herd_wrote_down_is_read() -> None:
+    printed = "start 1000\n2000 7 3 200 0.25 1.5\n2000 8 3 000 0.0 0.9\n2100 9 3 2"
+    assert read_arrivals(printed) == [[2.25, 7, 3, 200, 3.5], [2.0, 8, 3, 0, 2.9]]
+    samples = 'queue 1000\nvllm:num_requests_running{e="0"} 4.0\nvllm:num_requests_waiting{e="0"} 9.0\n'
+    assert read_queue(samples + samples) == [[1.0, 4.0, 9.0]] * 2
+
+
+def herd_record(*back: tuple[float, float]) -> Record:
+    rows = [[began, client, 3, 200, ended] for client, (began, ended) in enumerate(back)]
+    lost = [[0.0, client, 0, 0, 0.5] for client in range(len(back))]
+    return Record(({"kind": "start"}, {"kind": "after", "result": {"queue": [], "arrivals": lost + rows}}))
+
+
+def test_a_herd_is_told_by_its_fullest_second_and_by_how_many_wait_at_once() -> None:
+    record = herd_record((7.0, 8.0), (7.2, 9.0), (7.9, 9.5), (8.5, 8.6), (12.0, 12.1))
+    assert fullest_second(record) == 3
+    assert crowd(record) == 3
+    assert fullest_second(herd_record()) == crowd(herd_record()) == 0
 
 
 def test_queue_metrics_are_summed_over_engines() -> None:
