@@ -31,7 +31,7 @@ def add_when_possible(sandbox: Sandbox, pid: int, source: Source, failed: thread
     while not failed.is_set():
         if observe.takes_objects(sandbox, pid):
             _apply(sandbox, pid, manifests)
-            sandbox.data(APPLIED).write_text(_key(sandbox, source))
+            sandbox.data(APPLIED).write_text(_applied(sandbox, source))
             return
         time.sleep(0.05)
 
@@ -39,17 +39,19 @@ def add_when_possible(sandbox: Sandbox, pid: int, source: Source, failed: thread
 def renew(sandbox: Sandbox, pid: int, source: Source, steps: Steps) -> None:
     """Bring the add-ons of a kept cluster to what this checkout has."""
     applied = sandbox.data(APPLIED)
-    if applied.exists() and applied.read_text() == _key(sandbox, source):
+    if applied.exists() and applied.read_text() == _applied(sandbox, source):
         return
     with steps.step("Renewing DNS, storage, GPU metrics and the profile"):
         _apply(sandbox, pid, _manifests(sandbox, pid, source))
-        applied.write_text(_key(sandbox, source))
+        applied.write_text(_applied(sandbox, source))
 
 
 def publish_profile(sandbox: Sandbox, pid: int, source: Source) -> None:
-    """Tell the labs what the cluster is now."""
+    """Tell the labs what the cluster is now; its other add-ons stay what they are, and are renewed by `up`."""
     _apply(sandbox, pid, _profile_manifest(sandbox, source))
-    sandbox.data(APPLIED).write_text(_key(sandbox, source))
+    applied = sandbox.data(APPLIED)
+    parts = applied.read_text().partition("\n")[0] if applied.exists() else "none"
+    applied.write_text(_applied(sandbox, source, parts=parts))
 
 
 def profile(source: Source, shape: str) -> dict[str, Any]:
@@ -84,18 +86,13 @@ def _gpu_metrics() -> str:
     return string.Template((SCRIPTS / "gpu-metrics.yaml").read_text()).substitute(PAUSE=PAUSE)
 
 
-def _key(sandbox: Sandbox, source: Source) -> str:
-    """What the add-ons are made from: DNS by this file and kubeadm's own, the rest by its text."""
-    kubeadm = sandbox.data(KUBEADM)
-    return cache.key_of(
-        [
-            Path(__file__),
-            SCRIPTS / "storage.yaml",
-            _gpu_metrics(),
-            _profile_manifest(sandbox, source),
-            kubeadm,
-        ]
-    )
+def _applied(sandbox: Sandbox, source: Source, *, parts: str = "") -> str:
+    """What the add-ons are made from, as two keys: `parts` or this checkout's, and the profile's.
+
+    DNS is made from this file and kubeadm's own, the rest from its text.
+    """
+    made_from = (Path(__file__), SCRIPTS / "storage.yaml", _gpu_metrics(), sandbox.data(KUBEADM))
+    return f"{parts or cache.key_of(made_from)}\n{cache.key_of([_profile_manifest(sandbox, source)])}\n"
 
 
 def _dns(sandbox: Sandbox, pid: int) -> str:

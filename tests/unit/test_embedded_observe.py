@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import subprocess
@@ -10,14 +11,16 @@ import time
 from pathlib import Path
 
 import pytest
+from rich.console import Console
 
 from helpers.embedded import addons, doctor, loading, observe, registry, sandbox
 from helpers.embedded.addresses import Addresses
-from helpers.embedded.gpu import Shape
+from helpers.embedded.gpu import Shape, write_shape
 from helpers.embedded.images import IMAGES
 from helpers.embedded.oci import Layer, write_image
 from helpers.embedded.registry import OFFICIAL, Source
 from helpers.embedded.sandbox import Sandbox
+from helpers.embedded.steps import Steps
 
 
 def test_a_dns_question_is_as_rfc_1035_wants_it() -> None:
@@ -61,6 +64,27 @@ def test_the_profile_says_what_is_simulated_and_what_was_made_here() -> None:
     assert official["images"]["qdrant"] == OFFICIAL["qdrant"]
     assert "qdrant" not in official["labels"]
     assert official["gpu_resource"] == "nvidia.com/mig-1g.10gb"
+
+
+def test_a_change_of_gpus_does_not_pass_older_add_ons_off_as_renewed(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    applied: list[str] = []
+    monkeypatch.setattr(addons, "_apply", lambda _sandbox, _pid, manifests: applied.append(manifests))
+    monkeypatch.setattr(addons, "_dns", lambda _sandbox, _pid: "kind: ConfigMap")
+    node, steps = Sandbox(tmp_path, Addresses(1)), Steps(console=Console(file=io.StringIO()))
+    write_shape(node.data("etc/course"), Shape.FULL)
+    node.data(addons.KUBEADM).write_text("kubeadm")
+    node.data(addons.APPLIED).write_text("made by an older course")
+    write_shape(node.data("etc/course"), Shape.MIG)
+    addons.publish_profile(node, 1, Source.LOCAL)
+    addons.renew(node, 1, Source.LOCAL, steps)
+    assert ["nvidia-dcgm-exporter" in manifests for manifests in applied] == [False, True]
+    for shape in (Shape.MIG, Shape.FULL):  # from now on a change of the shape costs the profile alone
+        write_shape(node.data("etc/course"), shape)
+        addons.publish_profile(node, 1, Source.LOCAL)
+        addons.renew(node, 1, Source.LOCAL, steps)
+    assert len(applied) == 4
 
 
 def test_without_a_registry_auto_means_local(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
