@@ -375,26 +375,29 @@ class _StreamReader:
             self._ended = True
             return
         try:
-            self._event(json.loads(data), data)
+            pieces = self._event(json.loads(data), data)
         except (ValueError, TypeError, AttributeError, KeyError) as error:
-            raise AnswerMalformed(
-                f"the stream holds what is no event of a completion: {_short(data)}"
-            ) from error
+            raise AnswerMalformed(f"the stream holds what is no event of it: {_short(data)}") from error
+        if self._on_text:
+            for text in pieces:
+                self._on_text(text)
 
-    def _event(self, event: Any, data: str) -> None:
+    def _event(self, event: Any, data: str) -> list[str]:
+        """Take an event in; returns the text it brought."""
         if fault := event.get("error"):
             code = fault.get("code") if isinstance(fault, dict) else None
             raise fault_of(code if isinstance(code, int) and code >= 400 else 500, data)
         self._model = event.get("model") or self._model
         if usage := event.get("usage"):
             self._prompt, self._completion = usage["prompt_tokens"], usage["completion_tokens"]
+        brought = []
         for choice in event.get("choices") or []:
             self._reason = choice.get("finish_reason") or self._reason
             if text := (choice.get("delta") or {}).get("content"):
                 self._times.append(time.monotonic() - self._began)
-                self._pieces.append(text)
-                if self._on_text:
-                    self._on_text(text)
+                brought.append(text)
+        self._pieces += brought
+        return brought
 
     def result(self, seconds: float) -> Stream:
         # A server that is killed closes the connection in good order: only the missing end tells.
