@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import ast
+import sys
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 
 import pytest
 
+from helpers.embedded.layers import _course_files
 from helpers.settings import REPOSITORY
 
 HELPERS = REPOSITORY / "helpers"
@@ -34,6 +36,8 @@ DECLARING = {
 # A page that is opened and the commands that open pages stand above `notebook`, as the labs do.
 ABOVE_NOTEBOOK = {"helpers.classroom.board", "helpers.classroom.commands_study"}
 DRAWING = {"marimo", "altair"}
+# What the node's own Python has: `DAEMON_PACKAGES` in helpers/embedded/layers.py, as they are imported.
+NODES_LIBRARIES = {*sys.stdlib_module_names, "grpc", "google", "yaml"}
 
 
 @cache
@@ -94,3 +98,15 @@ def test_a_library_is_imported_by_one_package_alone(libraries: set[str], package
         if libraries & {name.split(".")[0] for name in imports(path)}
     }
     assert {name.split(".")[1] for name in users - ABOVE_NOTEBOOK} == {package}
+
+
+def test_what_runs_in_the_node_imports_only_what_lies_there() -> None:
+    inside = [path for name, path in _course_files() if name.endswith(".py")]
+    known = {module_name(path) for path in inside} | {"helpers.cluster"}  # an empty one is made there
+    wrong = [
+        f"{module_name(path)} imports {imported}"
+        for path in inside
+        for imported in sorted(imports(path))
+        if imported not in known and imported.split(".")[0] not in NODES_LIBRARIES
+    ]
+    assert inside and not wrong
