@@ -67,9 +67,8 @@ def _labs_to_watch(folder: ClassFolder, labs: str) -> list[Lab]:
 
     numbers = lab_numbers(labs)
     if not numbers:
-        known = set(load_policy(folder.path / "policy.toml").labs)
-        runs = sorted((folder.path / "runs").glob("*.jsonl"))
-        run = Run.read(runs[-1]) if runs else None
+        known = set(load_policy(folder.policy_file).labs)
+        run = Run.newest(folder.path)
         numbers = sorted(known | set(run.labs if run else ())) or ["01"]
     return [load_lab(number) for number in numbers]
 

@@ -42,7 +42,7 @@ def policy(
     from helpers.classroom.policy import load_policy, save_policy
 
     folder = ClassFolder.open(name)
-    path = folder.path / "policy.toml"
+    path = folder.policy_file
     rules = load_policy(path)
     dates: dict[str, Any] = {
         "due": _moment(due),

@@ -146,6 +146,11 @@ class ClassFolder:
         """Where the instructor's kubeconfig for a learner's own cluster is kept (0600)."""
         return self.path / "clusters" / f"{member.key}.yaml"
 
+    @property
+    def policy_file(self) -> Path:
+        """Due dates and which attempt counts; absent until the instructor sets any."""
+        return self.path / "policy.toml"
+
     def history_dir(self, member: Member) -> Path:
         """What the instructor's runs graded, for one learner."""
         return self.path / "history" / member.key

@@ -19,7 +19,7 @@ SCHEMA = "course.class-grades/v1"
 
 def standings(folder: ClassFolder, member: Member, labs: Sequence[str]) -> list[Standing]:
     """What a learner's attempts amount to, lab by lab, by the class's policy of now."""
-    policy = load_policy(folder.path / "policy.toml")
+    policy = load_policy(folder.policy_file)
     attempts = History(folder.history_dir(member)).attempts()
     return [standing(attempts, lab, policy) for lab in labs]
 
@@ -30,7 +30,7 @@ def results(folder: ClassFolder, members: Sequence[Member], labs: Sequence[str])
     A learner who was only ever found in a broken environment has their newest Report, so that
     exporters can list them as not graded.
     """
-    policy = load_policy(folder.path / "policy.toml")
+    policy = load_policy(folder.policy_file)
     found = []
     for member in members:
         attempts = History(folder.history_dir(member)).attempts()
@@ -60,7 +60,7 @@ def _only(attempt: Attempt, lab: str) -> Any:
 
 def to_json(folder: ClassFolder, members: Sequence[Member], labs: Sequence[str]) -> str:
     """Everything a script may want: each learner's standings, and the signed Reports that count."""
-    policy = load_policy(folder.path / "policy.toml")
+    policy = load_policy(folder.policy_file)
     tree = {
         "schema": SCHEMA,
         "class": folder.name,

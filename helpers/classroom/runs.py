@@ -60,19 +60,21 @@ class Run:
         return run
 
     @classmethod
+    def newest(cls, folder: Path) -> Self | None:
+        """The run that was begun last; None before the first."""
+        paths = sorted((folder / "runs").glob("*.jsonl"), reverse=True)
+        return next((run for path in paths if (run := cls.read(path))), None)
+
+    @classmethod
     def last_unfinished(cls, folder: Path) -> Self:
-        """The newest run that has learners who are not done.
+        """The newest run, if it has learners who are not done.
 
         Raises:
             NothingToResume: there is none; an older one does not count once a newer one is complete.
         """
-        for path in sorted((folder / "runs").glob("*.jsonl"), reverse=True):
-            run = cls.read(path)
-            if run is None:
-                continue
-            if run.left():
-                return run
-            break
+        run = cls.newest(folder)
+        if run and run.left():
+            return run
         raise NothingToResume("there is no unfinished run", next_command="course class grade --labs 01")
 
     @classmethod

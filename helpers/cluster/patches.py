@@ -68,6 +68,7 @@ def _merge_key(*lists: list[Any]) -> str | None:
 
 
 def json_patch(tree: dict[str, Any], operations: list[dict[str, Any]]) -> dict[str, Any]:
+    """Carry out `add`, `remove` and `replace` of RFC 6902 on a tree, which is changed and returned."""
     for operation in operations:
         steps = [step.replace("~1", "/").replace("~0", "~") for step in operation["path"].split("/")[1:]]
         holder: Any = tree
