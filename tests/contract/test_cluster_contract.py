@@ -466,7 +466,7 @@ def test_the_quota_tells_what_is_used(any_cluster: Cluster, space: str) -> None:
         found = view.resource_quota(namespace=space)
         return found if found.used("pods") == 1 else None
 
-    found = any_cluster.wait_until("the quota counts", counted, timeout_s=10)
+    found = any_cluster.wait_until("the quota counts", counted, timeout_s=60)
     assert float(found.used("requests.cpu")) == 1.5
     assert found.used("requests.memory") == 1024**3
     assert found.hard("requests.nvidia.com/gpu") == 1
@@ -547,4 +547,4 @@ def test_logs_and_commands_of_a_missing_pod(any_cluster: Cluster, space: str) ->
     with pytest.raises(ObjectMissing):
         any_cluster.logs(space, "nobody")
     with pytest.raises(ObjectMissing):
-        any_cluster.exec(space, "nobody", ["true"], timeout_s=5)
+        any_cluster.exec(space, "nobody", ["true"], timeout_s=30)

@@ -79,13 +79,13 @@ def shell(cluster: Cluster, space: str, image: str) -> str:
 
 
 def test_a_command_s_exit_code_and_streams_come_apart(cluster: Cluster, space: str, shell: str) -> None:
-    done = cluster.exec(space, shell, ["sh", "-c", "echo out; echo err >&2; exit 3"], timeout_s=20)
+    done = cluster.exec(space, shell, ["sh", "-c", "echo out; echo err >&2; exit 3"], timeout_s=60)
     assert (done.exit_code, done.stdout, done.stderr) == (3, "out\n", "err\n")
 
 
 def test_a_command_reads_its_input_to_the_end(cluster: Cluster, space: str, shell: str) -> None:
     text = "line\n" * 20_000
-    done = cluster.exec(space, shell, ["sh", "-c", "cat | wc -c"], stdin=text, timeout_s=20)
+    done = cluster.exec(space, shell, ["sh", "-c", "cat | wc -c"], stdin=text, timeout_s=60)
     assert done.stdout.strip() == str(len(text))
 
 
@@ -107,7 +107,7 @@ def test_a_command_that_cannot_start_proves_nothing(
     cluster: Cluster, space: str, shell: str, command: list[str], container: str | None
 ) -> None:
     with pytest.raises(ProbeInconclusive):
-        cluster.exec(space, shell, command, container=container, timeout_s=20)
+        cluster.exec(space, shell, command, container=container, timeout_s=60)
 
 
 def test_commands_run_beside_reads_on_one_cluster(cluster: Cluster, space: str, shell: str) -> None:
@@ -128,7 +128,7 @@ def test_a_check_runs_commands_only_in_probe_pods(cluster: Cluster, space: str, 
     with pytest.raises(ValueError, match="only in pods labelled"):
         cluster.view().exec(space, shell, ["true"])
     cluster.patch("Pod", shell, {"metadata": {"labels": {"course.llm-stack/probe": ""}}}, space)
-    assert cluster.view(Deadline(20)).exec(space, shell, ["true"], timeout_s=15).ok
+    assert cluster.view(Deadline(20)).exec(space, shell, ["true"], timeout_s=60).ok
 
 
 def test_a_log_ends_with_its_last_lines(cluster: Cluster, space: str, shell: str) -> None:
@@ -171,7 +171,7 @@ def test_a_crash_is_told_with_its_log(cluster: Cluster, space: str, image: str) 
     never = {"exec": {"command": ["false"]}}
     cluster.apply(pod("crash", space, image, "echo ValueError: no model; exit 1", readinessProbe=never))
     with pytest.raises((WaitRejected, WaitTimeout)) as caught:
-        cluster.wait_ready("Pod", "crash", space, timeout_s=8)
+        cluster.wait_ready("Pod", "crash", space, timeout_s=60)
     text = "\n".join(getattr(caught.value, "diagnostics", ()))
     assert "ValueError: no model" in text
     cluster.delete("Pod", "crash", space, grace_s=0)
@@ -198,7 +198,7 @@ def web(cluster: Cluster, space: str, image: str) -> str:
     }
     cluster.apply([service, served("web", space, image)])
     cluster.wait_ready("Pod", "web", space, timeout_s=90)
-    cluster.wait_until("an endpoint", lambda view: view.endpoint_slices("web", space), timeout_s=20)
+    cluster.wait_until("an endpoint", lambda view: view.endpoint_slices("web", space), timeout_s=60)
     return "web"
 
 
@@ -213,7 +213,7 @@ def test_a_service_has_a_local_url(cluster: Cluster, space: str, web: str) -> No
 
 def test_a_pod_s_port_that_nobody_serves_is_told(cluster: Cluster, space: str, web: str) -> None:
     with cluster.port_forward(space, "pod/web", 9) as local:
-        answer = httpx.get(local.url, trust_env=False, timeout=20)
+        answer = httpx.get(local.url, trust_env=False, timeout=60)
     assert answer.status_code == 502 and "refused" in answer.text
 
 
@@ -221,18 +221,18 @@ def test_a_forwarded_service_outlives_its_pod(cluster: Cluster, space: str, web:
     with cluster.port_forward(space, "service/web", 80) as local:
         assert httpx.get(f"{local.url}/hostname", trust_env=False).text == "web"
         cluster.delete("Pod", "web", space, wait_s=30, grace_s=0)
-        cluster.wait_until("no endpoint", lambda view: not view.endpoint_slices("web", space), timeout_s=20)
-        answer = httpx.get(local.url, trust_env=False, timeout=20)
+        cluster.wait_until("no endpoint", lambda view: not view.endpoint_slices("web", space), timeout_s=60)
+        answer = httpx.get(local.url, trust_env=False, timeout=60)
         assert answer.status_code == 502 and "no ready pod behind Service named web" in answer.text
         cluster.apply(served("web", space, image))
         cluster.wait_until("an endpoint", lambda view: view.endpoint_slices("web", space), timeout_s=60)
-        assert httpx.get(f"{local.url}/hostname", trust_env=False, timeout=20).text == "web"
+        assert httpx.get(f"{local.url}/hostname", trust_env=False, timeout=60).text == "web"
 
 
 def test_a_service_is_asked_through_the_api_server(cluster: Cluster, space: str, web: str) -> None:
-    answer = cluster.view().http(space, "web", 80, "/echo?msg=hello", timeout_s=15)
+    answer = cluster.view().http(space, "web", 80, "/echo?msg=hello", timeout_s=60)
     assert (answer.status, answer.body, answer.from_service) == (200, "hello", True)
-    missing = cluster.view().http(space, "web", 80, "/echo?msg=x&code=404", timeout_s=15)
+    missing = cluster.view().http(space, "web", 80, "/echo?msg=x&code=404", timeout_s=60)
     assert (missing.status, missing.from_service) == (404, True)
 
 

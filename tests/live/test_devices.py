@@ -69,7 +69,7 @@ def test_a_pod_is_given_the_gpu_and_the_next_is_told_there_is_none_left(
 ) -> None:
     cluster.apply(pod("first", namespace))
     cluster.wait_ready("Pod", "first", namespace, timeout_s=WAIT_S)
-    shown = cluster.exec(namespace, "first", ["env"], timeout_s=15).stdout
+    shown = cluster.exec(namespace, "first", ["env"], timeout_s=60).stdout
     assert "NVIDIA_VISIBLE_DEVICES=GPU-" in shown
     cluster.apply(pod("second", namespace))
 
@@ -96,7 +96,7 @@ def test_mig_slices_replace_the_gpu_and_a_pod_gets_one(cluster: Cluster, namespa
     cluster.wait_until("seven slices", allocatable({SLICE: "7"}), timeout_s=WAIT_S)
     cluster.apply(pod("slice", namespace, SLICE))
     cluster.wait_ready("Pod", "slice", namespace, timeout_s=WAIT_S)
-    shown = cluster.exec(namespace, "slice", ["env"], timeout_s=15).stdout
+    shown = cluster.exec(namespace, "slice", ["env"], timeout_s=60).stdout
     assert "NVIDIA_VISIBLE_DEVICES=MIG-" in shown
     cluster.delete("Pod", "slice", namespace, wait_s=WAIT_S)
 

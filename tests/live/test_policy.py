@@ -66,7 +66,7 @@ class Network:
 
     def connects(self, port: int = 8080, *, to: str | None = None) -> bool:
         command = ["/agnhost", "connect", f"{to or self.server}:{port}", "--timeout=1s"]
-        done = self.cluster.exec(self.namespace, "client", command, timeout_s=15)
+        done = self.cluster.exec(self.namespace, "client", command, timeout_s=60)
         assert done.exit_code == 0 or "TIMEOUT" in done.stderr, done.stderr
         return done.exit_code == 0
 

@@ -68,7 +68,7 @@ def exit_code(code: int) -> bytes:
     return result(status="Failure", reason="NonZeroExitCode", details={"causes": causes})
 
 
-def execute(connection: Connection, *command: str, stdin: str | None = None, timeout_s: float = 5) -> Any:
+def execute(connection: Connection, *command: str, stdin: str | None = None, timeout_s: float = 30) -> Any:
     return run(connection, "space", "pod", list(command) or ["true"], None, stdin, Deadline(timeout_s))
 
 
@@ -179,7 +179,7 @@ def test_the_command_reaches_the_server_word_by_word() -> None:
         connection.send(result(status="Success"))
 
     with serving(handler) as connection:
-        run(connection, "s", "p", ["sh", "-c", "echo 'a b' & x=1"], "main", None, Deadline(5))
+        run(connection, "s", "p", ["sh", "-c", "echo 'a b' & x=1"], "main", None, Deadline(30))
     assert seen[0]["command"] == ["sh", "-c", "echo 'a b' & x=1"]
     assert seen[0]["container"] == ["main"]
 

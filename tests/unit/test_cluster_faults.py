@@ -95,7 +95,7 @@ def cluster_at(url: str) -> Cluster:
     return Cluster(LiveBackend(Connection(server=url, source="test")), scope=Scope())
 
 
-def read(url: str, seconds: float = 5) -> Any:
+def read(url: str, seconds: float = 30) -> Any:
     return cluster_at(url).view(Deadline(seconds)).get("Namespace", "kube-system")
 
 

@@ -90,7 +90,7 @@ class Kubelet:
                 response_deserializer=api.AllocateResponse.FromString,
             )
             container = api.ContainerAllocateRequest(devices_ids=ids)
-            return call(api.AllocateRequest(container_requests=[container]), timeout=5)
+            return call(api.AllocateRequest(container_requests=[container]), timeout=30)
 
 
 class Bench:
