@@ -109,14 +109,10 @@ def test_a_truncated_model_is_copied_anew_and_a_killed_stream_is_noticed(
     """One restart for two faults: the model file is cut short, then the pod is killed under an answer."""
     (pod,) = solved.view().pods(serving.NAMESPACE, labels=serving.LABELS)
     model = solved.view().config_map(serving.CONFIG_MAP).data["MODEL_ID"]
-    cut = [
-        "sh",
-        "-c",
-        f"head -c 1000 {model}/model.safetensors > /tmp/short && cp /tmp/short {model}/model.safetensors",
-    ]
+    file = f"{model}/model.safetensors"
     # A running process keeps the file it has mapped: it is replaced, not cut under it.
-    cut[2] = cut[2].replace("cp /tmp/short", "rm -f " + f"{model}/model.safetensors && cp /tmp/short")
-    assert solved.exec(serving.NAMESPACE, pod.name, cut, container=serving.CONTAINER).ok
+    cut = f"head -c 1000 {file} > /tmp/short && rm -f {file} && cp /tmp/short {file}"
+    assert solved.exec(serving.NAMESPACE, pod.name, ["sh", "-c", cut], container=serving.CONTAINER).ok
     faults: list[InferenceFault | None] = []
     speaking = threading.Event()
 
