@@ -10,12 +10,13 @@ from helpers.terminal import CLASSES
 def register(app: typer.Typer) -> None:
     """Add the classroom's commands to the `course` command."""
     from helpers.classroom import (
+        commands_export,
         commands_gpu,
+        commands_learner,
         commands_looking,
         commands_marking,
         commands_members,
         commands_records,
-        commands_study,
     )
 
     class_app = typer.Typer(
@@ -29,5 +30,6 @@ def register(app: typer.Typer) -> None:
     commands_marking.register(class_app)
     commands_looking.register(class_app)
     commands_records.register(class_app, app)
-    commands_study.register(class_app, app)
+    commands_export.register(class_app, app)
+    commands_learner.register(app)
     app.add_typer(class_app, rich_help_panel=CLASSES)

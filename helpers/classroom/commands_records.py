@@ -1,4 +1,4 @@
-"""`course class policy`, `submit`, `history` and `key`, and `course verify`: what grades rest on."""
+"""`course class policy`, `hidden`, `submit`, `history`, `key`; `course verify`: what grades rest on."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import typer
 
 from helpers.classroom.commands_shared import ClassName, Hidden
 from helpers.errors import LabError
-from helpers.terminal import CLASSES, console, say
+from helpers.terminal import CLASSES, ENVIRONMENT_FAILED, console, say
 
 if TYPE_CHECKING:
     from helpers.cluster import Cluster
@@ -22,6 +22,7 @@ def register(class_app: typer.Typer, app: typer.Typer) -> None:
     class_app.command("submit")(submit)
     class_app.command("history")(history)
     class_app.command("key")(key)
+    class_app.command("hidden")(hidden)
     app.command("verify", rich_help_panel=CLASSES)(verify)
 
 
@@ -210,3 +211,39 @@ def _verified(
         labs=list(labs_for(numbers, hidden)(member)) if hidden and member else None,
         journals=folder.journals_dir(member) if folder and member else None,
     )
+
+
+def hidden(
+    package: Annotated[Path | None, typer.Argument(metavar="FOLDER", help="Your hidden checks.")] = None,
+    withdraw: Annotated[bool, typer.Option("--withdraw", help="Say that there are none.")] = False,
+    tell: Annotated[bool, typer.Option("--tell", help="Tell the class how many there are.")] = False,
+    name: ClassName = "class",
+) -> None:
+    """Check a package of hidden checks; with --tell, let every learner's seat say that they exist.
+
+    Learners are told how many and how many points, nothing else.
+    """
+    from helpers.classroom.hidden import load_hidden
+
+    if (package is None) != withdraw:
+        raise typer.BadParameter("give the folder of your hidden checks, or --withdraw")
+    loaded = load_hidden(package) if package else None
+    for lab, checks in loaded.summary().items() if loaded else ():
+        typer.echo(f"lab {lab}: {checks.count} hidden checks, {checks.points:g} points")
+    if not (tell or withdraw):
+        typer.echo(f"Nobody was told. Next: course class grade --labs … --hidden {package}")
+        return
+    _tell(name, loaded)
+
+
+def _tell(name: str, package: Any) -> None:
+    from helpers.classroom.feedback import announce
+    from helpers.classroom.folder import ClassFolder
+
+    folder = ClassFolder.open(name)
+    told = list(announce(folder, folder.active, package))
+    failed = [item for item in told if item.problem]
+    for item in failed:
+        say(f"{item.learner}: {item.problem}")
+    typer.echo(f"{len(told) - len(failed)} of {len(told)} seats say it now.")
+    raise typer.Exit(ENVIRONMENT_FAILED if failed else 0)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from helpers.errors import LabError
 from helpers.terminal import console, say
 
 if TYPE_CHECKING:
@@ -20,6 +21,7 @@ ClassName = Annotated[str, typer.Option("--name", metavar="CLASS", help="The cla
 LearnerIds = Annotated[
     list[str] | None, typer.Option("--learner", metavar="ID", help="Only these (repeatable).")
 ]
+Keys = Annotated[list[str] | None, typer.Option("--key", metavar="KEY|FILE", help="A public key to trust.")]
 Labs = Annotated[str, typer.Option(metavar="01,02", help="The labs' numbers.")]
 Hidden = Annotated[Path | None, typer.Option(metavar="PATH", help="Your package of hidden checks.")]
 
@@ -62,3 +64,11 @@ def _tell_now_and_then(progress: Progress, word: str) -> None:
     step = max(1, progress.total // 10)
     if progress.done % step == 0 or progress.done == progress.total:
         say(f"{word} {progress.done} of {progress.total}")
+
+
+def read_text(path: Path) -> str:
+    """The text of a file that was named on the command line."""
+    try:
+        return path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as problem:
+        raise LabError(f"{path} cannot be read: {problem}") from problem

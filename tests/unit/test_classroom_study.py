@@ -14,7 +14,7 @@ from typer import Typer
 from typer.testing import CliRunner
 
 from helpers.checks import lab_ids, load_lab
-from helpers.classroom import commands_study
+from helpers.classroom import commands
 from helpers.classroom.attest import Edited, KeyRing, NotSigned, OtherKey, PublicKey
 from helpers.classroom.certificate import NotOneLearner, attested, certificate
 from helpers.classroom.feedback import announce, write_feedback
@@ -82,9 +82,8 @@ def folder(home: Path) -> ClassFolder:
 
 def run(*arguments: str) -> tuple[int, str]:
     """The commands as `course` composes them."""
-    app, class_app = Typer(), Typer(name="class")
-    commands_study.register(class_app, app)
-    app.add_typer(class_app)
+    app = Typer()
+    commands.register(app)
     done = CliRunner().invoke(app, list(arguments))
     if done.exception and not isinstance(done.exception, SystemExit):
         raise done.exception

@@ -34,7 +34,7 @@ DECLARING = {
     "helpers.grading.verdict",
 }
 # A page that is opened and the commands that open pages stand above `notebook`, as the labs do.
-ABOVE_NOTEBOOK = {"helpers.classroom.board", "helpers.classroom.commands_study"}
+ABOVE_NOTEBOOK = {"helpers.classroom.board", "helpers.classroom.commands_learner"}
 DRAWING = {"marimo", "altair"}
 # What the node's own Python has: `DAEMON_PACKAGES` in helpers/embedded/layers.py, as they are imported.
 NODES_LIBRARIES = {*sys.stdlib_module_names, "grpc", "google", "yaml"}

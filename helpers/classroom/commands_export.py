@@ -1,18 +1,17 @@
-"""`course seat`, `report`, `certificate` and `export`; `course class export`, `feedback` and `hidden`."""
+"""`course export`; `course class export` and `feedback`: grades for other systems, and handed back."""
 
 from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
-from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from helpers.classroom.commands_shared import ClassName, LearnerIds
+from helpers.classroom.commands_shared import ClassName, Keys, LearnerIds, read_text
 from helpers.errors import LabError
-from helpers.terminal import CLASSES, ENVIRONMENT_FAILED, FELL_SHORT, LABS, say
+from helpers.terminal import CLASSES, FELL_SHORT, say
 
 if TYPE_CHECKING:
     from helpers.classroom.attest import PublicKey
@@ -34,7 +33,6 @@ Template = Annotated[
 Column = Annotated[
     list[str] | None, typer.Option(metavar="01=TITLE", help="canvas: the lab's assignment (repeatable).")
 ]
-Keys = Annotated[list[str] | None, typer.Option("--key", metavar="KEY|FILE", help="A public key to trust.")]
 Labs = Annotated[str, typer.Option(metavar="01,02", help="Only these labs.")]
 Opened = Annotated[bool, typer.Option("--open-hidden", help="With what the hidden checks found.")]
 
@@ -43,73 +41,7 @@ def register(class_app: typer.Typer, app: typer.Typer) -> None:
     """Add the commands to `course class` and to `course`."""
     class_app.command("export")(class_export)
     class_app.command("feedback")(feedback)
-    class_app.command("hidden")(hidden)
-    app.command("seat", rich_help_panel=LABS)(seat)
-    app.command("report", rich_help_panel=LABS)(report)
-    app.command("certificate", rich_help_panel=LABS)(certificate)
     app.command("export", rich_help_panel=CLASSES)(export)
-
-
-def seat() -> None:
-    """Your seat in a class: whose it is, the figures that are yours alone, and what is hidden."""
-    from helpers.cluster import Cluster
-    from helpers.grading.seat import own_figures, seat_of
-
-    cluster = Cluster.connect()
-    cluster.identity()  # no seat, and no cluster, are different answers
-    found = seat_of(cluster)
-    if found is None:
-        typer.echo("You work outside a class: this cluster has no seat for you.")
-        raise typer.Exit(FELL_SHORT)
-    typer.echo(f"Seat of {found.learner} in the class {found.class_name}")
-    for name, value in own_figures(found.variables):
-        typer.echo(f"  {name:<24}{value}")
-    for lab, checks in sorted(found.hidden.items()):
-        typer.echo(f"  lab {lab}: {checks.count} hidden checks, {checks.points:g} points, pending")
-
-
-def report(
-    html: Annotated[Path, typer.Option(metavar="FILE", help="Where to write the page.")] = Path(
-        "course-report.html"
-    ),
-) -> None:
-    """Your own progress as a page: what is done, how long it took, and what it rests on. No network."""
-    from helpers.checks import lab_ids, load_lab
-    from helpers.grading.export.results import write
-    from helpers.grading.progress import LastReports, Progress
-    from helpers.notebook.study import study_page
-
-    known = [load_lab(number) for number in lab_ids()]
-    write(html, study_page(Progress().labs(), LastReports().all(), known, datetime.now(UTC)))
-    typer.echo(f"Your report: {html.resolve().as_uri()}")
-
-
-def certificate(
-    signed: Annotated[
-        list[Path] | None, typer.Option(metavar="FILE", help="A signed Report from your instructor.")
-    ] = None,
-    key: Keys = None,
-    learner_name: Annotated[str, typer.Option("--as", metavar="NAME", help="Your name on it.")] = "",
-    output: Annotated[Path, typer.Option("-o", "--output", metavar="FILE", help="Where to write it.")] = Path(
-        "certificate.html"
-    ),
-) -> None:
-    """What you have done, saying plainly what an instructor attested and what is your own claim."""
-    from helpers.checks import lab_ids, load_lab
-    from helpers.classroom.attest import PublicKey
-    from helpers.classroom.certificate import attested
-    from helpers.classroom.certificate import certificate as render
-    from helpers.grading.export.results import write
-    from helpers.grading.progress import LastReports
-
-    if signed and not key:
-        raise typer.BadParameter("a signed Report is checked with your instructor's public key: give --key")
-    trusted = [PublicKey.given(item) for item in key or ()]
-    verified = [attested(_text(path), trusted) for path in signed or ()]
-    titles = {number: load_lab(number).title for number in lab_ids()}
-    write(output, render(verified, LastReports().all(), titles, name=learner_name, now=datetime.now(UTC)))
-    what = "attested" if verified else "not attested: a claim"
-    typer.echo(f"Certificate ({what}): {output.resolve().as_uri()}")
 
 
 def export(
@@ -178,42 +110,6 @@ def feedback(
     typer.echo(f"{count} signed Reports in {output}, hidden checks {state}.")
 
 
-def hidden(
-    package: Annotated[Path | None, typer.Argument(metavar="FOLDER", help="Your hidden checks.")] = None,
-    withdraw: Annotated[bool, typer.Option("--withdraw", help="Say that there are none.")] = False,
-    tell: Annotated[bool, typer.Option("--tell", help="Tell the class how many there are.")] = False,
-    name: ClassName = "class",
-) -> None:
-    """Check a package of hidden checks; with --tell, let every learner's seat say that they exist.
-
-    Learners are told how many and how many points, nothing else.
-    """
-    from helpers.classroom.hidden import load_hidden
-
-    if (package is None) != withdraw:
-        raise typer.BadParameter("give the folder of your hidden checks, or --withdraw")
-    loaded = load_hidden(package) if package else None
-    for lab, checks in loaded.summary().items() if loaded else ():
-        typer.echo(f"lab {lab}: {checks.count} hidden checks, {checks.points:g} points")
-    if not (tell or withdraw):
-        typer.echo(f"Nobody was told. Next: course class grade --labs … --hidden {package}")
-        return
-    _tell(name, loaded)
-
-
-def _tell(name: str, package: Any) -> None:
-    from helpers.classroom.feedback import announce
-    from helpers.classroom.folder import ClassFolder
-
-    folder = ClassFolder.open(name)
-    told = list(announce(folder, folder.active, package))
-    failed = [item for item in told if item.problem]
-    for item in failed:
-        say(f"{item.learner}: {item.problem}")
-    typer.echo(f"{len(told) - len(failed)} of {len(told)} seats say it now.")
-    raise typer.Exit(ENVIRONMENT_FAILED if failed else 0)
-
-
 def _class(
     name: str, learners: Sequence[str] | None, labs: str
 ) -> tuple[ClassFolder, list[Member], list[str]]:
@@ -238,20 +134,13 @@ def _files(paths: Sequence[Path]) -> list[Path]:
     return found
 
 
-def _text(path: Path) -> str:
-    try:
-        return path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as problem:
-        raise LabError(f"{path} cannot be read: {problem}") from problem
-
-
 def _claim(path: Path) -> Report:
     """A Report whose signature nobody looks at: whatever it says of who attested it is left out."""
     from dataclasses import replace
 
     from helpers.grading.report import Report
 
-    found = Report.from_json(_text(path))
+    found = Report.from_json(read_text(path))
     if found.attested_by:
         say(
             f"{path} says that {found.attested_by} attested it; without --key that is not checked, and left out"
@@ -272,7 +161,7 @@ def _signed_results(paths: Sequence[Path], keys: list[str] | None, *, must_be_si
     found = []
     for path in paths:
         try:
-            read = attested(_text(path), trusted).report if trusted else _claim(path)
+            read = attested(read_text(path), trusted).report if trusted else _claim(path)
         except LabError as problem:
             raise LabError(f"{path}: {problem}", next_command=problem.next_command) from problem
         who = read.binding.learner if read.binding else path.stem
