@@ -59,6 +59,14 @@ class InvalidManifest(LabError):
     """The text is not a Kubernetes manifest: bad YAML, no kind, or an unknown API version."""
 
 
+class StepMissing(LabError):
+    """What an earlier step of the page leaves behind is not there: that step comes first."""
+
+
+class InvalidInput(LabError):
+    """A value that the learner wrote in a cell is none that the next step can use."""
+
+
 class WaitFailed(LabError):
     """A wait that did not get what it waited for: carries what was seen last and why, if known."""
 

@@ -230,7 +230,7 @@ def _pod_words(pod: Pod) -> str:
     task="install",
     points=4,
     needs=["memory.ready"],
-    why="What is written outside the claim is gone with the container, and nobody notices before the first restart.",
+    why="What is written outside the claim goes with the pod, and nobody notices before that pod is replaced.",
     hint="Compare the path that Qdrant writes to with the mount paths, and what each mount's volume is.",
     next=f"kubectl get pvc -n {NAMESPACE}; kubectl get pod -n {NAMESPACE} qdrant-0 -o jsonpath='{{.spec.volumes}}'",
 )

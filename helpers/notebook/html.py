@@ -28,6 +28,11 @@ def plain(text: str) -> str:
     return text.replace("`", "").replace("**", "")
 
 
+def cut(text: str, most: int) -> str:
+    """Text of at most so many letters; where some were left off, it shows."""
+    return text if len(text) <= most else f"{text[: most - 1]}…"
+
+
 def word(status: str, shown: str | None = None) -> str:
     """A status as a word in a pill; the colour only repeats what the word says."""
     return f'<span class="word is-{esc(status)}">{esc(shown or status.replace("_", " "))}</span>'

@@ -12,7 +12,7 @@ import pandas as pd
 
 from helpers.errors import InvalidManifest, LabError
 from helpers.notebook.charts import AMBER, BLUE, GREEN, GREY, RED, TEAL, WIDTH, look
-from helpers.notebook.html import card, course, esc, inline, problem_card, table, word
+from helpers.notebook.html import card, course, cut, esc, inline, problem_card, table, word
 from helpers.notebook.panel import applied, preview
 from helpers.notebook.session import LabSession, needs_cluster, waiting_card
 from helpers.stack import drain, queue_witness, serving
@@ -310,11 +310,6 @@ def _last_words(lab: LabSession, pod: Pod, most: int = 8) -> list[str]:
     return [cut(line, 220) for line in (telling or lines)[-most:]]
 
 
-def cut(text: str, most: int) -> str:
-    """Text of at most so many letters; where some were left off, it shows."""
-    return text if len(text) <= most else f"{text[: most - 1]}…"
-
-
 # Serving policy as arithmetic
 
 
@@ -328,7 +323,7 @@ def kv_picture(lab: LabSession, config_yaml: str, *_triggers: object) -> Any:
         ]
         data = next(item["data"] for item in documents if item.get("kind") == "ConfigMap")
         length, seqs = int(data["MAX_MODEL_LEN"]), int(data["MAX_NUM_SEQS"])
-    except (yaml.YAMLError, StopIteration, KeyError, TypeError, ValueError):
+    except (yaml.YAMLError, InvalidManifest, StopIteration, KeyError, TypeError, ValueError):
         return course("<small>The picture needs MAX_MODEL_LEN and MAX_NUM_SEQS as numbers.</small>")
     held = kv_tokens(lab)
     wanted = length * seqs
@@ -384,19 +379,28 @@ class Asked:
     retryable: bool | None
 
 
-@needs_cluster
+def _with_button(lab: LabSession, button: Any, pressed: bool, part: Callable[[], Any]) -> Any:
+    """The button, and below it what pressing it did; it stays where that ends in a card."""
+    if lab.cluster is None:
+        return waiting_card()
+    return mo.vstack([button, part()]) if button.value or pressed else button
+
+
 def ask_panel(lab: LabSession, button: Any, *, pressed: bool = False) -> Any:
     """Five requests to the live service: what it answers, and whether trying again could help."""
-    if not (button.value or pressed):
-        return button
+    return _with_button(lab, button, pressed, lambda: _asked(lab))
+
+
+@needs_cluster
+def _asked(lab: LabSession) -> mo.Html:
     if not _served(lab):
-        return mo.vstack([button, _nobody_serves()])
+        return _nobody_serves()
     with (
         mo.status.spinner(title="Five requests", subtitle="the answers take some seconds"),
         _client(lab) as client,
     ):
         rows = [_row(item) for item in five_requests(client)]
-    return mo.vstack([button, card(table(("request", "what came back", "try again?"), rows))])
+    return card(table(("request", "what came back", "try again?"), rows))
 
 
 def five_requests(client: InferenceClient) -> list[Asked]:
@@ -510,7 +514,6 @@ class _client:
 # A rollout under load
 
 
-@needs_cluster
 def drain_panel(
     lab: LabSession,
     objects: Sequence[Manifest],
@@ -520,16 +523,16 @@ def drain_panel(
     pressed: bool = False,
 ) -> Any:
     """Start the witness, roll out the Deployment while its answers are in flight, and hear what it got."""
-    if not (button.value or pressed):
-        return button
-    if not _served(lab):
-        return mo.vstack([button, _nobody_serves()])
-    return mo.vstack([button, _drained(lab, with_fragment(lab, objects, *fragments))])
+    return _with_button(lab, button, pressed, lambda: _drained(lab, objects, fragments))
 
 
-def _drained(lab: LabSession, manifest: str) -> Any:
+@needs_cluster
+def _drained(lab: LabSession, objects: Sequence[Manifest], fragments: Sequence[str]) -> mo.Html:
     cluster = lab.cluster
     assert cluster is not None
+    if not _served(lab):
+        return _nobody_serves()
+    manifest = with_fragment(lab, objects, *fragments)
     with mo.status.spinner(title="The witness") as spinner:
         heard = drain.run(
             cluster,
@@ -576,7 +579,6 @@ class Level:
     samples: tuple[QueueSample, ...]
 
 
-@needs_cluster
 def load_panel(
     lab: LabSession,
     button: Any,
@@ -586,12 +588,15 @@ def load_panel(
     max_tokens: int = 32,
 ) -> Any:
     """Run closed loops of growing size against the service and draw what was measured."""
-    if not (button.value or pressed):
-        return button
+    return _with_button(lab, button, pressed, lambda: _loaded(lab, levels, max_tokens))
+
+
+@needs_cluster
+def _loaded(lab: LabSession, levels: Sequence[int], max_tokens: int) -> Any:
     if not _served(lab):
-        return mo.vstack([button, _nobody_serves()])
+        return _nobody_serves()
     measured = measure(lab, levels, max_tokens)
-    return mo.vstack([button, level_charts(measured), queue_chart(measured[-1]), queue_testimony(lab)])
+    return mo.vstack([level_charts(measured), queue_chart(measured[-1]), queue_testimony(lab)])
 
 
 def queue_testimony(lab: LabSession) -> Any:

@@ -24,6 +24,7 @@ READY_TIMEOUT_S = 180
 # Less than this is no claim but a number whose unit was forgotten.
 SMALLEST_CLAIM = 1024**2
 MOST_STEPS = 12
+LAST_S = 0.4
 Say = Callable[[str], None]
 
 
@@ -375,7 +376,9 @@ def _pairs(moments: Sequence[Moment]) -> list[tuple[Moment, Moment]]:
 
 
 def _bands(moment: Moment, following: Moment) -> list[dict[str, Any]]:
-    span = {"from": moment.at_s, "to": max(following.at_s, moment.at_s + 0.05)}
+    # What was seen last goes on: without a stretch of its own, the moment that was waited for would not show.
+    least_s = LAST_S if following is moment else 0.05
+    span = {"from": moment.at_s, "to": max(following.at_s, moment.at_s + least_s)}
     phase = f"{moment.phase}" if moment.pod != "none" else "no pod"
     states = {
         "pod": phase,
@@ -438,10 +441,10 @@ def gpu_table(lab: LabSession, *_triggers: object) -> mo.Html:
             live=True,
         )
     where = f"{service.namespace}/{service.name}"
+    embedded = lab.profile is not None and lab.profile.name == "embedded"
     answer = view.http(service.namespace or "", service.name, dcgm.port_of(service), "/metrics")
     if not answer.from_service or answer.status != 200:
         return problem_card(
-    embedded = lab.profile is not None and lab.profile.name == "embedded"
             f"Service {where} answered {answer.status}: {answer.body.strip()[:160]}",
             # An embedded node that was started by an older course answers after its next start.
             "course down; course up" if embedded else f"kubectl get pods -n {service.namespace}",

@@ -14,7 +14,14 @@ from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec
 
 import marimo as mo
 
-from helpers.errors import InvalidManifest, LabError, NoClusterChosen
+from helpers.errors import (
+    EnvironmentFault,
+    InvalidInput,
+    InvalidManifest,
+    LabError,
+    NoClusterChosen,
+    StepMissing,
+)
 from helpers.notebook.html import course, esc, inline, problem_card, word
 
 if TYPE_CHECKING:
@@ -57,7 +64,13 @@ class LabSession:
         )
 
     def render(self, manifest: str) -> str:
-        """The manifest with `$TOOLBOX`, `$PAUSE`, `$VLLM` … replaced by this cluster's images."""
+        """The manifest with `$TOOLBOX`, `$PAUSE`, `$VLLM` … replaced by this cluster's images.
+
+        Raises:
+            InvalidManifest: it is no text, so it cannot be YAML.
+        """
+        if not isinstance(manifest, str):
+            raise InvalidManifest(f"the manifest is {manifest!r:.60}, not a text between quotes")
         names = {name.upper(): reference for name, reference in self.images.items()}
         return Template(manifest).safe_substitute(names)
 
@@ -119,9 +132,9 @@ def needs_cluster(
             return draw(lab, *args, **kwargs)
         except LabError as problem:
             more = [str(line) for line in getattr(problem, "diagnostics", ())]
-            # A text that cannot be read is mended in the cell above, not in a terminal.
+            # What was written or left out is mended on the page, not in a terminal.
             command = problem.next_command or (
-                "" if isinstance(problem, InvalidManifest) else "course status"
+                "course status" if isinstance(problem, EnvironmentFault) else ""
             )
             return problem_card(str(problem), command, title=_title(problem), details=more)
 
@@ -136,10 +149,14 @@ def waiting_card() -> mo.Html:
 
 
 def _title(problem: LabError) -> str:
-    from helpers.errors import ClusterUnreachable, EnvironmentFault, ObjectMissing
+    from helpers.errors import ClusterUnreachable, ObjectMissing
 
     if isinstance(problem, InvalidManifest):
         return "The API server was not asked."
+    if isinstance(problem, StepMissing):
+        return "Another step comes first."
+    if isinstance(problem, InvalidInput):
+        return "The cell above cannot be used as it is."
     if isinstance(problem, ObjectMissing):
         return "Nothing to show yet."
     if isinstance(problem, ClusterUnreachable):

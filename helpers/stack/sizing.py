@@ -9,6 +9,7 @@ log, and every snapshot that is kept.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 BYTES_PER_DIMENSION = {"float32": 4.0, "float16": 2.0, "uint8": 1.0}
@@ -65,10 +66,14 @@ def size(collection: Collection) -> Sizing:
     """What a collection needs.
 
     Raises:
-        ValueError: a number is negative, or the datatype is unknown.
+        ValueError: a number is none or is negative, or the datatype is unknown.
     """
-    if min(collection.vectors, collection.dimensions, collection.payload_bytes, collection.snapshots) < 0:
-        raise ValueError("vectors, dimensions, payload_bytes and snapshots may not be negative")
+    if not isinstance(collection, Collection):
+        raise ValueError(f"the plan is {collection!r:.60}: it is Collection(vectors=…, dimensions=…)")
+    for name in ("vectors", "dimensions", "payload_bytes", "snapshots"):
+        value = getattr(collection, name)
+        if not isinstance(value, int | float) or not 0 <= value < math.inf:
+            raise ValueError(f"{name} is {value!r:.60}: it is a number, and not negative")
     if collection.datatype not in BYTES_PER_DIMENSION:
         known = ", ".join(BYTES_PER_DIMENSION)
         raise ValueError(f"unknown datatype {collection.datatype!r}: one of {known}")

@@ -32,10 +32,10 @@ def lab(cluster: Cluster, kubeconfig: Path, tmp_path: Path) -> Iterator[LabPage]
 
 def test_a_memory_goes_wrong_first_and_then_right(lab: LabPage, cluster: Cluster) -> None:
     # 1: the calculator follows an edit.
-    expect(lab.cell("The volume holds up to")).to_contain_text("too small")
+    expect(lab.cell("At its fullest")).to_contain_text("too small")
     lab.edit("claim", lambda before: before.replace("10Gi", "16Gi"))
-    expect(lab.cell("The volume holds up to")).to_contain_text("fits")
-    lab.picture("lab03-sizing", at=lab.cell("The volume holds up to"))
+    expect(lab.cell("At its fullest")).to_contain_text("fits")
+    lab.picture("lab03-sizing", at=lab.cell("At its fullest"))
 
     # 2: as it was handed out: it runs, on a volume that dies with its pod.
     lab.press("Apply Qdrant")
@@ -70,4 +70,10 @@ def test_a_memory_goes_wrong_first_and_then_right(lab: LabPage, cluster: Cluster
     broken = lab.cell("the memory is")
     expect(broken).to_contain_text("200")
     lab.picture("lab03-health", at=broken)
+
+    # 7: the card as Prometheus is told of it, and what stands in for what.
+    cards = lab.cell("last XID error")
+    expect(cards).to_contain_text("NVIDIA-A100-SXM4-80GB-SIMULATED")
+    expect(cards).to_contain_text("The rest stands in")
+    lab.picture("lab03-gpu", at=cards)
     assert cluster.view().get("StatefulSet", "qdrant", "llm-system").path("status.readyReplicas") == 1

@@ -1,0 +1,187 @@
+"""Lab 03's page on what a learner may write: each wrong value is named, none ends in a traceback or is sent."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from helpers.cluster.fake import FakeCluster
+from helpers.errors import InvalidInput, ObjectMissing, StepMissing
+from helpers.notebook import memory as panels
+from helpers.notebook.session import LabSession
+from helpers.stack import memory, memory_input
+from helpers.stack.sizing import Collection
+
+PLAN = Collection(vectors=2_000_000, dimensions=384, payload_bytes=512, snapshots=2)
+PRESSED = SimpleNamespace(value=True, text="<marimo-button></marimo-button>")
+VECTOR = [0.1, 0.2]
+
+
+def _session() -> LabSession:
+    cluster = FakeCluster()
+    return LabSession("03", cluster, cluster.identity(), cluster.profile())
+
+
+def _text(part: Any) -> str:
+    return str(part.text)
+
+
+@pytest.mark.parametrize(
+    ("claim", "words"),
+    [
+        ("lots", "not a Kubernetes quantity"),
+        (None, "not a Kubernetes quantity"),
+        ("10", "a unit is missing"),
+        (10, "a unit is missing"),
+        ("-5Gi", "no room at all"),
+    ],
+)
+def test_a_claim_that_no_volume_has_is_named(claim: Any, words: str) -> None:
+    assert words in _text(panels.sizing_picture(PLAN, claim))
+
+
+@pytest.mark.parametrize(
+    ("plan", "words"),
+    [
+        (None, "Collection(vectors=…, dimensions=…)"),
+        (Collection(vectors="many", dimensions=384), "vectors is &#x27;many&#x27;"),  # type: ignore[arg-type]
+        (Collection(vectors=5, dimensions=-1), "dimensions is -1"),
+        (Collection(vectors=float("nan"), dimensions=1), "vectors is nan"),  # type: ignore[arg-type]
+    ],
+)
+def test_a_plan_that_cannot_be_added_up_is_named(plan: Any, words: str) -> None:
+    assert words in _text(panels.sizing_picture(plan, "16Gi"))
+
+
+@pytest.mark.parametrize(
+    ("wanted", "words"),
+    [
+        (None, "collection is None"),
+        ([], "collection is []"),
+        ({"size": 384}, 'lacks "distance", "index"'),
+        ({"sise": 384, "distance": "Cosine", "index": None}, 'has "sise"'),
+        ({"size": "abc", "distance": "Cosine", "index": None}, "\"size\" is 'abc'"),
+        ({"size": True, "distance": "Cosine", "index": None}, '"size" is True'),
+        ({"size": 99_999_999, "distance": "Cosine", "index": None}, "65,536"),
+        ({"size": 384, "distance": "cosine", "index": None}, "Cosine, Euclid, Dot, Manhattan"),
+        ({"size": 384, "distance": ["Cosine"], "index": None}, '"distance" is'),
+        ({"size": 384, "distance": "Cosine", "index": 7}, '"index" is 7'),
+    ],
+)
+def test_a_collection_that_qdrant_does_not_take_is_named_before_the_old_one_is_dropped(
+    wanted: Any, words: str
+) -> None:
+    with pytest.raises(InvalidInput) as problem:
+        memory_input.collection_of(wanted)
+    assert words in str(problem.value)
+    assert "The cell above cannot be used as it is." in _text(panels.collection_preview(_session(), wanted))
+
+
+def test_a_collection_that_qdrant_takes_is_passed_on_as_it_is() -> None:
+    wanted = {"size": 384, "distance": "Cosine", "index": "layer"}
+    assert memory_input.collection_of(wanted) == wanted
+
+
+def _raises(passage: Any, vector: Any) -> Any:
+    raise RuntimeError("oops")
+
+
+@pytest.mark.parametrize(
+    ("made", "words"),
+    [
+        (None, "what `to_point` returns is None"),
+        ([1, 2], "what `to_point` returns is [1, 2]"),
+        ({}, 'lacks "id", "vector"'),
+        ({"id": 1, "vectors": VECTOR}, 'has "vectors"'),
+        ({"id": "not-a-uuid", "vector": VECTOR}, "\"id\" is 'not-a-uuid'"),
+        ({"id": 1, "vector": "x"}, "\"vector\" is 'x'"),
+        ({"id": 1, "vector": VECTOR, "payload": "text"}, "\"payload\" is 'text'"),
+    ],
+)
+def test_what_is_no_point_is_named_and_not_sent(made: Any, words: str) -> None:
+    make = memory_input.checked(lambda passage, vector: made)
+    with pytest.raises(InvalidInput) as problem:
+        make(memory.corpus()[0], VECTOR)
+    assert words in str(problem.value)
+
+
+@pytest.mark.parametrize(("to_point", "words"), [(_raises, "RuntimeError: oops"), (None, "not a function")])
+def test_a_function_that_makes_no_point_becomes_a_card(to_point: Any, words: str) -> None:
+    panel = _text(panels.ingest_panel(_session(), PRESSED, memory.corpus(), to_point))
+    assert "No point yet." in panel and words in panel
+
+
+def test_the_first_point_is_shown_with_its_long_fields_cut_visibly() -> None:
+    panel = _text(
+        panels.ingest_panel(
+            _session(), SimpleNamespace(value=False, text=""), memory.corpus(), memory.as_point
+        )
+    )
+    assert "the same id each time" in panel and "…" in panel
+
+
+@pytest.mark.parametrize(
+    ("question", "layer", "words"),
+    [(None, None, "`question` is None"), ("  ", None, "`question` is"), ("Why?", 5, "`layer` is 5")],
+)
+def test_a_question_that_is_none_becomes_a_card(question: Any, layer: Any, words: str) -> None:
+    shown = _text(panels.answers(_session(), question, layer)).replace("<code>", "`").replace("</code>", "`")
+    assert "The cell above cannot be used as it is." in shown and words in shown
+
+
+def test_no_hit_in_a_layer_that_does_not_exist_names_those_that_do() -> None:
+    assert "no layer <code>nope</code>" in panels._no_hits("nope")
+    assert "isolation, memory" in panels._no_hits("nope")
+    assert "field <code>layer</code>" in panels._no_hits("memory")
+
+
+@pytest.mark.parametrize(
+    ("now", "wanted", "words"),
+    [
+        ("1.x", "1.20", "&#x27;1.x&#x27; is no version"),
+        ("1", "1.20", "is no version"),
+        (1.15, 1.20, "1.15 is no version"),
+        (None, None, "None is no version"),
+        ("", "1.20", "is no version"),
+        ("1.20", "1.15", "No way back."),
+        ("2.0", "1.20", "No way back."),
+        ("1.20", "2.0", "another <i>major</i> version"),
+        ("1.15", "1.15", "no rollout"),
+        ("1.15", "1.16", "1 rollout<"),
+        ("v1.15.3", "1.17.1", "2 rollouts"),
+        ("1.1", "1.900", "899 rollouts"),
+    ],
+)
+def test_an_upgrade_path_follows_any_two_versions(now: Any, wanted: Any, words: str) -> None:
+    shown = _text(panels.upgrade_path(now, wanted))
+    assert words in shown and shown.count("chip") <= panels.MOST_STEPS
+
+
+def test_a_collection_is_not_waited_for_where_nothing_was_applied() -> None:
+    with pytest.raises(ObjectMissing, match="StatefulSet"):
+        panels.wait_for_qdrant(_session(), print)
+
+
+def test_a_volume_is_not_lost_before_there_is_a_copy(tmp_path: Path) -> None:
+    with pytest.raises(StepMissing, match="Nothing was changed"):
+        panels.newest_copy(tmp_path)
+    (tmp_path / "a.snapshot").touch()
+    assert panels.newest_copy(tmp_path).name == "a.snapshot"
+
+
+def test_the_button_stays_where_what_it_does_ends_in_a_card() -> None:
+    shown = _text(panels.broken_panel(_session(), PRESSED))
+    assert "marimo-button" in shown and "no Service named qdrant" in shown
+
+
+def test_what_was_waited_for_is_seen_at_the_end_of_the_time_line() -> None:
+    def moment(at_s: float, ready: bool) -> memory.Moment:
+        return memory.Moment(at_s, "new", "Running", ready, int(ready), "200" if ready else "no endpoint")
+
+    chart = panels.timeline([moment(0, False), moment(3, True)]).to_dict()
+    (rows,) = chart["datasets"].values()
+    ready = [row["to"] - row["from"] for row in rows if row["what"] == "Ready" and row["state"] == "yes"]
+    assert ready == [pytest.approx(panels.LAST_S)]
