@@ -16,7 +16,7 @@ from typing import Any
 
 from helpers.grading.author import Mutant, Proofs
 from helpers.settings import REPOSITORY
-from helpers.stack import drain, queue_witness, serving
+from helpers.stack import drain, queue_witness, serving, witness
 from helpers.stack.serving import CLAIM, CONFIG_MAP, NAMESPACE, PORT, SERVICE
 
 Manifest = dict[str, Any]
@@ -211,7 +211,7 @@ def _endpoints(cluster: Any, addresses: list[str]) -> None:
 
 @cache
 def _witness() -> Manifest:
-    return drain.witness_manifest("course.local/toolbox:1")
+    return witness.manifest(drain.JOB, "course.local/toolbox:1")
 
 
 def _testify(
@@ -228,7 +228,7 @@ def _queue_job(**change: Any) -> Callable[[Any], None]:
     """The queue's witness as its Job ended, in a cluster whose present process saw nobody wait."""
 
     def apply(cluster: Any) -> None:
-        job = deepcopy(queue_witness.manifest("course.local/toolbox:1"))
+        job = deepcopy(witness.manifest(queue_witness.JOB, "course.local/toolbox:1"))
         status = {"succeeded": 1, "startTime": BEGAN, "completionTime": ENDED}
         if "status" in change:
             status = change["status"]

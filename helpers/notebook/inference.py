@@ -15,7 +15,7 @@ from helpers.notebook.charts import AMBER, BLUE, GREEN, GREY, RED, TEAL, WIDTH, 
 from helpers.notebook.html import card, course, cut, esc, inline, problem_card, table, word
 from helpers.notebook.panel import applied, preview
 from helpers.notebook.session import LabSession, needs_cluster, waiting_card
-from helpers.stack import drain, queue_witness, serving
+from helpers.stack import drain, queue_witness, serving, witness
 from helpers.stack.inference import InferenceClient, InferenceFault
 from helpers.stack.load import LoadResult, QueueSample, QueueSampler, closed_loop
 from helpers.stack.serving import SMOLLM2_135M, Moment
@@ -605,7 +605,7 @@ def queue_testimony(lab: LabSession) -> Any:
     with mo.status.spinner(title=f"Job {queue_witness.JOB}") as spinner:
         most = queue_witness.run(lab.cluster, progress=lambda text: spinner.update(subtitle=text))
     return mo.md(
-        f"Job `{queue_witness.JOB}` in `{queue_witness.APPS}` asked twenty-four times at once, and saw at most "
+        f"Job `{queue_witness.JOB}` in `{witness.APPS}` asked twenty-four times at once, and saw at most "
         f"**{most if most is not None else 'nobody'}** waiting. The next pod of vLLM starts with empty metrics; "
         "the Job remembers."
     )

@@ -8,48 +8,27 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from string import Template
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from helpers.errors import InvalidManifest
-from helpers.settings import REPOSITORY
+from helpers.stack import witness
 
 if TYPE_CHECKING:
-    from helpers.cluster import Cluster, ClusterView
+    from helpers.cluster import Cluster
 
-APPS = "llm-apps"
 JOB = "queue-witness"
-MANIFEST = REPOSITORY / "manifests" / "labs" / "02" / "queue-witness.yaml"
 TIMEOUT_S = 180.0
-
-
-def manifest(toolbox: str) -> dict[str, Any]:
-    """The Job, with this cluster's toolbox image."""
-    import yaml
-
-    item = yaml.safe_load(Template(MANIFEST.read_text()).safe_substitute(TOOLBOX=toolbox))
-    if not isinstance(item, dict):
-        raise InvalidManifest(f"{MANIFEST.name} holds no object")
-    return item
 
 
 def run(cluster: Cluster, *, progress: Callable[[str], None] = lambda text: None) -> int | None:
     """Start the Job anew and wait for its end: the most requests that it saw waiting at one time.
 
     Raises:
-        WaitTimeout: the Job did not end.
+        WaitTimeout: the Job did not end, or left no pod.
     """
     progress("twenty-four requests at once")
-    cluster.delete("Job", JOB, APPS, wait_s=30, grace_s=1)
-    cluster.apply(manifest(cluster.profile().images["toolbox"]))
-    cluster.wait_until("the queue's witness ended", _ended, timeout_s=TIMEOUT_S)
-    pods = cluster.view().pods(APPS, labels=f"app={JOB}")
-    log = cluster.logs(APPS, max(pods, key=lambda pod: str(pod.metadata.get("creationTimestamp"))).name)
-    found = re.search(r"most waiting at one time: (\d+)", log)
+    witness.start(cluster, JOB)
+    cluster.wait_until(
+        "the queue's witness ended", lambda view: bool(witness.outcome(view, JOB)), timeout_s=TIMEOUT_S
+    )
+    found = re.search(r"most waiting at one time: (\d+)", witness.log(cluster, JOB))
     return int(found[1]) if found else None
-
-
-def _ended(view: ClusterView) -> bool:
-    job = view.get("Job", JOB, APPS)
-    ends = (job.conditions(kind) for kind in ("Complete", "Failed"))
-    return any(end and end.is_true for end in ends)

@@ -9,7 +9,7 @@ import pytest
 from helpers.cluster.fake import FakeCluster
 from helpers.cluster.profile import Profile
 from helpers.errors import WaitRejected
-from helpers.stack import drain, serving
+from helpers.stack import drain, serving, witness
 
 SUBSTRATE = serving.REPOSITORY / "manifests" / "labs" / "02" / "start" / "substrate.yaml"
 WHOLE = "asking small four times at once\n" + "".join(f"answer {n}: whole\n" for n in (2, 1, 4, 3))
@@ -30,16 +30,16 @@ def cluster() -> FakeCluster:
 
 def _end(cluster: FakeCluster, kind: str, log: str) -> None:
     """What the Job's controller and its pod leave behind."""
-    cluster.set_status("Job", drain.JOB, {"conditions": [{"type": kind, "status": "True"}]}, drain.APPS)
-    cluster.add_pod("witness-1", drain.APPS, labels={"app": drain.JOB}, phase="Succeeded")
-    cluster.set_log(drain.APPS, "witness-1", log)
+    cluster.set_status("Job", drain.JOB, {"conditions": [{"type": kind, "status": "True"}]}, witness.APPS)
+    cluster.add_pod("witness-1", witness.APPS, labels={"app": drain.JOB}, phase="Succeeded")
+    cluster.set_log(witness.APPS, "witness-1", log)
 
 
 def test_it_rolls_while_answers_are_in_flight_and_hears_the_witness(cluster: FakeCluster) -> None:
     rolled: list[bool] = []
 
     def roll() -> None:
-        rolled.append(cluster.view().find("Job", drain.JOB, drain.APPS) is not None)
+        rolled.append(cluster.view().find("Job", drain.JOB, witness.APPS) is not None)
         _end(cluster, "Complete", WHOLE)
 
     heard = drain.run(cluster, roll)
@@ -54,7 +54,7 @@ def test_an_answer_that_was_broken_off_is_not_ok(cluster: FakeCluster) -> None:
 
 def test_a_witness_that_ends_before_its_answers_are_seen_ends_the_wait(cluster: FakeCluster) -> None:
     def handler(method: str, path: str, body: Any) -> tuple[int, str]:
-        if cluster.view().find("Job", drain.JOB, drain.APPS):
+        if cluster.view().find("Job", drain.JOB, witness.APPS):
             _end(cluster, "Failed", "")
         return 503, "no"
 
@@ -64,7 +64,7 @@ def test_a_witness_that_ends_before_its_answers_are_seen_ends_the_wait(cluster: 
 
 
 def test_the_witness_runs_the_clusters_own_toolbox() -> None:
-    container = drain.witness_manifest("toolbox:1")["spec"]["template"]["spec"]["containers"][0]
+    container = witness.manifest(drain.JOB, "toolbox:1")["spec"]["template"]["spec"]["containers"][0]
     assert container["image"] == "toolbox:1"
     assert "$service/v1/completions" in container["command"][-1]
 
