@@ -20,8 +20,10 @@ def register(app: typer.Typer) -> None:
 
 
 def recover(
-    force: Annotated[bool, typer.Option(help="also undo what a process is still running")] = False,
-    show: Annotated[bool, typer.Option("--list", help="only show what is left")] = False,
+    force: Annotated[
+        bool, typer.Option("--force", help="Also undo what a process is still running.")
+    ] = False,
+    show: Annotated[bool, typer.Option("--list", help="Only show what is left.")] = False,
 ) -> None:
     """Undo the faults that an interrupted experiment left in the cluster."""
     from helpers.chaos.experiment import recover as undo_all
@@ -41,8 +43,8 @@ def recover(
 
 
 def game_day(
-    seed: Annotated[int | None, typer.Option(help="the same seed draws the same fault")] = None,
-    minutes: Annotated[float, typer.Option(help="when the fault is undone without you")] = 15,
+    seed: Annotated[int | None, typer.Option(help="The same seed draws the same fault.")] = None,
+    minutes: Annotated[float, typer.Option(min=1, help="When the fault is undone without you.")] = 15,
 ) -> None:
     """Break something, drawn from a seed; you find out what, repair it, and commit your diagnosis."""
     import random
@@ -65,7 +67,7 @@ def game_day(
 
 
 def experiment(
-    name: Annotated[str, typer.Argument(help="a fault such as delete-vllm, or herd-none, herd-full")] = "",
+    name: Annotated[str, typer.Argument(help="A fault such as delete-vllm, or herd-none, herd-full.")] = "",
 ) -> None:
     """Run one experiment: steady state, fault, undo, steady state, journal. Without a name: the list."""
     from helpers.chaos.experiment import run
@@ -87,7 +89,7 @@ def experiment(
 
 
 def backoff(
-    file: Annotated[Path, typer.Argument(help="a Python file or notebook that defines call_with_backoff")],
+    file: Annotated[Path, typer.Argument(help="A Python file or notebook that defines call_with_backoff.")],
 ) -> None:
     """Judge a retry function against a real restart of Qdrant and against scripted trouble."""
     from helpers.chaos.backoff import judge, load_function

@@ -403,8 +403,8 @@ MUTANTS = [
     ),
     Mutant(
         "a 400 is swallowed",
-        _judged(**{"bad-request": trial("bad-request", "returned", [0], ["400"])}),
-        {"backoff.fail_fast": "bad-request: returned"},
+        _judged(**{"bad-request": trial("bad-request", "returned nothing", [0], ["400"])}),
+        {"backoff.fail_fast": "bad-request: returned nothing"},
     ),
     Mutant(
         "a backoff without a bound",

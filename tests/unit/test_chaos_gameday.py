@@ -13,7 +13,7 @@ from helpers.chaos import experiment, gameday, undo, watch
 from helpers.chaos.experiment import Cancelled
 from helpers.chaos.faults import FAULTS
 from helpers.chaos.gameday import ANSWER, answer_manifest, draw, game_day
-from helpers.chaos.journal import published
+from helpers.chaos.journal import latest, published
 from helpers.cluster.backend import ExecResult
 from helpers.cluster.fake import FakeCluster, default_profile
 from tests.unit.chaos_world import stack
@@ -63,6 +63,16 @@ def in_background(cluster: FakeCluster, **options: Any) -> threading.Thread:
     return thread
 
 
+def until_felt(cluster: FakeCluster) -> None:
+    """Until a client's failure is in the journal: what nobody felt is not repaired."""
+    deadline = time.monotonic() + 20
+    while time.monotonic() < deadline:
+        path = latest(cluster.identity().uid, gameday.NAME)
+        if path and '"refused"' in path.read_text():
+            return
+        time.sleep(0.02)
+
+
 def test_a_seed_always_draws_the_same_fault_and_never_one_that_heals_itself() -> None:
     drawn = {draw(seed, default_profile()).name for seed in range(300)}
     assert draw(SEED, default_profile()).name == "service-qdrant"
@@ -77,11 +87,11 @@ def test_without_a_simulated_gpu_no_gpu_is_declared_sick() -> None:
 
 def test_the_day_ends_with_a_repair_and_a_diagnosis() -> None:
     cluster = cluster_with_clients()
-    day = in_background(cluster, timeout_s=20)
-    time.sleep(0.2)
+    day = in_background(cluster, timeout_s=60)
+    until_felt(cluster)
     cluster.apply([answer_manifest(SEED, "network", "service-selector")])
     repair(cluster)
-    day.join(timeout=20)
+    day.join(timeout=60)
     record = published(cluster.view(), "game-day")
     assert (record.first("repaired") or {})["answer"]["cause"] == "service-selector"
     assert (record.first("reveal") or {})["fault"] == "service-qdrant"
