@@ -17,11 +17,12 @@ import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from helpers.errors import EnvironmentFault, LabError
+from helpers.stack.call_limit import CallLimit
 from helpers.stack.embeddings import DIMENSIONS, Embedder, Vector
 
 if TYPE_CHECKING:
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
 
     from helpers.cluster import Cluster, ClusterView
 
+T = TypeVar("T")
 NAMESPACE = "llm-system"
 SERVICE = "qdrant"
 HEADLESS = "qdrant-headless"
@@ -68,6 +70,12 @@ class MemoryUnauthorized(MemoryRefused):
     """Qdrant asks for an API key, or for another one than it was given."""
 
     next_step = f"kubectl get statefulset {STATEFUL_SET} -n {NAMESPACE} -o yaml | grep -A4 API_KEY"
+
+
+class MemoryMalformed(MemoryRefused):
+    """What answered is not Qdrant: the port-forward or the Service leads elsewhere."""
+
+    next_step = f"kubectl get endpointslices -n {NAMESPACE} -l kubernetes.io/service-name={SERVICE}"
 
 
 class MemoryFull(MemoryRefused):
@@ -323,29 +331,27 @@ class Memory:
 
         if self._http is None:
             headers = {"api-key": self._api_key} if self._api_key else {}
-            # Proxies of the environment are for the outside, not for a port-forward.
-            self._http = httpx.Client(
-                base_url=self.url, headers=headers, timeout=self._timeout_s, trust_env=False
-            )
-        try:
-            return self._http.request(method, path, **options)
-        except httpx.TimeoutException as error:
-            raise MemoryUnavailable(
-                f"Qdrant did not answer {method} {path} within {self._timeout_s:g} s",
-                next_command=f"kubectl get pods -n {NAMESPACE} -l {LABELS}",
-            ) from error
-        except httpx.HTTPError as error:
-            raise MemoryUnavailable(
-                f"the connection to Qdrant broke at {method} {path}: {error}",
-                next_command=f"kubectl get pods -n {NAMESPACE} -l {LABELS}",
-            ) from error
+            # Proxies of the environment are for the outside, not for a port-forward. A connection for
+            # each request, which its limit can end.
+            limits = httpx.Limits(max_keepalive_connections=0)
+            self._http = httpx.Client(base_url=self.url, headers=headers, limits=limits, trust_env=False)
+        with CallLimit(options.setdefault("timeout", self._timeout_s)) as limit:
+            try:
+                answer = self._http.request(method, path, extensions={"trace": limit.watch}, **options)
+            except httpx.HTTPError as error:
+                if limit.is_over or isinstance(error, httpx.TimeoutException):
+                    raise _too_late(method, path, limit) from error
+                raise _unavailable(f"the connection to Qdrant broke at {method} {path}: {error}") from error
+            if limit.is_over:
+                raise _too_late(method, path, limit)
+        return answer
 
     # -- health -------------------------------------------------------------------------------
 
     def version(self) -> str:
         """What the root path says: title and version; the embedded server names itself there."""
-        answer = _json(self._request("GET", "/"))
-        return f"{answer.get('title', '?')} {answer.get('version', '?')}"
+        answer = self._request("GET", "/")
+        return _read(answer, lambda tree: f"{tree['title']} {tree['version']}")
 
     def probes(self) -> dict[str, int]:
         """The status codes of the three health paths, as the kubelet sees them."""
@@ -362,7 +368,12 @@ class Memory:
 
     def metrics(self) -> dict[str, float]:
         """`/metrics`, parsed: one value for each series, named as Prometheus writes it."""
-        return parse_metrics(_text(self._request("GET", "/metrics")))
+        answer = self._request("GET", "/metrics")
+        text = _text(answer)
+        try:
+            return parse_metrics(text)
+        except ValueError as error:
+            raise _malformed(answer) from error
 
     # -- the collection -----------------------------------------------------------------------
 
@@ -370,9 +381,9 @@ class Memory:
         """Create the collection with its payload index; one that is there already is left alone."""
         from qdrant_client import models
 
+        params = models.VectorParams(size=dimensions, distance=models.Distance(distance))
         with _refusals():
             if not self.client.collection_exists(self.collection):
-                params = models.VectorParams(size=dimensions, distance=models.Distance(distance))
                 self.client.create_collection(self.collection, vectors_config=params)
             self.client.create_payload_index(
                 self.collection, FILTER_FIELD, models.PayloadSchemaType.KEYWORD, wait=True
@@ -386,16 +397,16 @@ class Memory:
         """
         self._request("DELETE", f"/collections/{self.collection}")
         body = {"vectors": {"size": size, "distance": distance}}
-        _json(self._request("PUT", f"/collections/{self.collection}", json=body))
+        _result(self._request("PUT", f"/collections/{self.collection}", json=body), bool)
         if index:
             field = {"field_name": index, "field_schema": "keyword"}
-            _json(self._request("PUT", f"/collections/{self.collection}/index?wait=true", json=field))
+            _result(self._request("PUT", f"/collections/{self.collection}/index?wait=true", json=field), bool)
 
     def state(self, collection: str | None = None) -> CollectionState | None:
         """The collection as it is, or None when there is none."""
         name = collection or self.collection
         answer = self._request("GET", f"/collections/{name}")
-        return None if answer.status_code == 404 else state_of(name, _json(answer)["result"])
+        return None if answer.status_code == 404 else _result(answer, partial(state_of, name))
 
     def delete_collection(self) -> bool:
         """Delete the collection with all its points; False when there was none."""
@@ -456,19 +467,19 @@ class Memory:
         answer = self._request(
             "POST", f"/collections/{self.collection}/points/query", json=query_body(vector, layer, limit)
         )
-        return hits_of(_json(answer)["result"])
+        return _result(answer, hits_of)
 
     # -- snapshots ----------------------------------------------------------------------------
 
     def take_snapshot(self) -> Snapshot:
         """Snapshot the collection on the server."""
         answer = self._request("POST", f"/collections/{self.collection}/snapshots", timeout=120)
-        return _snapshot(_json(answer)["result"])
+        return _result(answer, _snapshot)
 
     def snapshots(self) -> list[Snapshot]:
         """The snapshots that lie on the server."""
         answer = self._request("GET", f"/collections/{self.collection}/snapshots")
-        return [_snapshot(entry) for entry in _json(answer)["result"]]
+        return _result(answer, lambda entries: [_snapshot(entry) for entry in entries])
 
     def download(self, snapshot: Snapshot, folder: Path) -> Path:
         """Copy a snapshot off the cluster and compare its checksum.
@@ -500,7 +511,7 @@ class Memory:
                 files={"snapshot": (archive.name, file)},
                 timeout=300,
             )
-        _json(answer)
+        _result(answer, bool)
 
 
 # -- health is not correctness ----------------------------------------------------------------------
@@ -543,7 +554,8 @@ def broken_memories(memory: Memory, embedder: Embedder) -> list[Symptom]:
 def _break(scratch: Memory, vector: Vector, what: str, size: int, points: list[dict[str, Any]]) -> Symptom:
     scratch.recreate_collection(size=size, distance=DISTANCE, index=FILTER_FIELD)
     if points:
-        _json(scratch._request("PUT", f"/collections/{SCRATCH}/points?wait=true", json={"points": points}))
+        stored = scratch._request("PUT", f"/collections/{SCRATCH}/points?wait=true", json={"points": points})
+        _result(stored, bool)
     try:
         seen = f"200, {len(scratch.search_vector(vector, layer='substrate'))} hits"
     except MemoryRefused as refusal:
@@ -601,6 +613,8 @@ def parse_metrics(text: str) -> dict[str, float]:
 @contextmanager
 def _refusals() -> Iterator[None]:
     """Map qdrant-client's errors to ours, by cause."""
+    from pydantic import ValidationError
+    from qdrant_client.common.client_exceptions import ResourceExhaustedResponse
     from qdrant_client.http.exceptions import ResponseHandlingException, UnexpectedResponse
 
     try:
@@ -608,11 +622,15 @@ def _refusals() -> Iterator[None]:
     except UnexpectedResponse as error:
         content = (error.content or b"").decode(errors="replace")
         raise _refused(error.status_code or 0, content) from error
+    except ResourceExhaustedResponse as error:
+        raise MemoryRefused(f"Qdrant answered 429: {error}", 429) from error
     except ResponseHandlingException as error:
-        raise MemoryUnavailable(
-            f"the connection to Qdrant broke: {error}",
-            next_command=f"kubectl get pods -n {NAMESPACE} -l {LABELS}",
-        ) from error
+        if isinstance(error.source, ValidationError):
+            raise MemoryMalformed("what answered is not Qdrant: its answer has another form", 200) from error
+        raise _unavailable(f"the connection to Qdrant broke: {error}") from error
+    except (ValueError, AssertionError) as error:
+        # The client decodes JSON, and asserts that there is a result, without a word of its own.
+        raise MemoryMalformed(f"what answered is not Qdrant: {error}", 200) from error
 
 
 def _refused(status: int, content: str) -> LabError:
@@ -624,7 +642,7 @@ def _refused(status: int, content: str) -> LabError:
         message = content.strip()[:300]
     if status == 502:
         # A port-forward with no way through answers this itself, with the reason.
-        return MemoryUnavailable(message, next_command=f"kubectl get pods -n {NAMESPACE} -l {LABELS}")
+        return _unavailable(message)
     if status == 503:
         return MemoryNotReady(message, next_command=f"kubectl get pods -n {NAMESPACE} -l {LABELS} -w")
     refusal = MemoryRefused
@@ -635,8 +653,30 @@ def _refused(status: int, content: str) -> LabError:
     return refusal(f"Qdrant answered {status}: {message}", status)
 
 
-def _json(answer: httpx.Response) -> Any:
-    return answer.json() if answer.is_success else _raise(answer)
+def _unavailable(message: str) -> MemoryUnavailable:
+    return MemoryUnavailable(message, next_command=f"kubectl get pods -n {NAMESPACE} -l {LABELS}")
+
+
+def _too_late(method: str, path: str, limit: CallLimit) -> MemoryUnavailable:
+    return _unavailable(f"Qdrant did not answer {method} {path} within {limit.limit_s:g} s")
+
+
+def _malformed(answer: httpx.Response) -> MemoryMalformed:
+    return MemoryMalformed(f"what answered is not Qdrant: {answer.text[:120]!r}", answer.status_code)
+
+
+def _read(answer: httpx.Response, read: Callable[[Any], T]) -> T:
+    """What `read` makes of an answer's JSON, which may be of anything but Qdrant."""
+    if not answer.is_success:
+        _raise(answer)
+    try:
+        return read(answer.json())
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise _malformed(answer) from error
+
+
+def _result(answer: httpx.Response, read: Callable[[Any], T]) -> T:
+    return _read(answer, lambda tree: read(tree["result"]))
 
 
 def _text(answer: httpx.Response) -> str:

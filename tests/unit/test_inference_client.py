@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import json
 import socket
-import struct
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
 from functools import partial
 
 import pytest
@@ -15,6 +13,7 @@ import pytest
 from helpers.stack import inference
 from helpers.stack.inference import InferenceClient, InferenceFault, with_retries
 from helpers.stack.load import QueueSampler, closed_loop, open_loop
+from tests.unit.byte_server import answering, page
 from tests.unit.openai_server import OpenAIServer, running
 
 
@@ -144,40 +143,6 @@ EVENTS = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nConnection: clo
 WORD = b'data: {"model": "m", "choices": [{"delta": {"content": "One"}}]}\n\n'
 
 
-def _page(body: str, status: str = "200 OK") -> bytes:
-    head = (
-        f"HTTP/1.1 {status}\r\nContent-Type: application/json\r\nContent-Length: {len(body.encode())}\r\n\r\n"
-    )
-    return (head + body).encode()
-
-
-@contextmanager
-def _answering(answer: bytes, *, then: str = "close") -> Iterator[str]:
-    """A server of bytes, for one request: afterwards it closes, resets, or drips on until nobody listens."""
-
-    def serve() -> None:
-        connection, _ = listener.accept()
-        with connection:
-            connection.settimeout(10)
-            head = b""
-            while b"\r\n\r\n" not in head:
-                head += connection.recv(65536)
-            connection.sendall(answer)
-            if then == "reset":
-                connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-            with suppress(OSError):
-                while then == "drip" and not over.wait(0.02):
-                    connection.sendall(b" ")
-
-    over = threading.Event()
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        thread = threading.Thread(target=serve, daemon=True)
-        thread.start()
-        yield f"http://127.0.0.1:{listener.getsockname()[1]}"
-        over.set()
-        thread.join(10)
-
-
 @pytest.mark.parametrize(
     ("how", "answer"),
     [
@@ -189,7 +154,7 @@ def _answering(answer: bytes, *, then: str = "close") -> Iterator[str]:
     ],
 )
 def test_a_server_that_drips_is_cut_off_when_the_call_is_over(how: str, answer: bytes) -> None:
-    with _answering(answer, then="drip") as url, InferenceClient(url, model="m") as client:
+    with answering(answer, then="drip") as url, InferenceClient(url, model="m") as client:
         call = client.models if how == "models" else partial(getattr(client, how), "Hi")
         with pytest.raises(inference.RequestTimedOut, match=r"no whole answer within 0\.3 s"):
             call(timeout_s=0.3)
@@ -198,7 +163,7 @@ def test_a_server_that_drips_is_cut_off_when_the_call_is_over(how: str, answer: 
 @pytest.mark.parametrize(
     ("how", "answer", "fault", "words"),
     [
-        ("stream", _page("{}"), inference.AnswerMalformed, "not a stream of events but application/json"),
+        ("stream", page("{}"), inference.AnswerMalformed, "not a stream of events but application/json"),
         ("stream", EVENTS + b"data: [1]\n\n", inference.AnswerMalformed, "no event of it"),
         ("stream", EVENTS + b'data: {"error": "boom"}\n\n', inference.ServerFailed, "boom"),
         (
@@ -213,18 +178,18 @@ def test_a_server_that_drips_is_cut_off_when_the_call_is_over(how: str, answer: 
             inference.TooManyRequests,
             "slow down",
         ),
-        ("chat", _page("null"), inference.AnswerMalformed, "not a whole completion"),
-        ("chat", _page('{"choices": []}'), inference.AnswerMalformed, "not a whole completion"),
-        ("chat", _page("x").replace(b"\nx", b"\n\xff"), inference.AnswerMalformed, "no completion"),
-        ("models", _page("null"), inference.AnswerMalformed, "no list of models: None"),
-        ("models", _page("", "307 Temporary Redirect"), inference.AnswerMalformed, "307 is no answer"),
-        ("chat", _page("", "307 Temporary Redirect"), inference.AnswerMalformed, "307 is no answer"),
+        ("chat", page("null"), inference.AnswerMalformed, "not a whole completion"),
+        ("chat", page('{"choices": []}'), inference.AnswerMalformed, "not a whole completion"),
+        ("chat", page("x").replace(b"\nx", b"\n\xff"), inference.AnswerMalformed, "no completion"),
+        ("models", page("null"), inference.AnswerMalformed, "no list of models: None"),
+        ("models", page("", "307 Temporary Redirect"), inference.AnswerMalformed, "307 is no answer"),
+        ("chat", page("", "307 Temporary Redirect"), inference.AnswerMalformed, "307 is no answer"),
     ],
 )
 def test_an_answer_that_is_none_is_named(
     how: str, answer: bytes, fault: type[InferenceFault], words: str
 ) -> None:
-    with _answering(answer) as url, InferenceClient(url, model="m", timeout_s=10) as client:
+    with answering(answer) as url, InferenceClient(url, model="m", timeout_s=10) as client:
         with pytest.raises(fault, match=words) as caught:
             client.models() if how == "models" else getattr(client, how)("Hi")
         assert type(caught.value) is fault
@@ -236,7 +201,7 @@ def test_an_answer_that_is_none_is_named(
     [("chat", b"HTTP/1.1 200 OK\r\nContent-Length: 99\r\n\r\n{"), ("stream", EVENTS + WORD)],
 )
 def test_a_connection_that_breaks_half_way_may_be_tried_again(how: str, answer: bytes, then: str) -> None:
-    with _answering(answer, then=then) as url, InferenceClient(url, model="m") as client:
+    with answering(answer, then=then) as url, InferenceClient(url, model="m") as client:
         with pytest.raises(inference.ConnectionFailed) as caught:
             getattr(client, how)("Hi", timeout_s=10)
         assert caught.value.retryable
@@ -244,7 +209,7 @@ def test_a_connection_that_breaks_half_way_may_be_tried_again(how: str, answer: 
 
 def test_a_service_without_a_model_is_not_asked_for_one() -> None:
     with (
-        _answering(_page('{"data": []}')) as url,
+        answering(page('{"data": []}')) as url,
         InferenceClient(url) as client,
         pytest.raises(inference.ModelNotFound, match="lists no model"),
     ):

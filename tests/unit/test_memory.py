@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import uuid
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from helpers.errors import ObjectMissing
 from helpers.settings import REPOSITORY
 from helpers.stack import memory, sizing
 from helpers.stack.embeddings import DIMENSIONS, Embedder, ModelDamaged
+from tests.unit.byte_server import answering, page
 
 MANIFESTS = REPOSITORY / "manifests" / "qdrant"
 
@@ -152,6 +154,42 @@ def test_refusals_are_told_apart_by_cause(status: int, body: str, kind: type, wo
     assert type(error) is kind
     assert words in str(error)
     assert error.next_command.startswith("kubectl ")
+
+
+ASKED: dict[str, Callable[[memory.Memory], object]] = {
+    "version": lambda m: m.version(),
+    "metrics": lambda m: m.metrics(),
+    "state": lambda m: m.state(),
+    "search": lambda m: m.search_vector([0.0]),
+    "snapshots": lambda m: m.snapshots(),
+    "create": lambda m: m.create_collection(),
+    "delete": lambda m: m.delete_collection(),
+}
+
+
+@pytest.mark.parametrize("text", ["<html>nginx</html>", "{}", "[1]", "null"])
+@pytest.mark.parametrize("name", ASKED)
+def test_what_answers_and_is_not_qdrant_is_named_so(name: str, text: str) -> None:
+    with answering(page(text)) as url, pytest.raises(memory.MemoryMalformed, match="is not Qdrant") as caught:
+        ASKED[name](memory.Memory(url))
+    assert "endpointslices" in caught.value.next_command
+
+
+@pytest.mark.parametrize("name", ["state", "delete"])
+def test_being_asked_to_slow_down_is_a_refusal(name: str) -> None:
+    with answering(page("{}", "429 Too Many Requests\r\nRetry-After: 3")) as url:
+        with pytest.raises(memory.MemoryRefused, match="429") as caught:
+            ASKED[name](memory.Memory(url))
+        assert caught.value.status == 429
+
+
+def test_a_server_that_drips_is_given_up_when_the_call_is_over() -> None:
+    head = b"HTTP/1.1 200 OK\r\nContent-Length: 9999\r\n\r\n"
+    with (
+        answering(head, then="drip") as url,
+        pytest.raises(memory.MemoryUnavailable, match=r"did not answer GET /collections/x within 0\.3 s"),
+    ):
+        memory.Memory(url, timeout_s=0.3).state("x")
 
 
 def test_there_is_no_way_to_a_service_that_is_not_there() -> None:
