@@ -417,8 +417,8 @@ def _():
 
 
 @app.cell(hide_code=True)
-def _(ingest, lab, layer, question, restore):
-    draw.answers(lab, question, layer, ingest, restore)
+def _(ingest, lab, layer, lost, question, restored):
+    draw.answers(lab, question, layer, ingest, lost, restored)
     return
 
 
@@ -636,13 +636,14 @@ def _(copies, lab, lose, pressed):
         memory.lose_volume(lab.cluster, on_progress=say)
         return "the claim and everything on it are gone; a new, empty volume is in its place"
 
+    lost = draw.act(lab, lose, lose_it, title="Losing the volume", pressed=pressed)
     mo.vstack(
         [
             mo.md("**This deletes every vector you have stored.** That is the exercise."),
-            draw.act(lab, lose, lose_it, title="Losing the volume", pressed=pressed),
+            lost,
         ]
     )
-    return
+    return (lost,)
 
 
 @app.cell(hide_code=True)
@@ -655,8 +656,9 @@ def _(copies, lab, pressed, restore):
             state = qdrant.state()
         return f"{state.points} points are back, from `{newest.name}`"
 
-    draw.act(lab, restore, bring_back, title="Restoring", pressed=pressed)
-    return
+    restored = draw.act(lab, restore, bring_back, title="Restoring", pressed=pressed)
+    restored
+    return (restored,)
 
 
 @app.cell(hide_code=True)
