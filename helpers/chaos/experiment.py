@@ -223,7 +223,8 @@ class _Experiment:
         finally:
             # Also after Ctrl-C and after errors of our own: what was injected is undone first.
             steady = self._undo(entry)
-        if cancelled:
+        # Also one that is stopped while it is being undone: what it left unfinished proves nothing.
+        if cancelled or self._should_stop():
             raise Cancelled("the experiment was cancelled and undone")
         return steady
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from itertools import pairwise
@@ -35,6 +36,7 @@ _COLOURS = {
     "no endpoint": "#d64545",
 }
 _REDRAW_S = 1.0
+_THREAD = "experiment: "
 
 
 def experiment_panel(
@@ -61,14 +63,40 @@ def experiment_panel(
         for name in names:
             work[name](lab.cluster)
     elif run.value:
-        mo.Thread(target=_in_background, args=(lab.cluster, names, buttons, work)).start()
+        others = [thread for thread in running() if thread.name != _thread_name(names)]
+        if others:
+            said = (
+                f"{others[0].name.removeprefix(_THREAD)} is still running on this page: one fault at a time."
+            )
+            return mo.vstack([buttons, problem_card(said, title="Not started.")])
+        background = mo.Thread(target=_in_background, args=(lab.cluster, names, buttons, work))
+        background.name = _thread_name(names)
+        background.start()
         return mo.vstack([buttons, course(f"{word('open', 'starting')} the steady state comes first")])
+    elif stop.value and any(thread.name == _thread_name(names) for thread in running()):
+        said = "what was broken is being undone; that lasts until the backend is Ready again"
+        return mo.vstack([buttons, course(f"{word('open', 'stopping')} {said}", live=True)])
     return mo.vstack([buttons, *(timeline(lab, name) for name in names)])
+
+
+def running() -> list[threading.Thread]:
+    """The experiments of this page that are not at their end, those being undone included."""
+    return [thread for thread in threading.enumerate() if thread.name.startswith(_THREAD)]
+
+
+def _thread_name(names: tuple[str, ...]) -> str:
+    return _THREAD + ", ".join(names)
 
 
 def _in_background(cluster: Cluster, names: tuple[str, ...], buttons: Any, work: dict[str, Work]) -> None:
     """Run and redraw; an exit of the thread (cell run again, stop pressed) cancels and undoes."""
+    from helpers.chaos.experiment import Cancelled
+
     thread = mo.current_thread()
+    for other in running():
+        if other is not thread:
+            # Pressed again: the run before this one was told to stop, and undoes first.
+            other.join()
     uid = cluster.identity().uid
     drawn = [0.0]
 
@@ -86,6 +114,10 @@ def _in_background(cluster: Cluster, names: tuple[str, ...], buttons: Any, work:
                 on_progress=lambda line, name=name: show(name, line),
                 should_stop=lambda: bool(thread.should_exit),
             )
+        except Cancelled:
+            said = "what was broken is undone; nothing of it is graded"
+            mo.output.replace(mo.vstack([buttons, course(f"{word('open', 'stopped')} {said}", live=True)]))
+            return
         except LabError as problem:
             card = problem_card(str(problem), problem.next_command, title=f"{name} did not end.")
             mo.output.replace(mo.vstack([buttons, card]))
@@ -126,9 +158,10 @@ def timeline(lab: LabSession, name: str, *_triggers: object) -> Any:
 def chart(record: Record) -> Any:
     """Clients, endpoints and pods over seconds from the fault, as one picture."""
     rows = pd.DataFrame(list(segments(record)), columns=["lane", "start", "end", "state", "detail"])
-    lanes = [lane for lane in _LANES if lane in set(rows["lane"])] + sorted(
-        lane for lane in set(rows["lane"]) if lane not in _LANES
-    )
+    # Pods below, those of one backend in the order in which they appeared.
+    seen = list(dict.fromkeys(rows["lane"]))
+    pods = sorted((lane for lane in seen if lane not in _LANES), key=lambda lane: lane.rpartition(" ")[0])
+    lanes = [lane for lane in _LANES if lane in seen] + pods
     bars = (
         alt.Chart(rows)
         .mark_bar(height=16)

@@ -9,6 +9,8 @@ import pytest
 from lab_page import REPOSITORY, LabPage, open_page, serve, solved
 from playwright.sync_api import expect
 
+from helpers.chaos.gameday import draw
+from helpers.chaos.undo import pending
 from helpers.checks import load_lab
 from helpers.cluster import Cluster
 from helpers.grading.lifecycle import reset, start
@@ -51,3 +53,22 @@ def test_a_retry_function_is_judged_by_a_real_restart(lab: LabPage, cluster: Clu
     lab.sees("Pauses grow from attempt to attempt", "PASS")
     expect(judged).to_contain_text("done and undone")
     lab.picture("lab05-judged-again", at=judged)
+
+
+def test_giving_up_in_the_middle_undoes_and_the_page_says_so(lab: LabPage, cluster: Cluster) -> None:
+    seed = next(seed for seed in range(999) if draw(seed, cluster.profile()).name == "service-qdrant")
+    before = cluster.view().service("qdrant", "llm-system").selector
+    lab.sees("On the game day, layer and cause", "NOT ATTEMPTED")
+    lab.edit("seed", lambda text: f"seed = {seed}")
+    day = lab.cell("Start the game day")
+    lab.press("Start the game day")
+    expect(day).to_contain_text("clients are failing")
+    assert cluster.view().service("qdrant", "llm-system").selector != before
+
+    lab.press("Delete Qdrant's pod")
+    expect(lab.cell("Delete Qdrant's pod")).to_contain_text("game-day is still running on this page")
+    lab.press("Give up and undo")
+    expect(day).to_contain_text("what was broken is undone; nothing of it is graded")
+    lab.picture("lab05-given-up", at=day)
+    assert pending(cluster.identity().uid) == []
+    assert cluster.view().service("qdrant", "llm-system").selector == before

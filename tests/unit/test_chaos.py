@@ -214,6 +214,20 @@ def test_cancelling_undoes_and_publishes_nothing() -> None:
     assert cluster.view().find("ConfigMap", "journal-service-qdrant", "llm-probes") is None
 
 
+def test_stopping_while_it_is_undone_publishes_nothing() -> None:
+    cluster = stack()
+    before, stopped = selector(cluster), []
+
+    def after() -> None:
+        stopped.append(True)
+
+    with pytest.raises(Cancelled):
+        run(cluster, quick_fault(), after=after, should_stop=lambda: bool(stopped))
+    assert selector(cluster) == before
+    assert undo.pending(cluster.identity().uid) == []
+    assert cluster.view().find("ConfigMap", "journal-service-qdrant", "llm-probes") is None
+
+
 def test_a_lost_api_server_leaves_the_undo_on_disk_for_recover() -> None:
     cluster = stack()
     uid = cluster.identity().uid
