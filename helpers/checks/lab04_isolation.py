@@ -338,11 +338,6 @@ def unused(stage: Stage, source: Party, target: Party, port: int, protocol: str)
     )
 
 
-def prerequisites(view: ClusterView) -> list[Verdict]:
-    """None that `start` could not provide itself; a refusal of its own says what is missing."""
-    return []
-
-
 def start(cluster: Cluster, progress: object = None) -> list[str]:
     """Both backends with the policy of vLLM's manifests, and the grader's probe pods."""
     from helpers.stack.bring_up import bring_up, first_policy
@@ -358,7 +353,7 @@ def start(cluster: Cluster, progress: object = None) -> list[str]:
     return [*done, f"probe pods ready: {', '.join(placed.ready)}", *missing]
 
 
-def reset(cluster: Cluster, progress: object = None) -> list[str]:
+def reset(cluster: Cluster) -> list[str]:
     """Back to the policy of lab 02 alone: every other policy in llm-system goes, the probes stay."""
     from helpers.stack.bring_up import first_policy
 

@@ -93,14 +93,8 @@ def _no_cluster(member: Member) -> Cluster:
     )
 
 
-def observer(
-    folder: ClassFolder, labs_of: LabsOf, *, journals: bool = True
-) -> Callable[[Member, Cluster, float], Report]:
-    """One look at one learner: grade what is there now, with the instructor's journal.
-
-    Args:
-        journals: False where the class folder is not at hand, as in a Job.
-    """
+def observer(folder: ClassFolder, labs_of: LabsOf) -> Callable[[Member, Cluster, float], Report]:
+    """One look at one learner: grade what is there now, with the instructor's journal."""
 
     def look(member: Member, server: Cluster, deadline_s: float) -> Report:
         cluster = _in_namespaces_of(member, server)

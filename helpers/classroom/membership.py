@@ -179,7 +179,7 @@ def build(
     foreign = _foreign_namespaces(cluster.view(), folder.name)
 
     def work(member: Member) -> tuple[list[Any], bool]:
-        _refuse_foreign(folder.name, member, foreign)
+        _refuse_foreign(member, foreign)
         applied = cluster.apply(rights.member_objects(folder.name, member), field_manager=rights.MANAGER)
         return applied, hand_out(folder, member, cluster, days=days, server=server)
 
@@ -247,7 +247,7 @@ def _foreign_namespaces(view: ClusterView, class_name: str) -> dict[str, str]:
     }
 
 
-def _refuse_foreign(class_name: str, member: Member, foreign: dict[str, str]) -> None:
+def _refuse_foreign(member: Member, foreign: dict[str, str]) -> None:
     taken = [name for name in rights.namespaces_of(member) if name in foreign]
     if taken:
         owner = foreign[taken[0]]
