@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import base64
+from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from helpers.cluster.fake import FakeCluster
 from helpers.cluster.kubectl import find_kubectl, kustomize
@@ -155,6 +158,25 @@ def test_each_overlay_is_admitted_by_the_courses_quota(overlay: list[dict[str, A
     pod = {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "vllm", "namespace": "llm-system"}}
     answer = cluster.view().dry_run({**pod, "spec": template["spec"]})
     assert answer.allowed, answer.reason
+
+
+def test_the_secret_that_vllm_reads_is_made_from_a_file_outside_the_repository(tmp_path: Path) -> None:
+    source = serving.MANIFESTS / "huggingface-token" / "kustomization.yaml"
+    folder = tmp_path / "huggingface-token"
+    folder.mkdir()
+    (folder / source.name).write_text(source.read_text())
+    (folder / "token.local.env").write_text("token=hf_mine\n")
+    try:
+        find_kubectl()
+    except LabError as missing:
+        pytest.skip(str(missing))
+    (secret,) = kustomize(folder)
+    container = yaml.safe_load((serving.MANIFESTS / "base" / "deployment.yaml").read_text())
+    (env,) = [e for e in serving.container_of(container)["env"] if e["name"] == "HF_TOKEN"]
+    wanted = env["valueFrom"]["secretKeyRef"]
+    assert (secret["kind"], secret["metadata"]["name"]) == ("Secret", wanted["name"])
+    assert base64.b64decode(secret["data"][wanted["key"]]) == b"hf_mine"
+    assert wanted["optional"] is True
 
 
 def test_a_cluster_of_another_kind_gets_its_own_storage_class_image_and_model() -> None:
