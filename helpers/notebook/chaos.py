@@ -225,10 +225,16 @@ def _marks(record: Record) -> Iterator[tuple[float, str]]:
     if zero is None:
         return
     yield 0.0, "fault"
-    for kind, what in (("healed", "healed"), ("repaired", "repaired"), ("undo", "undo")):
-        entry = record.first(kind)
-        if entry and not (kind == "undo" and record.first("healed")):
+    # The undo begins in the same moment as the end that it follows: one word for both.
+    for kind, what in (
+        ("healed", "healed"),
+        ("repaired", "repaired"),
+        ("time-over", "time over"),
+        ("undo", "undo"),
+    ):
+        if entry := record.first(kind):
             yield float(entry["t"]) - zero, what
+            return
 
 
 def _reading(record: Record) -> mo.Html:
