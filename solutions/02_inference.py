@@ -528,15 +528,17 @@ def _():
 
 
 @app.cell(hide_code=True)
-def _(COLLEAGUE, drain_now, lab, objects, pressed, rollout_yaml, start_yaml):
-    vllm.drain_panel(lab, objects, [COLLEAGUE, start_yaml, rollout_yaml], drain_now, pressed=pressed)
+def _(COLLEAGUE, drain_now, lab, objects, pressed, rollout_yaml, start_yaml, watched):
+    # `watched` comes first, so that its time line sees the old pod go.
+    vllm.drain_panel(lab, objects, [COLLEAGUE, start_yaml, rollout_yaml], drain_now, watched, pressed=pressed)
     return
 
 
 @app.cell(hide_code=True)
-def _(drain_now, lab, pressed):
-    vllm.start_timeline(lab, asked=drain_now.value, pressed=pressed)
-    return
+def _(drain_now, lab):
+    watched = vllm.start_timeline(lab, asked=drain_now.value)
+    watched
+    return (watched,)
 
 
 @app.cell(hide_code=True)

@@ -214,7 +214,7 @@ def timeline_chart(moments: Sequence[Moment]) -> Any:
     frame = pd.DataFrame([_stretch(item, end_s) for item in stretches])
     pods = dict.fromkeys(moment.pod.rpartition("-")[2] for moment in moments)
     lanes = [f"{pod} · {lane}" for pod in pods for lane in LANES]
-    x = alt.X("from:Q", title="seconds since you applied", scale=alt.Scale(domain=[0, end_s]))
+    x = alt.X("from:Q", title="seconds since you pressed the button", scale=alt.Scale(domain=[0, end_s]))
     y = alt.Y("lane:N", title=None, sort=lanes, axis=alt.Axis(labelLimit=200))
     bars = (
         alt.Chart(frame)
@@ -519,11 +519,15 @@ def drain_panel(
     objects: Sequence[Manifest],
     fragments: Sequence[str],
     button: Any,
-    *,
+    *_first: object,
     pressed: bool = False,
 ) -> Any:
-    """Start the witness, roll out the Deployment while its answers are in flight, and hear what it got."""
-    return _with_button(lab, button, pressed, lambda: _drained(lab, objects, fragments))
+    """Start the witness, roll out the Deployment while its answers are in flight, and hear what it got.
+
+    Further arguments only make marimo run other cells first. Headless (`pressed`) it waits for the new pod.
+    """
+    part = _with_button(lab, button, pressed, lambda: _drained(lab, objects, fragments))
+    return mo.vstack([part, start_timeline(lab, asked=True, pressed=True)]) if pressed else part
 
 
 @needs_cluster
