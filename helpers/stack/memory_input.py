@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from helpers.errors import InvalidInput
@@ -133,8 +133,8 @@ def _with_keys(
     return dict(value)
 
 
-def _listed(keys: object) -> str:
-    return ", ".join(f'"{key}"' for key in keys)  # type: ignore[attr-defined]
+def _listed(keys: Iterable[object]) -> str:
+    return ", ".join(f'"{key}"' for key in keys)
 
 
 def _shown(value: object, most: int = 60) -> str:
