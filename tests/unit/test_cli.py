@@ -274,7 +274,9 @@ def test_ctrl_c_ends_a_hanging_check_with_130_and_no_traceback(tmp_path: Path) -
     """In a process of its own, as a learner would: the check never returns."""
     script = textwrap.dedent(
         """
-        import sys, threading
+        import signal, sys, threading
+        # Whatever runs the tests in the background may have had it ignored, which children inherit.
+        signal.signal(signal.SIGINT, signal.default_int_handler)
         import helpers.checks, helpers.cluster
         from helpers import cli
         from helpers.cluster.fake import FakeCluster
