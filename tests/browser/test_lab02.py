@@ -59,7 +59,7 @@ def test_a_wrong_promise_and_a_wrong_start_are_seen_and_mended(lab: LabPage, clu
     lab.sees("promises the model that applications ask for", "PASS")
 
     # 2: the container ends itself; nobody killed it.
-    lab.predict("You apply it as it stands", "after half a minute it is Ready")
+    lab.predict("You apply it as it stands", "in the end it is Ready")
     lab.press("Apply the Deployment")
     crash = lab.cell("The last words of its log")
     expect(crash).to_contain_text("VLLM_PORT")
