@@ -83,6 +83,11 @@ class _Gpu:
     count: int
     mig: dict[str, int]
 
+    @property
+    def model(self) -> str:
+        """The product's name wherever the card shows."""
+        return f"{self.product}-SIMULATED"
+
 
 @dataclass(frozen=True)
 class _Sharing:
@@ -189,17 +194,16 @@ def _is_sliced(gpu: _Gpu, strategy: str) -> bool:
 
 def _cards(gpu: _Gpu, strategy: str, node_name: str) -> dict[str, Card]:
     """What monitoring would find: whole GPUs, or where they are sliced the slices of each."""
-    model = f"{gpu.product}-SIMULATED"
     found = {}
     for index in range(gpu.count):
         whole = _device_id("GPU", node_name, index)
         if not _is_sliced(gpu, strategy):
-            found[whole] = Card(index, whole, model, gpu.memory_mib)
+            found[whole] = Card(index, whole, gpu.model, gpu.memory_mib)
             continue
         slices = [(profile, number) for profile, count in gpu.mig.items() for number in range(count)]
         for instance, (profile, number) in enumerate(slices, start=1):
             device = _device_id("MIG", node_name, index, profile, number)
-            found[device] = Card(index, whole, model, _slice_memory_mib(profile), profile, instance)
+            found[device] = Card(index, whole, gpu.model, _slice_memory_mib(profile), profile, instance)
     return found
 
 
@@ -226,11 +230,10 @@ def _shared(resource: Resource, sharing: _Sharing) -> Resource:
 def _labels(gpu: _Gpu, strategy: str, resources: tuple[Resource, ...]) -> dict[str, str]:
     """The labels that NVIDIA's gpu-feature-discovery would set, with -SIMULATED in every product name."""
     whole = next((item for item in resources if item.name.startswith(VENDOR + "gpu")), None)
-    product = f"{gpu.product}-SIMULATED"
     labels = {
         "gpu.present": "true",
         "gpu.count": str(gpu.count),
-        "gpu.product": _shared_name(product, whole),
+        "gpu.product": _shared_name(gpu.model, whole),
         "gpu.memory": str(gpu.memory_mib),
         "gpu.replicas": str(whole.replicas if whole else 0),
         "gpu.sharing-strategy": "time-slicing" if any(i.replicas > 1 for i in resources) else "none",
@@ -239,19 +242,17 @@ def _labels(gpu: _Gpu, strategy: str, resources: tuple[Resource, ...]) -> dict[s
     }
     if strategy == "single" and gpu.mig:
         (profile,) = gpu.mig
-        labels |= _mig_labels("gpu", profile, product, gpu, whole)
+        labels |= _mig_labels("gpu", profile, gpu, whole)
     if strategy == "mixed":
         for resource, profile in zip(resources, gpu.mig, strict=False):
-            labels |= _mig_labels(f"mig-{profile}", profile, product, gpu, resource)
+            labels |= _mig_labels(f"mig-{profile}", profile, gpu, resource)
     return {VENDOR + key: value for key, value in labels.items()} | {SIMULATED_LABEL: SIMULATED}
 
 
-def _mig_labels(
-    prefix: str, profile: str, product: str, gpu: _Gpu, resource: Resource | None
-) -> dict[str, str]:
+def _mig_labels(prefix: str, profile: str, gpu: _Gpu, resource: Resource | None) -> dict[str, str]:
     labels = {
         f"{prefix}.count": str(gpu.count * gpu.mig[profile]),
-        f"{prefix}.product": _shared_name(f"{product}-MIG-{profile}", resource),
+        f"{prefix}.product": _shared_name(f"{gpu.model}-MIG-{profile}", resource),
         f"{prefix}.replicas": str(resource.replicas if resource else 1),
         f"{prefix}.slices.gi": profile[0],
         f"{prefix}.slices.ci": profile[0],
