@@ -359,7 +359,20 @@ MUTANTS = [
         _judged(
             restart=trial("restart", "returned", [n / 100 for n in range(400)], ["reset"] * 399 + ["200"])
         ),
-        {"backoff.restart": "400 attempts in the first minute"},
+        {"backoff.restart": "400 attempts in the fullest minute"},
+    ),
+    Mutant(
+        "patient for a minute, and then again and again",
+        _judged(
+            restart=trial(
+                "restart",
+                "returned",
+                [0, 1.0, 3.0, *(61 + n / 20 for n in range(100))],
+                ["reset"] * 102 + ["200"],
+                budget_s=240.0,
+            )
+        ),
+        {"backoff.restart": "100 attempts in the fullest minute"},
     ),
     Mutant(
         "the pod was not restarting at all",
