@@ -36,7 +36,7 @@ static: .venv/installed ## format, lint, types, notebooks
 	.venv/bin/ruff format --check .
 	.venv/bin/ruff check .
 	.venv/bin/mypy
-	.venv/bin/marimo check --strict labs solutions helpers/classroom/board.py
+	.venv/bin/marimo check --strict labs solutions helpers/classroom/board/notebook.py
 
 tests: .venv/installed ## the tests alone: what needs no cluster first, then the rest, two files at a time
 	@command -v chromium >/dev/null || { apt-get update -qq && apt-get install -y -qq --no-install-recommends chromium fonts-dejavu-core; }

@@ -150,8 +150,8 @@ def grade(
     if json:
         print(report.to_json())
     else:
-        from helpers.checks import load_lab
         from helpers.grading.render import print_report
+        from helpers.labs.registry import load_lab
 
         titles = {lab.id: lab.title for lab in map(load_lab, labs)}
         print_report(report, console(), titles=titles, hints=hints)
@@ -159,11 +159,11 @@ def grade(
 
 
 def _graded(labs: list[str], only: set[str] | None, *, quiet: bool) -> tuple[Report, Seat | None]:
-    from helpers.checks import load_lab
     from helpers.cluster import Cluster
     from helpers.grading.engine import environment_report, select
     from helpers.grading.engine import grade as grade_labs
     from helpers.grading.seat import seat_of
+    from helpers.labs.registry import load_lab
 
     chosen = list(dict.fromkeys(map(load_lab, labs)))
     total = len(select(chosen, only))
@@ -185,8 +185,8 @@ def _graded(labs: list[str], only: set[str] | None, *, quiet: bool) -> tuple[Rep
 
 
 def _write_junit(path: Path, report: Report) -> None:
+    from helpers.atomic_file import write_atomically
     from helpers.grading.export.junit import to_junit
-    from helpers.grading.statefile import write_atomically
 
     try:
         write_atomically(path, to_junit(report))
@@ -197,10 +197,10 @@ def _write_junit(path: Path, report: Report) -> None:
 @app.command(rich_help_panel=LABS)
 def start(lab: LabArgument) -> None:
     """Check prerequisites and put the cluster in the lab's start state; work that is there stays."""
-    from helpers.checks import load_lab
     from helpers.cluster import Cluster
     from helpers.grading import lifecycle
     from helpers.grading.progress import Progress
+    from helpers.labs.registry import load_lab
 
     chosen = load_lab(lab)
     done = lifecycle.start(chosen, Cluster.connect(), say)
@@ -212,9 +212,9 @@ def start(lab: LabArgument) -> None:
 @app.command(rich_help_panel=LABS)
 def reset(lab: LabArgument) -> None:
     """Back to the lab's start state; a second reset changes nothing."""
-    from helpers.checks import load_lab
     from helpers.cluster import Cluster
     from helpers.grading import lifecycle
+    from helpers.labs.registry import load_lab
 
     chosen = load_lab(lab)
     done = lifecycle.reset(chosen, Cluster.connect(), say)
@@ -242,9 +242,9 @@ def solve(
 
 
 def _solve(notebook: Path, cluster: Cluster) -> None:
-    from helpers.checks import load_lab
     from helpers.grading import lifecycle
     from helpers.grading.solution import solve as run_solution
+    from helpers.labs.registry import load_lab
 
     number = notebook.name[:2]
     lifecycle.start(load_lab(number), cluster, say)
@@ -257,9 +257,9 @@ def _solve(notebook: Path, cluster: Cluster) -> None:
 @app.command(rich_help_panel=LABS)
 def progress() -> None:
     """What is done, what is next, and how long it took: from your own runs of `course grade`."""
-    from helpers.checks import lab_ids, load_lab
     from helpers.grading.progress import Progress
     from helpers.grading.render import print_progress
+    from helpers.labs.registry import lab_ids, load_lab
 
     print_progress(Progress().labs(), [load_lab(number) for number in lab_ids()], console())
 
@@ -273,9 +273,9 @@ def check_author(
 
     Exit code 1 if a check judges one of them wrongly, or lacks wrong clusters.
     """
-    from helpers.checks import load_lab, load_proofs
     from helpers.grading import author
     from helpers.grading.render import print_proofs
+    from helpers.labs.registry import load_lab, load_proofs
 
     chosen, proofs = load_lab(lab), load_proofs(lab)
     if live:
@@ -317,7 +317,7 @@ def use(
     kubeconfig: Annotated[Path | None, typer.Option(metavar="FILE", help="Where the context is.")] = None,
 ) -> None:
     """Work against another cluster from now on: `course use --context NAME`, or `course use embedded`."""
-    from helpers.grading.choice import choose_context, choose_embedded
+    from helpers.cluster.use_context import choose_context, choose_embedded
 
     if (target is None) == (context is None) or target not in (None, "embedded"):
         raise typer.BadParameter('give --context NAME, or the word "embedded"')

@@ -11,12 +11,12 @@ with app.setup(hide_code=True):
     import marimo as mo
 
     from helpers import notebook as nb
-    from helpers.notebook import memory as draw
+    from helpers.labs.lab03_memory import draw
+    from helpers.labs.lab03_memory.learner_input import collection_of, text_of
+    from helpers.labs.lab03_memory.sizing import Collection
     from helpers.settings import home_dir
     from helpers.stack import memory
     from helpers.stack.embeddings import embedder
-    from helpers.stack.memory_input import collection_of, text_of
-    from helpers.stack.sizing import Collection
 
 
 @app.cell(hide_code=True)
@@ -125,7 +125,7 @@ def _():
     A **StatefulSet** gives its pod three things that outlive it: the name `qdrant-0`, the claim
     `qdrant-storage-qdrant-0`, and a DNS name under a **headless Service**. Where you can pull images,
     the official chart writes all this for you
-    (`helm upgrade --install qdrant qdrant/qdrant -n llm-system -f manifests/qdrant/values.yaml`); here you write it
+    (`helm upgrade --install qdrant qdrant/qdrant -n llm-system -f manifests/stack/qdrant/values.yaml`); here you write it
     once yourself, with the chart's names and labels. On the embedded cluster the image is *Qdrant's engine,
     embedded server*; `course start 03` brings it in.
 

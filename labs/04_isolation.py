@@ -11,7 +11,7 @@ with app.setup(hide_code=True):
     import marimo as mo
 
     from helpers import notebook as nb
-    from helpers.notebook import reach
+    from helpers.labs.lab04_isolation import draw
 
 
 @app.cell(hide_code=True)
@@ -48,7 +48,7 @@ def _():
 
 @app.cell(hide_code=True)
 def _(lab, place, pressed):
-    reach.probes_panel(lab, place, pressed=pressed)
+    nb.start_panel(lab, place, pressed=pressed)
     return
 
 
@@ -81,7 +81,7 @@ def _():
 
 @app.cell(hide_code=True)
 def _(lab, live):
-    reach.enforcement_card(lab, live)
+    draw.enforcement_card(lab, live)
     return
 
 
@@ -145,7 +145,7 @@ def _(guess_forgot, lab, live, pressed):
         guess_forgot.value is None and not pressed,
         nb.course("<small>The matrix appears once your prediction is committed.</small>"),
     )
-    reach.observed_matrix(lab, live)
+    draw.observed_matrix(lab, live)
     return
 
 
@@ -186,7 +186,7 @@ def _():
 
 @app.cell(hide_code=True)
 def _(lab, qdrant_yaml):
-    reach.forecast_matrix(lab, qdrant_yaml)
+    draw.forecast_matrix(lab, qdrant_yaml)
     return
 
 
@@ -322,7 +322,7 @@ def _():
 
 @app.cell(hide_code=True)
 def _(deny_yaml, lab):
-    reach.forecast_matrix(lab, deny_yaml)
+    draw.forecast_matrix(lab, deny_yaml)
     return
 
 
@@ -422,7 +422,7 @@ def _():
 
 @app.cell(hide_code=True)
 def _(lab, label_yaml):
-    reach.forecast_matrix(lab, label_yaml)
+    draw.forecast_matrix(lab, label_yaml)
     return
 
 
@@ -462,7 +462,7 @@ def _():
 
 @app.cell(hide_code=True)
 def _(apply_label, lab):
-    reach.three_noes(lab, apply_label)
+    draw.three_noes(lab, apply_label)
     return
 
 
@@ -480,7 +480,7 @@ def _():
 
 @app.cell(hide_code=True)
 def _(lab, live):
-    reach.observed_matrix(lab, live)
+    draw.observed_matrix(lab, live)
     return
 
 

@@ -20,7 +20,7 @@ with app.setup(hide_code=True):
     from helpers.chaos.faults import CAUSES, LAYERS, fault
     from helpers.chaos.gameday import game_day
     from helpers.chaos.herd import herd
-    from helpers.notebook import chaos, reach
+    from helpers.labs.lab05_chaos import draw
     from helpers.stack.backoff import BackendUnavailable  # noqa: F401 (section 4 needs it)
 
 
@@ -63,7 +63,7 @@ def _():
 
 @app.cell(hide_code=True)
 def _(lab, place, pressed):
-    reach.probes_panel(lab, place, pressed=pressed)
+    nb.start_panel(lab, place, pressed=pressed)
     return
 
 
@@ -91,7 +91,7 @@ def _():
 
 @app.cell(hide_code=True)
 def _(lab, pressed, run_vllm, stop_vllm):
-    chaos.experiment_panel(
+    draw.experiment_panel(
         lab,
         ("delete-vllm",),
         run_vllm,
@@ -147,7 +147,7 @@ def _():
 
 @app.cell(hide_code=True)
 def _(lab, pressed, run_qdrant, stop_qdrant):
-    chaos.experiment_panel(
+    draw.experiment_panel(
         lab,
         ("delete-qdrant",),
         run_qdrant,
@@ -266,7 +266,7 @@ def call_with_backoff(operation, call, *, budget_s):
 
 @app.cell(hide_code=True)
 def _(lab, pressed, run_judge, stop_judge):
-    chaos.experiment_panel(
+    draw.experiment_panel(
         lab,
         ("backoff",),
         run_judge,
@@ -289,7 +289,7 @@ def _():
 
 @app.cell(hide_code=True)
 def _(lab, live):
-    chaos.trials_table(lab, live)
+    draw.trials_table(lab, live)
     return
 
 
@@ -338,7 +338,7 @@ def _():
 
 @app.cell(hide_code=True)
 def _(lab, pressed, run_herd, stop_herd):
-    chaos.experiment_panel(
+    draw.experiment_panel(
         lab,
         ("herd-none", "herd-full"),
         run_herd,
@@ -354,7 +354,7 @@ def _(lab, pressed, run_herd, stop_herd):
 
 @app.cell(hide_code=True)
 def _(lab, live):
-    chaos.herd_chart(lab, live)
+    draw.herd_chart(lab, live)
     return
 
 
@@ -416,7 +416,7 @@ def _():
 
 @app.cell(hide_code=True)
 def _(lab, pressed, run_day, seed, stop_day):
-    chaos.experiment_panel(
+    draw.experiment_panel(
         lab,
         ("game-day",),
         run_day,

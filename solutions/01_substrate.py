@@ -13,6 +13,7 @@ with app.setup(hide_code=True):
     import marimo as mo
 
     from helpers import notebook as nb
+    from helpers.labs.lab01_substrate import draw_gpu, draw_quota
     from helpers.stack import gpu
 
 
@@ -175,7 +176,7 @@ def _():
 
 @app.cell(hide_code=True)
 def _():
-    nb.workload_table()
+    draw_quota.workload_table()
     return
 
 
@@ -260,7 +261,7 @@ def _(guess_quota, lab, live, pressed, quota_yaml):
             "<small>The picture of this quota appears once your prediction above is committed.</small>"
         ),
     )
-    nb.quota_picture(lab, quota_yaml, live)
+    draw_quota.quota_picture(lab, quota_yaml, live)
     return
 
 
@@ -332,7 +333,7 @@ def _(lab):
     mo.md(rf"""
     **Your turn.** As it stands, the text asks for one GPU. Make it ask for sixteen, and apply it: the panel sends it
     to both namespaces. Notice the preview: the API server has nothing against either *Deployment*.
-    In a terminal the same texts lie in `manifests/substrate`; `$TOOLBOX` stands for this cluster's image with a
+    In a terminal the same texts lie in `manifests/stack/substrate`; `$TOOLBOX` stands for this cluster's image with a
     shell in it (`{lab.images.get("toolbox", "course.local/toolbox:1")}`).
     """)
     return
@@ -458,7 +459,7 @@ def _():
 
 @app.cell(hide_code=True)
 def _(lab, live):
-    nb.gpu_picture(lab, ("llm-system", "llm-workshop"), live)
+    draw_gpu.gpu_picture(lab, ("llm-system", "llm-workshop"), live)
     return
 
 
@@ -896,7 +897,7 @@ def _(idle_yaml, lab, pressed):
 def _(lab, live, price, release):
     mo.vstack(
         [
-            nb.waiting_meter(lab, "llm-workshop", "next-in-line", price.value, live),
+            draw_gpu.waiting_meter(lab, "llm-workshop", "next-in-line", price.value, live),
             nb.delete_panel(lab, "Pod", "idle-holder", "llm-workshop", release),
         ]
     )
@@ -915,7 +916,7 @@ def _(cards, price):
         [
             mo.md("**The same, over a week.** Set the price of your cards and how many are held:"),
             mo.hstack([price, cards], justify="start", gap=2),
-            nb.idle_cost_chart(price.value, cards.value),
+            draw_gpu.idle_cost_chart(price.value, cards.value),
         ]
     )
     return

@@ -11,7 +11,7 @@ with app.setup(hide_code=True):
     import marimo as mo
 
     from helpers import notebook as nb
-    from helpers.notebook import inference as vllm
+    from helpers.labs.lab02_inference import draw
 
 
 @app.cell(hide_code=True)
@@ -130,7 +130,7 @@ def _():
     ## 2 · A model needs time
 
     vLLM needs ten seconds or more here, minutes for a large model, before its port answers at all. The Deployment comes
-    from `manifests/vllm`; the fragment below is laid over it. A colleague wrote it who had only ever run web servers.
+    from `manifests/stack/vllm`; the fragment below is laid over it. A colleague wrote it who had only ever run web servers.
     It fails, and once that is cured it fails in another way: you will meet the two one after the other.
     """)
     return
@@ -178,19 +178,19 @@ def _():
 
 @app.cell(hide_code=True)
 def _(COLLEAGUE, apply_start, lab, objects, pressed, start_yaml):
-    vllm.deployment_panel(lab, objects, [COLLEAGUE, start_yaml], apply_start, pressed=pressed)
+    draw.deployment_panel(lab, objects, [COLLEAGUE, start_yaml], apply_start, pressed=pressed)
     return
 
 
 @app.cell(hide_code=True)
 def _(apply_start, lab, pressed):
-    vllm.start_timeline(lab, asked=apply_start.value, pressed=pressed)
+    draw.start_timeline(lab, asked=apply_start.value, pressed=pressed)
     return
 
 
 @app.cell(hide_code=True)
 def _(lab, live):
-    vllm.crash_panel(lab, live)
+    draw.crash_panel(lab, live)
     return
 
 
@@ -293,7 +293,7 @@ def _(lab, live):
                 "**The model cache.** An init container fills the claim from an image that carries the model's files "
                 "(on a cluster with a hub: vLLM downloads them there). Only the first pod has to; what did this one find?"
             ),
-            vllm.cache_panel(lab, live),
+            draw.cache_panel(lab, live),
         ]
     )
     return
@@ -327,7 +327,7 @@ def _():
 
 @app.cell(hide_code=True)
 def _(ask, lab, pressed):
-    vllm.ask_panel(lab, ask, pressed=pressed)
+    draw.ask_panel(lab, ask, pressed=pressed)
     return
 
 
@@ -358,7 +358,7 @@ def _():
 
 @app.cell(hide_code=True)
 def _(answer_tokens, ask, lab, prompt):
-    mo.vstack([prompt, answer_tokens, vllm.context_panel(lab, prompt.value, answer_tokens.value, ask.value)])
+    mo.vstack([prompt, answer_tokens, draw.context_panel(lab, prompt.value, answer_tokens.value, ask.value)])
     return
 
 
@@ -376,7 +376,7 @@ def _():
 
 @app.cell(hide_code=True)
 def _(lab, policy_yaml):
-    vllm.kv_picture(lab, policy_yaml)
+    draw.kv_picture(lab, policy_yaml)
     return
 
 
@@ -419,7 +419,7 @@ def _(guess_config):
 def _():
     nb.hints(
         "The product must not exceed what the cache holds. At least four callers come at once.",
-        "If `vllm.model` falls short: the name or the context of the *process* differ from the ConfigMap. "
+        "If `draw.model` falls short: the name or the context of the *process* differ from the ConfigMap. "
         "Part 4 is about how the change gets there.",
     )
     return
@@ -471,13 +471,13 @@ def _():
 
 @app.cell(hide_code=True)
 def _(COLLEAGUE, apply_rollout, lab, objects, pressed, rollout_yaml, start_yaml):
-    vllm.deployment_panel(lab, objects, [COLLEAGUE, start_yaml, rollout_yaml], apply_rollout, pressed=pressed)
+    draw.deployment_panel(lab, objects, [COLLEAGUE, start_yaml, rollout_yaml], apply_rollout, pressed=pressed)
     return
 
 
 @app.cell(hide_code=True)
 def _(apply_rollout, lab, pressed):
-    vllm.start_timeline(lab, asked=apply_rollout.value, pressed=pressed)
+    draw.start_timeline(lab, asked=apply_rollout.value, pressed=pressed)
     return
 
 
@@ -530,13 +530,13 @@ def _():
 @app.cell(hide_code=True)
 def _(COLLEAGUE, drain_now, lab, objects, pressed, rollout_yaml, start_yaml, watched):
     # `watched` comes first, so that its time line sees the old pod go.
-    vllm.drain_panel(lab, objects, [COLLEAGUE, start_yaml, rollout_yaml], drain_now, watched, pressed=pressed)
+    draw.drain_panel(lab, objects, [COLLEAGUE, start_yaml, rollout_yaml], drain_now, watched, pressed=pressed)
     return
 
 
 @app.cell(hide_code=True)
 def _(drain_now, lab):
-    watched = vllm.start_timeline(lab, asked=drain_now.value)
+    watched = draw.start_timeline(lab, asked=drain_now.value)
     watched
     return (watched,)
 
@@ -600,7 +600,7 @@ def _():
 
 @app.cell(hide_code=True)
 def _(lab, measure, pressed):
-    vllm.load_panel(lab, measure, pressed=pressed)
+    draw.load_panel(lab, measure, pressed=pressed)
     return
 
 
@@ -672,14 +672,14 @@ def _():
 @app.cell(hide_code=True)
 def _(reconnect):
     # Plumbing: what marimo must not create anew when a cell above is edited.
-    lab = vllm.serving_session(nb.open_lab("02", reconnect.value))
-    objects = vllm.vllm_objects(lab)
+    lab = draw.serving_session(nb.open_lab("02", reconnect.value))
+    objects = draw.vllm_objects(lab)
     return lab, objects
 
 
 @app.cell(hide_code=True)
 def _():
-    # What the colleague left out of the Deployment of manifests/vllm: everything about an orderly end.
+    # What the colleague left out of the Deployment of manifests/stack/vllm: everything about an orderly end.
     COLLEAGUE = """
     spec:
       template:

@@ -11,7 +11,7 @@ with app.setup(hide_code=True):
     import marimo as mo
 
     from helpers import notebook as nb
-    from helpers.notebook import reach
+    from helpers.labs.lab04_isolation import draw
 
 
 @app.cell(hide_code=True)
@@ -56,7 +56,7 @@ def _():
 
 @app.cell(hide_code=True)
 def _(lab, place, pressed):
-    reach.probes_panel(lab, place, pressed=pressed)
+    nb.start_panel(lab, place, pressed=pressed)
     return
 
 
@@ -89,7 +89,7 @@ def _():
 
 @app.cell(hide_code=True)
 def _(lab, live):
-    reach.enforcement_card(lab, live)
+    draw.enforcement_card(lab, live)
     return
 
 
@@ -153,7 +153,7 @@ def _(guess_forgot, lab, live, pressed):
         guess_forgot.value is None and not pressed,
         nb.course("<small>The matrix appears once your prediction is committed.</small>"),
     )
-    reach.observed_matrix(lab, live)
+    draw.observed_matrix(lab, live)
     return
 
 
@@ -228,7 +228,7 @@ def _():
 
 @app.cell(hide_code=True)
 def _(lab, qdrant_yaml):
-    reach.forecast_matrix(lab, qdrant_yaml)
+    draw.forecast_matrix(lab, qdrant_yaml)
     return
 
 
@@ -392,7 +392,7 @@ def _():
 
 @app.cell(hide_code=True)
 def _(deny_yaml, lab):
-    reach.forecast_matrix(lab, deny_yaml)
+    draw.forecast_matrix(lab, deny_yaml)
     return
 
 
@@ -535,7 +535,7 @@ def _():
 
 @app.cell(hide_code=True)
 def _(lab, label_yaml):
-    reach.forecast_matrix(lab, label_yaml)
+    draw.forecast_matrix(lab, label_yaml)
     return
 
 
@@ -584,7 +584,7 @@ def _():
 
 @app.cell(hide_code=True)
 def _(apply_label, lab):
-    reach.three_noes(lab, apply_label)
+    draw.three_noes(lab, apply_label)
     return
 
 
@@ -602,7 +602,7 @@ def _():
 
 @app.cell(hide_code=True)
 def _(lab, live):
-    reach.observed_matrix(lab, live)
+    draw.observed_matrix(lab, live)
     return
 
 

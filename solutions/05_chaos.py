@@ -22,7 +22,7 @@ with app.setup(hide_code=True):
     from helpers.chaos.gameday import answer_manifest, game_day
     from helpers.chaos.herd import herd
     from helpers.chaos.steps import Step, carry_out
-    from helpers.notebook import chaos, reach
+    from helpers.labs.lab05_chaos import draw
     from helpers.settings import REPOSITORY
     from helpers.stack.backoff import BackendUnavailable
 
@@ -74,7 +74,7 @@ def _():
 
 @app.cell(hide_code=True)
 def _(lab, place, pressed):
-    reach.probes_panel(lab, place, pressed=pressed)
+    nb.start_panel(lab, place, pressed=pressed)
     return
 
 
@@ -102,7 +102,7 @@ def _():
 
 @app.cell(hide_code=True)
 def _(lab, pressed, run_vllm, stop_vllm):
-    done_vllm = chaos.experiment_panel(
+    done_vllm = draw.experiment_panel(
         lab,
         ("delete-vllm",),
         run_vllm,
@@ -160,7 +160,7 @@ def _():
 @app.cell(hide_code=True)
 def _(done_vllm, lab, pressed, run_qdrant, stop_qdrant):
     mo.stop(pressed and done_vllm is None)
-    done_qdrant = chaos.experiment_panel(
+    done_qdrant = draw.experiment_panel(
         lab,
         ("delete-qdrant",),
         run_qdrant,
@@ -208,7 +208,7 @@ def _():
 
 @app.cell
 def _(done_qdrant, done_vllm, lab):
-    findings_yaml = chaos.findings(
+    findings_yaml = draw.findings(
         lab,
         {
             "delete-vllm": {"layer": "inference", "unaffected": "memory"},
@@ -293,7 +293,7 @@ def call_with_backoff(operation, call, *, budget_s):
 @app.cell(hide_code=True)
 def _(done_qdrant, lab, pressed, run_judge, stop_judge):
     mo.stop(pressed and done_qdrant is None)
-    done_backoff = chaos.experiment_panel(
+    done_backoff = draw.experiment_panel(
         lab,
         ("backoff",),
         run_judge,
@@ -317,7 +317,7 @@ def _():
 
 @app.cell(hide_code=True)
 def _(lab, live):
-    chaos.trials_table(lab, live)
+    draw.trials_table(lab, live)
     return
 
 
@@ -367,7 +367,7 @@ def _():
 @app.cell(hide_code=True)
 def _(done_backoff, lab, pressed, run_herd, stop_herd):
     mo.stop(pressed and done_backoff is None)
-    done_herd = chaos.experiment_panel(
+    done_herd = draw.experiment_panel(
         lab,
         ("herd-none", "herd-full"),
         run_herd,
@@ -384,7 +384,7 @@ def _(done_backoff, lab, pressed, run_herd, stop_herd):
 
 @app.cell(hide_code=True)
 def _(lab, live):
-    chaos.herd_chart(lab, live)
+    draw.herd_chart(lab, live)
     return
 
 
@@ -447,7 +447,7 @@ def _():
 @app.cell(hide_code=True)
 def _(done_herd, lab, pressed, run_day, seed, stop_day):
     mo.stop(pressed and done_herd is None)
-    chaos.experiment_panel(
+    draw.experiment_panel(
         lab,
         ("game-day",),
         run_day,

@@ -7,16 +7,14 @@ may touch, both when it is planned and when it is carried out.
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
 from helpers.cluster.quantity import quantity
 from helpers.cluster.waits import NotYet, ready
+from helpers.course_process import run_course
 from helpers.errors import LabError, ObjectMissing
-from helpers.settings import REPOSITORY
 
 if TYPE_CHECKING:
     from helpers.cluster import Cluster, ClusterView
@@ -193,13 +191,7 @@ def _stop_clients(cluster: Cluster, step: Step) -> None:
 def _gpu(cluster: Cluster, step: Step) -> None:
     """Mark the simulated GPUs, through the command line: the embedded cluster is known to it alone."""
     option = "--unhealthy" if step.body["unhealthy"] else "--healthy"
-    command = [sys.executable, "-m", "helpers.cli", "gpu", option, "all"]
-    done = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, timeout=60, check=False)
-    if done.returncode:
-        said = (done.stderr or done.stdout).strip().splitlines()
-        raise LabError(
-            f"course gpu {option} all: {said[-1] if said else done.returncode}", next_command="course doctor"
-        )
+    run_course("gpu", option, "all", timeout_s=60)
 
 
 _DO = {

@@ -22,9 +22,9 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from helpers.atomic_file import locked, read_json, write_atomically
 from helpers.classroom.roster import Learner, suffix_of
 from helpers.errors import EnvironmentFault, LabError
-from helpers.grading.statefile import locked, read_json, write_atomically
 from helpers.settings import home_dir
 
 if TYPE_CHECKING:

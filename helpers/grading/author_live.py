@@ -12,12 +12,12 @@ from contextlib import contextmanager
 from dataclasses import replace
 
 from helpers.cluster import Cluster, Scope
+from helpers.cluster.leftovers import DELETE_TIMEOUT_S
 from helpers.grading.author import SOLUTION, Finding, Proofs, prove
 from helpers.grading.declare import Lab
 from helpers.grading.lifecycle import reset, start
 from helpers.grading.runtime import ThreadRuntime
 from helpers.grading.solution import notebook_of, solve
-from helpers.stack.leftovers import DELETE_TIMEOUT_S
 
 SCOPE = "author"
 PATIENCE_S = 60.0

@@ -41,7 +41,7 @@ class NothingSelected(LabError):
 
 
 def grade(
-    labs: Sequence[str | Lab],
+    labs: Sequence[Lab],
     cluster: Cluster,
     *,
     on_verdict: OnVerdict | None = None,
@@ -62,11 +62,10 @@ def grade(
         runtime: threads and clock; real ones unless given.
 
     Raises:
-        UnknownLab: a number without a lab.
         NothingSelected: no lab, no check, or an `only` that names no check.
         DeclarationError: the labs' checks contradict each other.
     """
-    chosen = _chosen(labs)
+    chosen = list(dict.fromkeys(labs))
     checks = select(chosen, only)
     runtime = runtime or ThreadRuntime()
     started = runtime.monotonic()
@@ -88,11 +87,9 @@ def grade(
     )
 
 
-def environment_report(
-    labs: Sequence[str | Lab], fault: Exception, *, only: set[str] | None = None
-) -> Report:
+def environment_report(labs: Sequence[Lab], fault: Exception, *, only: set[str] | None = None) -> Report:
     """The Report of a run that found no cluster to ask: every check is ENV_ERROR with the cause."""
-    chosen = _chosen(labs)
+    chosen = list(dict.fromkeys(labs))
     verdict = fault_verdict(fault)
     return Report(
         lab=",".join(lab.id for lab in chosen),
@@ -106,13 +103,6 @@ def environment_report(
         course=course_version(),
         only=tuple(sorted(only or ())),
     )
-
-
-def _chosen(labs: Sequence[str | Lab]) -> list[Lab]:
-    """The labs meant, each once: "1" and "01" are the same."""
-    from helpers.checks import load_lab
-
-    return list(dict.fromkeys(load_lab(lab) if isinstance(lab, str) else lab for lab in labs))
 
 
 def select(labs: Iterable[Lab], only: set[str] | None = None) -> list[Check]:

@@ -15,7 +15,7 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from helpers.grading.statefile import locked, read_json, set_aside, write_atomically
+from helpers.atomic_file import locked, read_json, set_aside, write_atomically
 from helpers.grading.verdict import Evidence, Status, Verdict
 from helpers.settings import home_dir
 

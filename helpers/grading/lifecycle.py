@@ -22,12 +22,12 @@ from string import Template
 from typing import TYPE_CHECKING, Any
 
 from helpers.cluster.deadline import Deadline
+from helpers.cluster.leftovers import DELETE_TIMEOUT_S, leftovers
 from helpers.errors import EnvironmentFault, InvalidManifest
 from helpers.grading.declare import Lab
 from helpers.grading.journal import journal_for
 from helpers.grading.verdict import Status
 from helpers.settings import REPOSITORY
-from helpers.stack.leftovers import DELETE_TIMEOUT_S, leftovers
 
 if TYPE_CHECKING:
     from helpers.cluster import Cluster, Resource

@@ -13,9 +13,9 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+from helpers.atomic_file import locked, read_json, set_aside, write_atomically
 from helpers.grading.report import CheckResult, Report, ReportUnreadable
 from helpers.grading.seat import Seat, with_pending
-from helpers.grading.statefile import locked, read_json, set_aside, write_atomically
 from helpers.grading.verdict import Status
 from helpers.settings import home_dir
 

@@ -14,17 +14,15 @@ so that no edit of the learner's re-creates them.
 
 from __future__ import annotations
 
-from helpers.notebook.actions import delete_panel, guard_panel, shape_panel
+from helpers.notebook.actions import delete_panel, guard_panel, shape_panel, start_panel
 from helpers.notebook.board import LiveReport, board, grade_now, refresh, scoreboard
 from helpers.notebook.events import event_table, job_table, pod_table
-from helpers.notebook.gpu import gpu_picture, idle_cost_chart, waiting_meter
 from helpers.notebook.hints import hints
 from helpers.notebook.html import card, course, inline, problem_card, table, word
 from helpers.notebook.layers import LAYERS, Layer, layer_picture
 from helpers.notebook.panel import applied, apply_button, apply_panel, preview
 from helpers.notebook.predict import predict, reveal
 from helpers.notebook.quiz import Option, Question, quiz, quiz_board
-from helpers.notebook.quota import quota_picture, workload_table
 from helpers.notebook.session import LabSession, needs_cluster, no_cluster_card, open_lab, waiting_card
 
 __all__ = [
@@ -42,11 +40,9 @@ __all__ = [
     "course",
     "delete_panel",
     "event_table",
-    "gpu_picture",
     "grade_now",
     "guard_panel",
     "hints",
-    "idle_cost_chart",
     "inline",
     "job_table",
     "layer_picture",
@@ -59,14 +55,12 @@ __all__ = [
     "problem_card",
     "quiz",
     "quiz_board",
-    "quota_picture",
     "refresh",
     "reveal",
     "scoreboard",
     "shape_panel",
+    "start_panel",
     "table",
     "waiting_card",
-    "waiting_meter",
     "word",
-    "workload_table",
 ]

@@ -78,3 +78,24 @@ def delete_panel(lab: LabSession, kind: str, name: str, namespace: str, button: 
 @needs_cluster
 def _done(lab: LabSession, action: Callable[[], str]) -> mo.Html:
     return course(f"{word('PASS', 'done')} {esc(action())}", live=True)
+
+
+def start_panel(lab: LabSession, button: Any, *, pressed: bool = False) -> Any:
+    """The button that puts the lab's start state in place, as `course start` does."""
+    if lab.cluster is None:
+        return course("<small>This part comes alive with a cluster.</small>")
+    if not (getattr(button, "value", False) or pressed):
+        return button
+    return mo.vstack([button, _started(lab)])
+
+
+@needs_cluster
+def _started(lab: LabSession) -> mo.Html:
+    from helpers.grading.lifecycle import start
+    from helpers.labs.registry import load_lab
+
+    assert lab.cluster is not None
+    with mo.status.spinner(title=f"course start {lab.id}", remove_on_exit=True) as spinner:
+        done = start(load_lab(lab.id), lab.cluster, lambda line: spinner.update(subtitle=line))
+    items = "".join(f"<li>{esc(line)}</li>" for line in done)
+    return course(f"{word('PASS', 'in place')}<ul>{items}</ul>", live=True)

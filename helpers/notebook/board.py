@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import marimo as mo
 
 from helpers.errors import LabError
+from helpers.labs.registry import load_lab
 from helpers.notebook.html import course, esc, inline, problem_card, word
 from helpers.notebook.session import LabSession, waiting_card
 
@@ -44,7 +45,7 @@ def grade_now(lab: LabSession, *_triggers: object) -> LiveReport:
     from helpers.grading.seat import with_pending
 
     try:
-        report = grade([lab.id], lab.cluster)
+        report = grade([load_lab(lab.id)], lab.cluster)
     except LabError as problem:
         return LiveReport(problem=problem)
     take_up(report, lab.seat)

@@ -6,11 +6,10 @@ A learner who did the earlier labs has all of this, and nothing is changed then.
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+from helpers.course_process import CourseCommandFailed, run_course
 from helpers.errors import EnvironmentFault
 from helpers.settings import REPOSITORY
 
@@ -18,7 +17,7 @@ if TYPE_CHECKING:
     from helpers.cluster import Cluster
 
 Progress = Callable[[str], None]
-MANIFESTS = REPOSITORY / "manifests"
+MANIFESTS = REPOSITORY / "manifests" / "stack"
 SYSTEM, APPS = "llm-system", "llm-apps"
 READY_TIMEOUT_S = 300.0
 
@@ -57,6 +56,20 @@ def bring_up(cluster: Cluster, progress: Progress) -> list[str]:
     return done
 
 
+def bring_up_with_probes(cluster: Cluster, progress: object = None) -> list[str]:
+    """Both backends with the policy of vLLM's manifests, and the grader's probe pods."""
+    from helpers.stack.probes import place_probes
+
+    say = progress if callable(progress) else lambda line: None
+    done = bring_up(cluster, say)
+    # A vLLM that the learner brought up in lab 02 came without the policy of vLLM's manifests.
+    if cluster.view().find("NetworkPolicy", "vllm-ingress-from-llm-apps", SYSTEM) is None:
+        done += [f"{item.action} {item.kind} {item.name}" for item in cluster.apply(first_policy())]
+    placed = place_probes(cluster, on_progress=say)
+    missing = [f"{name} is missing: {why}" for name, why in placed.missing.items()]
+    return [*done, f"probe pods ready: {', '.join(placed.ready)}", *missing]
+
+
 def first_policy() -> str:
     """The policy with which lab 02 left vLLM."""
     text = (MANIFESTS / "vllm" / "base" / "network-policy.yaml").read_text()
@@ -89,11 +102,10 @@ def load_images(*names: str) -> None:
     Raises:
         EnvironmentFault: they are not to be had, in the command's last words.
     """
-    command = [sys.executable, "-m", "helpers.cli", "images", "load", *names]
-    done = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, check=False)
-    if done.returncode != 0:
-        said = (done.stderr or done.stdout).strip().splitlines()
+    try:
+        run_course("images", "load", *names)
+    except CourseCommandFailed as failed:
         raise EnvironmentFault(
-            f"the images of {', '.join(names)} could not be imported: {said[-1] if said else done.returncode}",
+            f"the images of {', '.join(names)} could not be imported: {failed}",
             next_command=f"course images load {' '.join(names)}",
-        )
+        ) from failed

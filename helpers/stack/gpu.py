@@ -7,8 +7,6 @@ only the labels that GPU feature discovery puts on the node tell them apart.
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
@@ -16,7 +14,7 @@ from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
 from helpers.cluster.quantity import quantity
-from helpers.errors import LabError
+from helpers.course_process import run_course
 from helpers.settings import cluster_name, kubeconfig_path
 
 if TYPE_CHECKING:
@@ -210,19 +208,9 @@ def change_shape(shape: str, *, timeout_s: float = 120) -> str:
     """As the embedded cluster's administrator: change what the node advertises; what the command said.
 
     Raises:
-        LabError: the command failed, with its own words.
+        CourseCommandFailed: the command failed, with its own words.
     """
-    command = [sys.executable, "-m", "helpers.cli", "gpu", "--shape", shape]
-    try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=timeout_s, check=False)
-    except subprocess.TimeoutExpired as error:
-        raise LabError(
-            f"course gpu --shape {shape} took over {timeout_s:g} s", next_command="course doctor"
-        ) from error
-    if done.returncode:
-        said = (done.stderr or done.stdout).strip().splitlines()
-        raise LabError(said[-1] if said else f"exit code {done.returncode}", next_command="course status")
-    return done.stdout.strip()
+    return run_course("gpu", "--shape", shape, timeout_s=timeout_s)
 
 
 def offer_whole_cards(cluster: Cluster) -> list[str]:

@@ -15,10 +15,39 @@ import yaml
 
 from helpers.errors import Forbidden, LabError, ObjectMissing, Refused
 from helpers.settings import REPOSITORY
-from helpers.stack.network import CALLERS, PROBE_LABEL
 
 if TYPE_CHECKING:
     from helpers.cluster import Cluster, ClusterView
+
+PROBE_LABEL = "course.llm-stack/probe"
+
+
+@dataclass(frozen=True)
+class Caller:
+    """A pod of the grader that stands for a kind of caller. `control`: policy never stops it."""
+
+    name: str
+    namespace: str
+    pod: str
+    stands_for: str = ""
+    control: bool = False
+
+
+CALLERS = (
+    Caller("app", "llm-apps", "probe-app", "a pod of the application, in llm-apps"),
+    Caller("outsider", "llm-outside", "probe-outsider", "a pod in a namespace without the label"),
+    Caller("impostor", "llm-impostor", "probe-impostor", "a pod in a namespace that gave itself the label"),
+    Caller("prometheus", "llm-monitoring", "probe-prometheus", "Prometheus, in llm-monitoring"),
+    Caller("neighbour", "llm-system", "probe-neighbour", "any other pod in llm-system"),
+    Caller("node", "llm-probes", "probe-node", "the node itself, as the kubelet's probes", control=True),
+)
+
+
+SEALED = "sealed"
+
+
+SERVE_PORT = 9376
+
 
 FOLDER = REPOSITORY / "manifests" / "probes"
 PROBE_NAMESPACES = ("llm-outside", "llm-impostor", "llm-monitoring", "llm-probes")

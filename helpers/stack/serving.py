@@ -31,7 +31,7 @@ CLAIM = "vllm-model-cache"
 CACHE_CONTAINER = "fill-model-cache"
 LABELS = "app=vllm"
 CHECKSUM = "checksum/config"
-MANIFESTS = REPOSITORY / "manifests" / "vllm"
+MANIFESTS = REPOSITORY / "manifests" / "stack" / "vllm"
 
 # Kubernetes' defaults for what a probe leaves out.
 # https://kubernetes.io/docs/tasks/configure-pod-container/configure-liveness-readiness-startup-probes/

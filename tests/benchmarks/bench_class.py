@@ -54,8 +54,8 @@ def main() -> None:
 
 def graded(label: str, folder: Any) -> None:
     """Grade the class twice; the second time nothing has changed."""
-    from helpers.classroom.marking import labs_for, mark
-    from helpers.classroom.runs import Run
+    from helpers.classroom.marking.marking import labs_for, mark
+    from helpers.classroom.marking.runs import Run
 
     print(f"\n{len(folder.members)} learners, {label}")
     for words in ("first time", "again, unchanged"):

@@ -14,11 +14,12 @@ import time
 from collections.abc import Callable
 
 from helpers import notebook as nb
+from helpers.labs.lab01_substrate import draw_quota
 from helpers.settings import REPOSITORY
 
 RUNS = 20
 BUDGET_S = 0.3
-FOLDER = REPOSITORY / "manifests" / "substrate"
+FOLDER = REPOSITORY / "manifests" / "stack" / "substrate"
 
 
 def main() -> None:
@@ -32,7 +33,7 @@ def main() -> None:
     try:
         print(f"{'what':<40}{'median':>9}{'slowest':>9}")
         row("edit to preview (server-side dry run)", lambda: nb.preview(lab, quota), budget_s=BUDGET_S)
-        row("edit to picture (with the live quota)", lambda: nb.quota_picture(lab, quota))
+        row("edit to picture (with the live quota)", lambda: draw_quota.quota_picture(lab, quota))
         row("the live board, all of lab 01", lambda: nb.grade_now(lab))
         if created:
             row("apply, and the preview after it", lambda: (nb.applied(lab, quota), nb.preview(lab, quota)))

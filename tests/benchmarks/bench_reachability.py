@@ -11,8 +11,9 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
 from helpers.cluster import Cluster
-from helpers.stack.network import Caller, Target, observe, read_stage
-from helpers.stack.probes import place_probes
+from helpers.stack.network import Target, observe
+from helpers.stack.probes import Caller, place_probes
+from helpers.stack.stage import read_stage
 
 NAMESPACE = "llm-probes"
 SIDE = 9

@@ -13,14 +13,14 @@ import pytest
 from lab_page import PICTURES, free_port, open_page, served
 from playwright.sync_api import Page, expect
 
-from helpers.checks import load_lab
 from helpers.classroom.folder import ClassFolder, Member
-from helpers.classroom.observed import Observed
+from helpers.classroom.marking.observed import Observed
 from helpers.classroom.roster import Learner
 from helpers.cluster.fake import FakeCluster
 from helpers.errors import ClusterUnreachable
 from helpers.grading import Report, Status, grade
 from helpers.grading.engine import environment_report
+from helpers.labs.registry import load_lab
 
 pytestmark = pytest.mark.browser
 
@@ -29,7 +29,7 @@ WHY_BROKEN = "the API server at https://198.18.4.2:6443 does not answer"
 
 def look(passed: int, folder: Path) -> Report:
     """What a look sees of a learner who has done so many checks of lab 01, and fails the next."""
-    nothing = grade(["01"], FakeCluster(), journals=folder)
+    nothing = grade([load_lab("01")], FakeCluster(), journals=folder)
     results = list(nothing.verdicts)
     for number, result in enumerate(results[: passed + 1]):
         done = number < passed
@@ -62,7 +62,7 @@ def board(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 
 def nothing_there() -> Report:
-    return environment_report(["01"], ClusterUnreachable(WHY_BROKEN))
+    return environment_report([load_lab("01")], ClusterUnreachable(WHY_BROKEN))
 
 
 def picture(page: Page, name: str) -> None:

@@ -9,9 +9,9 @@ import pytest
 from lab_page import REPOSITORY, LabPage, open_page, serve
 from playwright.sync_api import expect
 
-from helpers.checks import load_lab
 from helpers.cluster import Cluster
 from helpers.grading.lifecycle import reset
+from helpers.labs.registry import load_lab
 from helpers.stack import gpu
 
 pytestmark = [pytest.mark.browser, pytest.mark.live]

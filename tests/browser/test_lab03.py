@@ -9,9 +9,9 @@ import pytest
 from lab_page import REPOSITORY, LabPage, open_page, serve, solved
 from playwright.sync_api import expect
 
-from helpers.checks import load_lab
 from helpers.cluster import Cluster
 from helpers.grading.lifecycle import reset, start
+from helpers.labs.registry import load_lab
 
 pytestmark = [pytest.mark.browser, pytest.mark.live]
 

@@ -9,9 +9,9 @@ import pytest
 from lab_page import REPOSITORY, LabPage, open_page, serve, solved
 from playwright.sync_api import expect
 
-from helpers.checks import load_lab
 from helpers.cluster import Cluster
 from helpers.grading.lifecycle import start
+from helpers.labs.registry import load_lab
 from helpers.stack.probes import place_probes
 
 pytestmark = [pytest.mark.browser, pytest.mark.live]
@@ -26,7 +26,7 @@ def lab(cluster: Cluster, kubeconfig: Path, tmp_path: Path) -> Iterator[LabPage]
     start(load_lab("03"), cluster, lambda text: None)
     role = {"name": "llm-apps", "labels": {"kubedojo.dev/role": "llm-apps"}}
     cluster.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": role})
-    folder = REPOSITORY / "manifests" / "qdrant" / "overlays" / cluster.profile().overlay
+    folder = REPOSITORY / "manifests" / "stack" / "qdrant" / "overlays" / cluster.profile().overlay
     cluster.apply(cluster.kustomize(folder))
     cluster.wait_ready("StatefulSet", "qdrant", "llm-system", timeout_s=180)
     assert not place_probes(cluster).missing

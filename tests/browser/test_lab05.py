@@ -11,9 +11,9 @@ from playwright.sync_api import expect
 
 from helpers.chaos.gameday import draw
 from helpers.chaos.undo import pending
-from helpers.checks import load_lab
 from helpers.cluster import Cluster
 from helpers.grading.lifecycle import reset, start
+from helpers.labs.registry import load_lab
 
 pytestmark = [pytest.mark.browser, pytest.mark.live, pytest.mark.gpu_engine]
 

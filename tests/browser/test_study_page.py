@@ -9,9 +9,9 @@ import pytest
 from lab_page import open_page
 from playwright.sync_api import Page
 
-from helpers.checks import load_lab
+from helpers.grading.pages.study import study_page
 from helpers.grading.progress import LabProgress
-from helpers.notebook.study import study_page
+from helpers.labs.registry import load_lab
 from tests.unit import export_data as data
 
 pytestmark = pytest.mark.browser

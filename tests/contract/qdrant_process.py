@@ -14,7 +14,7 @@ import httpx
 
 from helpers.settings import REPOSITORY
 
-SOURCE = REPOSITORY / "manifests" / "images" / "qdrant"
+SOURCE = REPOSITORY / "helpers" / "embedded" / "images" / "qdrant"
 READY_TIMEOUT_S = 30
 
 

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from helpers.classroom.hidden import HiddenLab
-from helpers.classroom.variables import LABEL, Variables
+from helpers.classroom.marking.hidden import HiddenLab
+from helpers.classroom.seats.variables import LABEL, Variables
 from helpers.cluster import quantity
 from helpers.grading import Verdict, all_of, expect
 

@@ -21,8 +21,8 @@ from helpers.chaos.experiment import recover, run, steady_state
 from helpers.chaos.faults import fault
 from helpers.chaos.journal import JournalBroken, experiments_dir, published
 from helpers.chaos.undo import pending
-from helpers.checks.lab05_chaos import BYSTANDER_AVAILABILITY
 from helpers.cluster import Cluster
+from helpers.labs.lab05_chaos.checks import BYSTANDER_AVAILABILITY
 from helpers.settings import REPOSITORY, home_dir
 
 pytestmark = [pytest.mark.live, pytest.mark.gpu_engine]
@@ -31,9 +31,9 @@ pytestmark = [pytest.mark.live, pytest.mark.gpu_engine]
 @pytest.fixture(scope="module")
 def stack(cluster: Cluster) -> Iterator[Cluster]:
     """Both backends Ready, and the probe pods."""
-    from helpers.checks import lab05_chaos
+    from helpers.labs.lab05_chaos import checks
 
-    lab05_chaos.start(cluster)
+    checks.start(cluster)
     yield cluster
     recover(cluster, force=True)
 

@@ -20,13 +20,14 @@ import pytest
 
 from helpers import cli
 from helpers.classroom.folder import ClassFolder
-from helpers.classroom.history import History
-from helpers.classroom.variables import variables
+from helpers.classroom.records.history import History
+from helpers.classroom.seats.variables import variables
 from helpers.cluster import Cluster
 from helpers.errors import Forbidden, LabError
 from helpers.grading import Report, Verdict, grade
 from helpers.grading.journal import journal_for
 from helpers.grading.verdict import Status
+from helpers.labs.registry import load_lab
 
 pytestmark = pytest.mark.live
 
@@ -40,7 +41,7 @@ KINDS = {
 }
 LEARNERS = [name for names in KINDS.values() for name in names]
 HIDDEN = '''
-from helpers.classroom.hidden import HiddenLab
+from helpers.classroom.marking.hidden import HiddenLab
 from helpers.grading import expect
 
 lab = HiddenLab("01")
@@ -209,7 +210,7 @@ def test_a_forged_journal_is_a_claim_that_verify_sees_through(
     journal = journal_for("01", str(cluster.identity().uid), suffix=cluster.scope.suffix, home=tmp_path)
     for check in ("shapes.one", "idle.waited"):
         journal.record(check, Verdict(Status.PASS, "seen", "seen", credit=1.0), datetime.now(UTC))
-    claim = grade(["01"], cluster, journals=tmp_path)
+    claim = grade([load_lab("01")], cluster, journals=tmp_path)
     believed = {item.check: item.status for item in claim.verdicts}
     assert believed["idle.waited"] is Status.PASS, "the learner's own run believes the learner's own journal"
     attested = {item.check: item.status for item in school.report("forger").verdicts}

@@ -12,9 +12,9 @@ from typing import Any
 import pytest
 
 from helpers import cli
-from helpers.classroom import rights
 from helpers.classroom.folder import ClassFolder
-from helpers.classroom.membership import can_i, leftovers
+from helpers.classroom.seats import rights
+from helpers.classroom.seats.membership import can_i, leftovers
 from helpers.cluster import Cluster, Scope
 from helpers.cluster.faults import Asked
 from helpers.errors import Forbidden, LabError, Refused

@@ -14,7 +14,7 @@ from helpers.stack.embeddings import Embedder
 from tests.live.course_command import course
 
 pytestmark = pytest.mark.live
-OVERLAYS = REPOSITORY / "manifests" / "qdrant" / "overlays"
+OVERLAYS = REPOSITORY / "manifests" / "stack" / "qdrant" / "overlays"
 
 
 @pytest.fixture(scope="module")

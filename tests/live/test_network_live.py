@@ -8,8 +8,9 @@ from collections.abc import Iterator
 import pytest
 
 from helpers.cluster import Cluster
-from helpers.stack.network import Outcome, Reachability, enforcement, look, read_stage
+from helpers.stack.network import Outcome, Reachability
 from helpers.stack.probes import PROBE_NAMESPACES, place_probes
+from helpers.stack.stage import enforcement, look, read_stage
 
 pytestmark = pytest.mark.live
 PATIENCE_S = 30.0

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from helpers.checks import load_lab
 from helpers.cluster import Cluster
 from helpers.grading import Status, grade
 from helpers.grading.lifecycle import reset
+from helpers.labs.registry import load_lab
 from helpers.settings import REPOSITORY
 from tests.notebooks.notebook_app import app_of
 
@@ -32,7 +32,7 @@ def test_the_solution_is_the_same_page_with_other_answers() -> None:
 
 def test_the_texts_for_kubectl_are_those_of_the_page() -> None:
     """Learners who prefer a terminal start from the same words."""
-    folder = REPOSITORY / "manifests" / "substrate"
+    folder = REPOSITORY / "manifests" / "stack" / "substrate"
     files = {file.stem.replace("-", "_"): file.read_text() for file in folder.glob("*.yaml")}
     cells = dict(YAML_CELL.findall(LAB.read_text()))
     assert len(files) == len(cells)
@@ -49,7 +49,8 @@ def test_the_solution_turns_the_lab_all_pass_and_a_second_run_is_harmless(cluste
     for _ in range(2):
         app_of(SOLUTION).run(defs={"pressed": True})
         verdicts = {
-            result.check: (result.status, result.observed) for result in grade(["01"], cluster).verdicts
+            result.check: (result.status, result.observed)
+            for result in grade([load_lab("01")], cluster).verdicts
         }
         assert {name: seen for name, seen in verdicts.items() if seen[0] is not Status.PASS} == {}
     reset(load_lab("01"), cluster, lambda text: None)

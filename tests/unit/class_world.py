@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from helpers.classroom.folder import ClassFolder, Member
-from helpers.classroom.marking import Marked, mark
+from helpers.classroom.marking.marking import Marked, mark
+from helpers.classroom.marking.runs import Run
 from helpers.classroom.roster import Learner
-from helpers.classroom.runs import Run
 from helpers.cluster import Cluster, Scope
 from helpers.cluster.fake import FakeCluster
 from helpers.grading import Lab, Verdict, expect

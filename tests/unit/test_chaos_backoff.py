@@ -16,8 +16,8 @@ from helpers.chaos.backoff import HELD_ATTEMPTS, Outage, Trial, load_function, t
 from helpers.chaos.herd import CLIENTS, queue_of, read_arrivals, read_queue, schedule
 from helpers.chaos.journal import Record
 from helpers.chaos.proxy import FORWARD, RESET, RecordingProxy, Script
-from helpers.checks.lab05_chaos import crowd, fullest_second
 from helpers.errors import ObjectMissing
+from helpers.labs.lab05_chaos.checks import crowd, fullest_second
 from helpers.stack.backoff import BackendUnavailable
 from tests.unit.chaos_world import stack
 

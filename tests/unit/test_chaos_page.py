@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from helpers.chaos.journal import Entry, Record
-from helpers.notebook.chaos import chart, herd_queue, herd_ticks
+from helpers.labs.lab05_chaos.draw import chart, herd_queue, herd_ticks
 
 
 def sample(t: float, *uids: str) -> Entry:

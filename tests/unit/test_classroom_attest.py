@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
-from helpers.classroom.attest import Edited, KeyRing, NotSigned, OtherKey, PublicKey, verify_signature
-from helpers.classroom.marking import binding_of
-from helpers.classroom.verify import Verification, verify
+from helpers.classroom.marking.marking import binding_of
+from helpers.classroom.records.attest import Edited, KeyRing, NotSigned, OtherKey, PublicKey, verify_signature
+from helpers.classroom.records.verify import Verification, verify
 from helpers.cluster.fake import FakeCluster
 from helpers.errors import LabError
 from helpers.grading import grade

@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 
 from helpers import cli
-from helpers.classroom import marking
 from helpers.classroom.folder import ClassFolder
-from helpers.classroom.history import History
-from helpers.classroom.runs import Run, only_grader
+from helpers.classroom.marking import marking
+from helpers.classroom.marking.runs import Run, only_grader
+from helpers.classroom.records.history import History
 from helpers.cluster.fake import FakeCluster
 from helpers.grading import grade
 from helpers.terminal import ENVIRONMENT_FAILED
@@ -30,9 +30,9 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Room:
     monkeypatch.setattr(ClassFolder, "open", classmethod(lambda cls, name="class": made))
     monkeypatch.setattr("helpers.classroom.folder.class_names", lambda: ["class"])
     monkeypatch.setattr(
-        "helpers.classroom.marking.labs_for", lambda numbers, hidden=None: lambda _: [tiny_lab()]
+        "helpers.classroom.marking.marking.labs_for", lambda numbers, hidden=None: lambda _: [tiny_lab()]
     )
-    monkeypatch.setattr("helpers.checks.load_lab", lambda number: tiny_lab())
+    monkeypatch.setattr("helpers.labs.registry.load_lab", lambda number: tiny_lab())
     return made
 
 
@@ -84,11 +84,11 @@ def test_ctrl_c_keeps_what_is_graded_and_resume_goes_on(
         yield next(found)
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("helpers.classroom.marking.mark", interrupted)
+    monkeypatch.setattr("helpers.classroom.marking.marking.mark", interrupted)
     assert course("class", "grade", "--labs", "01", "--jobs", "1") == cli.INTERRUPTED
     said = capsys.readouterr().err
     assert "1 of 2 learners are graded and kept." in said and "course class grade --resume" in said
-    monkeypatch.setattr("helpers.classroom.marking.mark", whole)
+    monkeypatch.setattr("helpers.classroom.marking.marking.mark", whole)
     assert course("class", "grade", "--resume") in (0, 1)
     assert "1 of 2 learners are graded already" in capsys.readouterr().err
     assert [len(History(folder.history_dir(item)).attempts()) for item in folder.members] == [1, 1]
@@ -161,7 +161,7 @@ def kept(folder: Room, learner: str, path: Path) -> Path:
 def test_verify_says_attested_and_every_other_thing_in_a_sentence(
     folder: Room, capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("helpers.classroom.verify.grade", graded_as_tiny)
+    monkeypatch.setattr("helpers.classroom.records.verify.grade", graded_as_tiny)
     course("class", "grade", "--labs", "01")
     capsys.readouterr()
     path = kept(folder, "ada", tmp_path / "report.json")

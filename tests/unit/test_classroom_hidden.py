@@ -8,17 +8,17 @@ from typing import Any
 
 import pytest
 
-from helpers.checks import lab01_substrate_mutants as worlds
-from helpers.checks import load_lab
-from helpers.checks.lab01_substrate import SYSTEM
-from helpers.classroom.hidden import HiddenInvalid, HiddenPackage, load_hidden
-from helpers.classroom.variables import LABEL, Variables, variables
+from helpers.classroom.marking.hidden import HiddenInvalid, HiddenPackage, load_hidden
+from helpers.classroom.seats.variables import LABEL, Variables, variables
 from helpers.cluster.fake import FakeCluster
 from helpers.cluster.quantity import quantity
 from helpers.grading import Lab, Report, Status, grade
 from helpers.grading.author import Mutant, Proofs, prove_on_fakes
 from helpers.grading.redact import redact
 from helpers.grading.report import HiddenChecks
+from helpers.labs.lab01_substrate import mutants
+from helpers.labs.lab01_substrate.checks import SYSTEM
+from helpers.labs.registry import load_lab
 from helpers.stack.quota import COMPUTE, PLANNED, VLLM, arithmetic, total_of
 
 EXAMPLE = Path(__file__).resolve().parent.parent / "hidden_example"
@@ -34,12 +34,12 @@ PUBLISHED = {
 KEYS = {"limits.cpu": "limits_cpu", "limits.memory": "limits_memory", "requests.storage": "requests_storage"}
 
 
-def figures_of(mine: Variables, label: str | None = None, **changes: str) -> worlds.Change:
+def figures_of(mine: Variables, label: str | None = None, **changes: str) -> mutants.Change:
     """The quota as the learner with these figures writes it."""
     written = {KEYS.get(name, name): value for name, value in mine.quota.items()} | changes
 
     def change(cluster: Any) -> None:
-        worlds.quota(**written)(cluster)
+        mutants.quota(**written)(cluster)
         raw = dict(cluster.view().get("ResourceQuota", "llm-system-quota", SYSTEM).raw)
         labels = {LABEL: mine.seat if label is None else label}
         raw["metadata"] = {
@@ -81,7 +81,7 @@ def test_every_learners_figures_pass_the_public_arithmetic() -> None:
     too_much = total_of([*PLANNED, VLLM])
     for number in range(500):
         own = {name: quantity(value) for name, value in variables(f"{number:032x}").quota.items()}
-        hard = {name: quantity(value) for name, value in worlds.HARD.items()} | own
+        hard = {name: quantity(value) for name, value in mutants.HARD.items()} | own
         assert all(line.fits for line in arithmetic(hard))
         assert all(hard[name] < too_much[name] for name in (*COMPUTE, "requests.storage"))
         assert hard["pods"] <= 20
@@ -97,21 +97,21 @@ def test_nobody_has_figures_without_a_nonce() -> None:
 
 def test_the_example_judges_every_state_rightly() -> None:
     shared = {"hidden.figures": "another figure", "hidden.seat": "somebody else's"}
-    mutants = [
+    wrong = [
         Mutant("a neighbour's manifest, copied", figures_of(LIN), shared, live=False),
-        Mutant("the manifest that is handed around", worlds.quota(), {"hidden.figures": "another figure"}),
+        Mutant("the manifest that is handed around", mutants.quota(), {"hidden.figures": "another figure"}),
         Mutant("a neighbour's label on own figures", figures_of(ADA, LIN.seat), {"hidden.seat": "else's"}),
         Mutant("no label", figures_of(ADA, ""), {"hidden.seat": "none"}),
         Mutant("one figure off", figures_of(ADA, pods="17"), {"hidden.figures": "pods: another figure"}),
     ]
-    solution = worlds.all_of(worlds.SOLUTION, figures_of(ADA))
-    proofs = Proofs(start=worlds.node(), solution=solution, mutants=mutants)
+    solution = mutants.all_of(mutants.SOLUTION, figures_of(ADA))
+    proofs = Proofs(start=mutants.node(), solution=solution, mutants=wrong)
     assert [finding for finding in prove_on_fakes(extended(), proofs) if finding.problem] == []
 
 
-def graded(labs: Sequence[Lab], change: worlds.Change, home: Path) -> Report:
+def graded(labs: Sequence[Lab], change: mutants.Change, home: Path) -> Report:
     cluster = FakeCluster()
-    for item in (worlds.node(), worlds.SOLUTION, change):
+    for item in (mutants.node(), mutants.SOLUTION, change):
         item(cluster)
     return grade(labs, cluster, journals=home)
 
@@ -155,7 +155,7 @@ def test_opened_hidden_checks_show_verdict_and_reasons(tmp_path: Path) -> None:
 
 
 BROKEN_CHECK = '''
-from helpers.classroom.hidden import HiddenLab
+from helpers.classroom.marking.hidden import HiddenLab
 lab = HiddenLab("1")
 
 @lab.check("hidden.broken", needs=["namespaces"])
@@ -179,7 +179,7 @@ def test_a_hidden_check_that_breaks_says_nothing_of_its_code(tmp_path: Path) -> 
 
 # Packages that cannot be used
 
-DECLARES = 'from helpers.classroom.hidden import HiddenLab\nlab = HiddenLab("{lab}")\n'
+DECLARES = 'from helpers.classroom.marking.hidden import HiddenLab\nlab = HiddenLab("{lab}")\n'
 CHECK = '\n@lab.check("{id}"{more})\ndef check({parameters}):\n    """A criterion."""\n'
 
 

@@ -10,8 +10,15 @@ from typing import Any
 
 import pytest
 
-from helpers.classroom.history import Attempt, History, NotWhole, Standing, standing
-from helpers.classroom.policy import LabPolicy, Policy, PolicyInvalid, load_policy, moment, save_policy
+from helpers.classroom.records.history import Attempt, History, NotWhole, Standing, standing
+from helpers.classroom.records.late_policy import (
+    LabPolicy,
+    Policy,
+    PolicyInvalid,
+    load_policy,
+    moment,
+    save_policy,
+)
 from helpers.errors import EnvironmentFault
 from helpers.evidence import Evidence
 from helpers.grading.declare import Check

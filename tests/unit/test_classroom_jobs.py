@@ -9,13 +9,13 @@ from typing import Any
 
 import pytest
 
-from helpers.classroom import jobs, shard
 from helpers.classroom.folder import Member
-from helpers.classroom.history import History
-from helpers.classroom.jobs import JobFailed, collect, job_name, mark_in_cluster, plan_of
-from helpers.classroom.marking import LabsOf
-from helpers.classroom.runs import Run
-from helpers.classroom.shard import OtherCourse, Plan, class_of, work
+from helpers.classroom.marking import jobs, shard
+from helpers.classroom.marking.jobs import JobFailed, collect, job_name, mark_in_cluster, plan_of
+from helpers.classroom.marking.marking import LabsOf
+from helpers.classroom.marking.runs import Run
+from helpers.classroom.marking.shard import OtherCourse, Plan, class_of, work
+from helpers.classroom.records.history import History
 from helpers.cluster import Cluster
 from helpers.cluster.profile import Profile
 from helpers.grading.journal import journal_for
@@ -33,7 +33,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Room:
         do(made.of(name), "yes", moment="now")
     do(made.of("sam"), "no")
     monkeypatch.setattr(jobs, "POLL_S", 0.0)
-    monkeypatch.setattr("helpers.classroom.marking.labs_for", lambda numbers, hidden=None: labs_of)
+    monkeypatch.setattr("helpers.classroom.marking.marking.labs_for", lambda numbers, hidden=None: labs_of)
     profile = Profile(name="generic", images={"grader": "registry.example/grader:1"})
     monkeypatch.setattr(Cluster, "profile", lambda self, **options: profile)
     monkeypatch.setattr(Room, "shared_cluster", lambda self: Cluster(self.shared.backend), raising=False)
@@ -102,7 +102,7 @@ def test_pods_grade_and_this_machine_signs(folder: Room, tmp_path: Path) -> None
 
 
 def test_nothing_secret_is_put_into_the_cluster(folder: Room) -> None:
-    from helpers.classroom.attest import KeyRing
+    from helpers.classroom.records.attest import KeyRing
 
     KeyRing(folder.path).current()
     seed = (folder.path / "keys" / "signing.json").read_text()

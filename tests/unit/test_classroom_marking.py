@@ -11,11 +11,11 @@ from typing import Any
 
 import pytest
 
-from helpers.classroom.history import History
-from helpers.classroom.marking import WrongCluster, mark
-from helpers.classroom.observed import Observed
-from helpers.classroom.runs import GradingBusy, NothingToResume, Run, only_grader
-from helpers.classroom.scheduler import KNOCK_S, PATIENCE_S, Place, Scheduler, Seen
+from helpers.classroom.marking.marking import WrongCluster, mark
+from helpers.classroom.marking.observed import Observed
+from helpers.classroom.marking.runs import GradingBusy, NothingToResume, Run, only_grader
+from helpers.classroom.marking.scheduler import KNOCK_S, PATIENCE_S, Place, Scheduler, Seen
+from helpers.classroom.records.history import History
 from helpers.cluster import Cluster
 from helpers.cluster.fake import FakeCluster
 from helpers.errors import ClusterUnreachable, Forbidden, NoClusterChosen
@@ -189,7 +189,7 @@ def test_an_api_server_killed_in_the_middle_costs_no_learner_a_point(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """After thirty requests the server is killed; the next fifteen fail; then it is back."""
-    monkeypatch.setattr("helpers.classroom.scheduler.KNOCK_AGAIN_S", 0.01)
+    monkeypatch.setattr("helpers.classroom.marking.scheduler.KNOCK_AGAIN_S", 0.01)
     made = room(tmp_path / "class", *(f"s{number}" for number in range(8)))
     for member in made.members:
         do(made.instructor_cluster(member), "yes", moment="now")

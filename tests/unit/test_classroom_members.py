@@ -12,9 +12,9 @@ from typing import Any
 import pytest
 import yaml
 
-from helpers.classroom import handout, membership, rights
 from helpers.classroom.folder import ClassFolder, Member
 from helpers.classroom.roster import Learner
+from helpers.classroom.seats import handout, membership, rights
 from helpers.cluster import Cluster, Scope
 from helpers.cluster.connection import from_kubeconfig
 from helpers.cluster.fake import FakeCluster

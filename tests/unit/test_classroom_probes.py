@@ -10,8 +10,8 @@ import pytest
 from helpers.cluster import Scope
 from helpers.cluster.fake import FakeCluster
 from helpers.errors import ProbeInconclusive
-from helpers.stack.network import read_stage
 from helpers.stack.probes import probe_pods, tampered
+from helpers.stack.stage import read_stage
 
 IMAGE = "course.local/toolbox:1"
 

@@ -9,9 +9,10 @@ from typing import Any
 
 import pytest
 
-from helpers.classroom import rights
 from helpers.classroom.folder import Member
-from helpers.classroom.queue import (
+from helpers.classroom.roster import Learner
+from helpers.classroom.seats import rights
+from helpers.classroom.seats.gpu_turns import (
     LEASE,
     Queue,
     QueueOff,
@@ -23,7 +24,6 @@ from helpers.classroom.queue import (
     read,
     turn_off,
 )
-from helpers.classroom.roster import Learner
 from helpers.cluster import Cluster, Scope
 from helpers.cluster.fake import FakeCluster
 from helpers.errors import Refused

@@ -12,11 +12,11 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
+from helpers.classroom.board.status import LabStatus, State, class_status, to_csv, to_dict
+from helpers.classroom.commands.tables import print_status
 from helpers.classroom.folder import Member
-from helpers.classroom.observed import Observed
+from helpers.classroom.marking.observed import Observed
 from helpers.classroom.roster import Learner
-from helpers.classroom.status import LabStatus, State, class_status, to_csv, to_dict
-from helpers.classroom.tables import print_status
 from helpers.evidence import Evidence
 from helpers.grading import Lab
 from helpers.grading.declare import Check

@@ -13,20 +13,20 @@ import pytest
 from typer import Typer
 from typer.testing import CliRunner
 
-from helpers.checks import lab_ids, load_lab
 from helpers.classroom import commands
-from helpers.classroom.attest import Edited, KeyRing, NotSigned, OtherKey, PublicKey
-from helpers.classroom.certificate import NotOneLearner, attested, certificate
-from helpers.classroom.feedback import announce, write_feedback
 from helpers.classroom.folder import ClassFolder, Member
-from helpers.classroom.hidden import load_hidden
-from helpers.classroom.history import History
+from helpers.classroom.marking.feedback import announce, write_feedback
+from helpers.classroom.marking.hidden import load_hidden
+from helpers.classroom.records.attest import Edited, KeyRing, NotSigned, OtherKey, PublicKey
+from helpers.classroom.records.certificate import NotOneLearner, attested, certificate
+from helpers.classroom.records.history import History
 from helpers.errors import LabError
-from helpers.grading.page import page
+from helpers.grading.pages.page import page
+from helpers.grading.pages.study import study_page
 from helpers.grading.progress import LabProgress, LastReports
 from helpers.grading.report import Binding, Report
 from helpers.grading.verdict import Status
-from helpers.notebook.study import study_page
+from helpers.labs.registry import lab_ids, load_lab
 from tests.unit import export_data as data
 from tests.unit.test_grading_seat import seated
 

@@ -15,8 +15,8 @@ from typing import Any
 import pytest
 from junitparser import JUnitXml
 
-import helpers.checks
 import helpers.cluster
+import helpers.labs.registry
 from helpers import cli
 from helpers.cluster.fake import FakeCluster
 from helpers.errors import ClusterUnreachable, NoClusterChosen
@@ -70,8 +70,10 @@ def course(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, cluster: FakeCluster
     monkeypatch.setenv("COLUMNS", "100")
     for name in ("COURSE_KUBECONFIG", "COURSE_CONTEXT", "COURSE_CLUSTER", "COURSE_SCOPE"):
         monkeypatch.delenv(name, raising=False)
-    real = helpers.checks.load_lab
-    monkeypatch.setattr(helpers.checks, "load_lab", lambda number: lab if number == "99" else real(number))
+    real = helpers.labs.registry.load_lab
+    monkeypatch.setattr(
+        helpers.labs.registry, "load_lab", lambda number: lab if number == "99" else real(number)
+    )
     monkeypatch.setattr(helpers.cluster.Cluster, "connect", classmethod(lambda cls, **options: cluster))
     return lambda *arguments: cli.run(list(arguments))
 
@@ -277,7 +279,7 @@ def test_ctrl_c_ends_a_hanging_check_with_130_and_no_traceback(tmp_path: Path) -
         import signal, sys, threading
         # Whatever runs the tests in the background may have had it ignored, which children inherit.
         signal.signal(signal.SIGINT, signal.default_int_handler)
-        import helpers.checks, helpers.cluster
+        import helpers.labs.registry, helpers.cluster
         from helpers import cli
         from helpers.cluster.fake import FakeCluster
         from helpers.grading import Lab
@@ -290,7 +292,7 @@ def test_ctrl_c_ends_a_hanging_check_with_130_and_no_traceback(tmp_path: Path) -
             print("hanging", flush=True)
             threading.Event().wait()
 
-        helpers.checks.load_lab = lambda number: lab
+        helpers.labs.registry.load_lab = lambda number: lab
         helpers.cluster.Cluster.connect = classmethod(lambda cls: FakeCluster())
         sys.exit(cli.run(["grade", "99"]))
         """
@@ -367,7 +369,7 @@ def test_the_exceptions_of_an_empty_selection_are_lab_errors() -> None:
 def test_progress_says_what_is_done_and_what_is_next(
     course: Course, lab: Lab, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(helpers.checks, "lab_ids", lambda: ["99"])
+    monkeypatch.setattr(helpers.labs.registry, "lab_ids", lambda: ["99"])
     course("progress")
     assert "Lab 99  Tiny  not started" in capsys.readouterr().out
     course("grade", "99")

@@ -12,7 +12,7 @@ from helpers.embedded.devices.config import shape_of
 from helpers.embedded.devices.holders import Holder, Usage
 from helpers.embedded.devices.metrics import exposition
 from helpers.errors import Forbidden
-from helpers.notebook import memory as draw
+from helpers.labs.lab03_memory import draw
 from helpers.notebook.session import LabSession
 from helpers.stack import dcgm
 from helpers.stack.metrics import Metrics

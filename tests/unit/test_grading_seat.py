@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from helpers.classroom.variables import variables
+from helpers.classroom.seats.variables import variables
 from helpers.cluster import Scope
 from helpers.cluster.fake import FakeCluster
 from helpers.grading.progress import LastReports, take_up

@@ -15,6 +15,7 @@ import pytest
 from helpers.embedded.images import IMAGES, build, debian, image, model, torch_stubs, vllm
 from helpers.embedded.images.build import ImageBuildFailed
 from helpers.embedded.images.torch_stubs import Symbol
+from helpers.settings import REPOSITORY
 
 COMPILER = shutil.which("gcc") and shutil.which("readelf")
 needs_compiler = pytest.mark.skipif(not COMPILER, reason="gcc and binutils are not installed")
@@ -227,7 +228,9 @@ def test_checksums_are_what_sha256sum_checks(tmp_path: Path) -> None:
 
 
 def test_the_manifests_name_the_images_that_are_built() -> None:
-    overlay = (build.SOURCES.parent / "vllm" / "overlays" / "embedded" / "deployment.yaml").read_text()
+    overlay = (
+        REPOSITORY / "manifests" / "stack" / "vllm" / "overlays" / "embedded" / "deployment.yaml"
+    ).read_text()
     for name in ("vllm", "model", "toolbox"):
         assert image(name).reference in overlay
     assert len({spec.reference for spec in IMAGES}) == len(IMAGES)

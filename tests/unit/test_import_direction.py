@@ -1,4 +1,4 @@
-"""Imports point one way, so that a reader of one package need not know those above it."""
+"""Imports point one way, so that a reader of one room need not know those above it."""
 
 from __future__ import annotations
 
@@ -6,26 +6,39 @@ import ast
 import sys
 from collections.abc import Iterator
 from functools import cache
+from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
 import pytest
 
+from helpers.embedded.images.build import SOURCES as IMAGES
 from helpers.embedded.layers import _course_files
 from helpers.settings import REPOSITORY
 
 HELPERS = REPOSITORY / "helpers"
-FOR_ALL = {"errors", "evidence", "settings", "terminal"}
-# What each package may know of, beside itself and what is for all.
-BELOW = {
-    "cluster": set(),
-    "stack": {"cluster"},
-    "chaos": {"cluster"},
-    "checks": {"grading", "stack", "chaos", "cluster"},
-    "grading": {"checks", "stack", "cluster"},
-    "classroom": {"grading", "checks", "stack", "cluster"},
-    "notebook": {"classroom", "grading", "checks", "stack", "chaos", "cluster"},
-    "embedded": {"cluster"},
-}
+# From the ground up: a module knows its own room and those before it. In a lab's folder, what draws
+# (`draw…`) stands above the shared widgets, as the notebooks do; what judges stands below them.
+ROOMS = (
+    *(
+        "evidence",
+        "errors",
+        "settings",
+        "atomic_file",
+        "course_process",
+        "terminal",
+        "cluster",
+        "stack",
+        "chaos",
+    ),
+    *("grading", "grading.pages", "labs", "notebook", "labs.draw"),
+    *("classroom.roster", "classroom.folder", "classroom.seats", "classroom.records", "classroom.marking"),
+    *("classroom.board", "classroom.commands", "classroom", "cli"),
+)
+# The cluster on this machine is just another kubeconfig: no room knows it, and it knows only these.
+EMBEDDED, BELOW_EMBEDDED = (
+    "embedded",
+    {"evidence", "errors", "settings", "atomic_file", "terminal", "cluster"},
+)
 # Checks are declared in the words of these; the engine, which runs them, is none of their business.
 DECLARING = {
     "helpers.grading",
@@ -33,11 +46,30 @@ DECLARING = {
     "helpers.grading.declare",
     "helpers.grading.verdict",
 }
-# A page that is opened and the commands that open pages stand above `notebook`, as the labs do.
-ABOVE_NOTEBOOK = {"helpers.classroom.board", "helpers.classroom.commands_learner"}
 DRAWING = {"marimo", "altair"}
+DRAWERS = {"notebook", "labs.draw", "grading.pages", "classroom.board"}
 # What the node's own Python has: `DAEMON_PACKAGES` in helpers/embedded/layers.py, as they are imported.
 NODES_LIBRARIES = {*sys.stdlib_module_names, "grpc", "google", "yaml"}
+
+
+def module_name(path: Path) -> str:
+    return ".".join(path.relative_to(REPOSITORY).with_suffix("").parts).removesuffix(".__init__")
+
+
+def in_an_image(path: Path) -> bool:
+    """Programs that are copied into an image import what lies there, not the course."""
+    return path.is_relative_to(IMAGES) and path.name != "__init__.py" and path.parent != IMAGES
+
+
+@cache
+def modules() -> dict[str, Path]:
+    found = {
+        module_name(path): path
+        for path in HELPERS.rglob("*.py")
+        if not in_an_image(path) and "qdrant_server" not in path.parts
+    }
+    assert len(found) > 100
+    return found
 
 
 @cache
@@ -52,52 +84,84 @@ def _imports(tree: ast.Module) -> Iterator[str]:
             yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
             assert node.module and not node.level, "imports are absolute"
-            whole = node.module == "helpers"
-            yield from (f"helpers.{alias.name}" for alias in node.names) if whole else (node.module,)
+            inside = (f"{node.module}.{alias.name}" for alias in node.names)
+            yield from {name if name in _names() else node.module for name in inside}
 
 
-def module_name(path: Path) -> str:
-    return ".".join(path.relative_to(REPOSITORY).with_suffix("").parts).removesuffix(".__init__")
+@cache
+def _names() -> frozenset[str]:
+    return frozenset(module_name(path) for path in HELPERS.rglob("*.py"))
 
 
-def python_files(package: str) -> list[Path]:
-    found = sorted((HELPERS / package).rglob("*.py"))
-    assert found, f"helpers/{package} has no code"
-    return found
+def room(module: str) -> str:
+    """The room of a module of `helpers`; a lab's folder has two."""
+    parts = module.split(".")[1:]
+    if not parts:
+        return "evidence"  # the package `helpers` itself, which is empty
+    if parts[0] == "labs" and parts[-1].startswith("draw"):
+        return "labs.draw"
+    two = ".".join(parts[:2])
+    return two if two in ROOMS else parts[0]
 
 
-def test_every_package_has_its_place() -> None:
-    assert {path.parent.name for path in HELPERS.glob("*/__init__.py")} == set(BELOW)
+def of_helpers(path: Path) -> set[str]:
+    return {name for name in imports(path) if name.split(".")[0] == "helpers"}
 
 
-@pytest.mark.parametrize("package", BELOW)
-def test_a_package_knows_only_those_below_it(package: str) -> None:
+def test_every_module_has_its_room() -> None:
+    assert {room(name) for name in modules()} <= {*ROOMS, EMBEDDED}
+
+
+@pytest.mark.parametrize("here", ROOMS)
+def test_a_room_knows_only_those_below_it(here: str) -> None:
+    known = set(ROOMS[: ROOMS.index(here) + 1])
     wrong = [
-        f"{module_name(path)} imports {imported}"
-        for path in python_files(package)
-        for imported in sorted(imports(path))
-        if imported.startswith("helpers.")
-        and imported.split(".")[1] not in BELOW[package] | FOR_ALL | {package}
-        and not (imported.startswith("helpers.notebook") and module_name(path) in ABOVE_NOTEBOOK)
+        f"{name} imports {imported}"
+        for name, path in modules().items()
+        if room(name) == here
+        for imported in sorted(of_helpers(path))
+        if room(imported) not in known
     ]
     assert not wrong
 
 
+def test_the_embedded_cluster_stands_apart() -> None:
+    wrong = [
+        f"{name} imports {imported}"
+        for name, path in modules().items()
+        if room(name) == EMBEDDED
+        for imported in sorted(of_helpers(path))
+        if room(imported) not in BELOW_EMBEDDED | {EMBEDDED}
+    ]
+    assert not wrong
+
+
+def test_no_module_needs_itself() -> None:
+    graph = {name: of_helpers(path) - {name} for name, path in modules().items()}
+    # `from helpers.grading import Lab` loads the module that has it, on first use.
+    packages = {name for name, path in modules().items() if path.name == "__init__.py"}
+    try:
+        TopologicalSorter({name: needs - packages for name, needs in graph.items()}).prepare()
+    except CycleError as circle:
+        pytest.fail(" → ".join(circle.args[1]))
+
+
 def test_checks_know_how_to_declare_and_not_how_they_are_run() -> None:
-    known = {name for path in python_files("checks") for name in imports(path)}
-    assert {name for name in known if name.startswith("helpers.grading")} <= DECLARING
+    known = {name for module, path in modules().items() if room(module) == "labs" for name in imports(path)}
+    used = {name for name in known if name.startswith("helpers.grading")}
+    assert used and used <= DECLARING
 
 
 @pytest.mark.parametrize(
-    ("libraries", "package"), [(DRAWING, "notebook"), ({"kubernetes"}, "cluster")], ids=["drawing", "cluster"]
+    ("libraries", "users"), [(DRAWING, DRAWERS), ({"kubernetes"}, {"cluster"})], ids=["drawing", "cluster"]
 )
-def test_a_library_is_imported_by_one_package_alone(libraries: set[str], package: str) -> None:
-    users = {
-        module_name(path)
-        for path in HELPERS.rglob("*.py")
-        if libraries & {name.split(".")[0] for name in imports(path)}
+def test_a_library_is_imported_by_few(libraries: set[str], users: set[str]) -> None:
+    found = {
+        room(name)
+        for name, path in modules().items()
+        if libraries & {imported.split(".")[0] for imported in imports(path)}
     }
-    assert {name.split(".")[1] for name in users - ABOVE_NOTEBOOK} == {package}
+    assert found == users
 
 
 def test_what_runs_in_the_node_imports_only_what_lies_there() -> None:

@@ -9,7 +9,8 @@ import pytest
 from helpers.cluster.fake import FakeCluster
 from helpers.cluster.profile import Profile
 from helpers.errors import WaitRejected
-from helpers.stack import drain, serving, witness
+from helpers.labs.lab02_inference import drain, witness
+from helpers.stack import serving
 
 SUBSTRATE = serving.REPOSITORY / "manifests" / "labs" / "02" / "start" / "substrate.yaml"
 WHOLE = "asking small four times at once\n" + "".join(f"answer {n}: whole\n" for n in (2, 1, 4, 3))

@@ -9,7 +9,7 @@ import yaml
 
 from helpers.cluster.fake import FakeCluster
 from helpers.errors import InvalidManifest
-from helpers.notebook import inference as panels
+from helpers.labs.lab02_inference import draw
 from helpers.notebook.session import LabSession
 from helpers.stack.inference import InferenceClient
 from helpers.stack.serving import Moment
@@ -28,7 +28,7 @@ def _moment(at_s: float, phase: str, state: str, *, in_endpoints: bool = False) 
 
 
 def test_equal_moments_join_to_stretches_without_gaps() -> None:
-    found = panels.segments(
+    found = draw.segments(
         [
             _moment(0, "Pending", "ContainerCreating"),
             _moment(1, "Running", "running"),
@@ -43,7 +43,7 @@ def test_equal_moments_join_to_stretches_without_gaps() -> None:
 
 
 def test_a_time_line_of_nothing_says_so() -> None:
-    assert "No pod" in panels.timeline_chart([]).text
+    assert "No pod" in draw.timeline_chart([]).text
 
 
 def _session(**images: str) -> LabSession:
@@ -52,7 +52,7 @@ def _session(**images: str) -> LabSession:
 
 
 def test_fragments_are_laid_over_the_deployment() -> None:
-    text = panels.with_fragment(
+    text = draw.with_fragment(
         _session(),
         [DEPLOYMENT],
         "spec: {template: {spec: {enableServiceLinks: false}}}",
@@ -66,12 +66,12 @@ def test_fragments_are_laid_over_the_deployment() -> None:
 @pytest.mark.parametrize("fragment", ["spec: [", "- a list", "just words"])
 def test_a_fragment_that_is_none_is_said_so(fragment: str) -> None:
     with pytest.raises(InvalidManifest):
-        panels.with_fragment(_session(), [DEPLOYMENT], fragment)
+        draw.with_fragment(_session(), [DEPLOYMENT], fragment)
 
 
 def test_five_requests_tell_answers_from_faults() -> None:
     with running() as server, InferenceClient(server.url) as client:
-        asked = panels.five_requests(client)
+        asked = draw.five_requests(client)
     assert len(asked) == 5
     assert asked[0].said == "200" and asked[0].retryable is None
     assert asked[-1].retryable is True and "ConnectionFailed" in asked[-1].said
@@ -79,13 +79,13 @@ def test_five_requests_tell_answers_from_faults() -> None:
 
 @pytest.mark.parametrize("text", ["", "kind: ConfigMap", "data: {MAX_MODEL_LEN: many}", "{ not yaml"])
 def test_a_policy_that_cannot_be_drawn_is_said_so(text: str) -> None:
-    assert "needs MAX_MODEL_LEN" in panels.kv_picture(_session(), text).text
+    assert "needs MAX_MODEL_LEN" in draw.kv_picture(_session(), text).text
 
 
 def test_a_policy_is_held_against_the_cache() -> None:
     def drawn(seqs: int) -> Any:
         data = f'{{MAX_MODEL_LEN: "4096", MAX_NUM_SEQS: "{seqs}"}}'
-        return panels.kv_picture(_session(), f"kind: ConfigMap\ndata: {data}").text
+        return draw.kv_picture(_session(), f"kind: ConfigMap\ndata: {data}").text
 
     assert "fits" in drawn(4) and "16,384" in drawn(4)
     assert "overruns" in drawn(16) and "65,536" in drawn(16)

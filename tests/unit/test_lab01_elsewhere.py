@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from helpers.checks import lab01_substrate_mutants as worlds
-from helpers.checks import load_lab
 from helpers.cluster import Profile, Scope
 from helpers.cluster.fake import FakeCluster
 from helpers.grading import CheckResult, Status, grade, lifecycle
+from helpers.labs.lab01_substrate import mutants
+from helpers.labs.registry import load_lab
 from helpers.stack.gpu import SHARING, WHOLE
 
 LACKS_SLICE = "0/1 nodes are available: 1 Insufficient nvidia.com/mig-1g.10gb."
@@ -18,17 +18,17 @@ def graded(cluster: FakeCluster, home: Path) -> dict[str, CheckResult]:
     return {result.check: result for result in grade([load_lab("01")], cluster, journals=home).verdicts}
 
 
-def asks_and_waits(name: str, spec: dict[str, object], wanted: int, says: str) -> worlds.Change:
-    job = worlds.job(name, spec, wanted=wanted, runs=[])
+def asks_and_waits(name: str, spec: dict[str, object], wanted: int, says: str) -> mutants.Change:
+    job = mutants.job(name, spec, wanted=wanted, runs=[])
     labels = {"batch.kubernetes.io/job-name": name}
-    return worlds.all_of(job, worlds.pod(f"{name}-0", spec, says=says, labels=labels))
+    return mutants.all_of(job, mutants.pod(f"{name}-0", spec, says=says, labels=labels))
 
 
 def test_a_fixed_shape_passes_with_a_request_that_fits_and_says_that_nothing_ran(tmp_path: Path) -> None:
     cluster = FakeCluster(profile=Profile(name="generic", gpu="real"))
-    worlds.node()(cluster)
-    worlds.SOLUTION(cluster)
-    asks_and_waits("two-tenants", worlds.spec({worlds.SLICE: 1}), 2, LACKS_SLICE)(cluster)
+    mutants.node()(cluster)
+    mutants.SOLUTION(cluster)
+    asks_and_waits("two-tenants", mutants.spec({mutants.SLICE: 1}), 2, LACKS_SLICE)(cluster)
     verdict = graded(cluster, tmp_path)["shapes.tenants"]
     assert verdict.status is Status.PASS
     assert "the administrator of this cluster does not offer this shape" in verdict.observed
@@ -36,44 +36,44 @@ def test_a_fixed_shape_passes_with_a_request_that_fits_and_says_that_nothing_ran
 
 def test_a_fixed_shape_does_not_excuse_a_request_that_does_not_fit(tmp_path: Path) -> None:
     cluster = FakeCluster(profile=Profile(name="generic", gpu="real"))
-    worlds.node()(cluster)
-    worlds.SOLUTION(cluster)
-    wrong = worlds.spec({WHOLE: 1}, nodeSelector={SHARING: "time-slicing"})
+    mutants.node()(cluster)
+    mutants.SOLUTION(cluster)
+    wrong = mutants.spec({WHOLE: 1}, nodeSelector={SHARING: "time-slicing"})
     asks_and_waits("two-tenants", wrong, 2, "0/1 nodes are available: 1 node(s) didn't match")(cluster)
     assert graded(cluster, tmp_path)["shapes.tenants"].status is Status.PARTIAL
 
 
 def test_without_feature_discovery_no_selector_is_demanded(tmp_path: Path) -> None:
     cluster = FakeCluster(profile=Profile(name="generic", gpu="real"))
-    worlds.SOLUTION(cluster)
-    worlds.job("one-learner", worlds.spec({WHOLE: 1}), wanted=1, runs=[(0, 3)])(cluster)
+    mutants.SOLUTION(cluster)
+    mutants.job("one-learner", mutants.spec({WHOLE: 1}), wanted=1, runs=[(0, 3)])(cluster)
     assert graded(cluster, tmp_path)["shapes.one"].status is Status.PASS
 
 
 def test_a_shared_cluster_is_never_tainted_and_tolerations_are_judged_alone(tmp_path: Path) -> None:
     cluster = FakeCluster(scope=Scope("ada"))
-    worlds.node()(cluster)
-    worlds.SOLUTION(cluster)
-    worlds.guard(kept_out=False)(cluster)
+    mutants.node()(cluster)
+    mutants.SOLUTION(cluster)
+    mutants.guard(kept_out=False)(cluster)
     results = graded(cluster, tmp_path)
     assert results["guard.kept_out"].status is Status.PASS
     assert "its instructor's" in results["guard.kept_out"].observed
-    worlds.guard(kept_out=False, tolerations=())(cluster)
+    mutants.guard(kept_out=False, tolerations=())(cluster)
     assert graded(cluster, tmp_path / "other")["guard.kept_out"].status is Status.PARTIAL
 
 
 def test_another_learners_label_is_not_a_stranger(tmp_path: Path) -> None:
     cluster = FakeCluster(scope=Scope("ada"))
-    worlds.SOLUTION(cluster)
-    other = worlds.namespace("llm-apps-bob-ada", **{worlds.ROLE_LABEL: worlds.ROLE})
+    mutants.SOLUTION(cluster)
+    other = mutants.namespace("llm-apps-bob-ada", **{mutants.ROLE_LABEL: mutants.ROLE})
     cluster.put(other)
     assert graded(cluster, tmp_path)["namespaces.label"].status is Status.PASS
 
 
 def test_the_bounds_of_a_class_and_its_gpu_queue_are_no_answer_of_the_learners(tmp_path: Path) -> None:
     cluster = FakeCluster(scope=Scope("ada"))
-    worlds.node()(cluster)
-    worlds.SOLUTION(cluster)
+    mutants.node()(cluster)
+    mutants.SOLUTION(cluster)
     labels = {"course.llm-stack/class": "class"}
     for name, hard in (("course-limits", {"pods": "24"}), ("gpu-turn", {"requests.nvidia.com/gpu": "0"})):
         metadata = {"name": name, "namespace": "llm-system", "labels": labels}
@@ -86,8 +86,8 @@ def test_the_bounds_of_a_class_and_its_gpu_queue_are_no_answer_of_the_learners(t
 
 def test_a_reset_in_a_class_empties_the_namespaces_and_leaves_the_instructors_things(tmp_path: Path) -> None:
     cluster = FakeCluster(scope=Scope("ada"))
-    worlds.node()(cluster)
-    worlds.SOLUTION(cluster)
+    mutants.node()(cluster)
+    mutants.SOLUTION(cluster)
     labels = {"course.llm-stack/class": "class"}
     metadata = {"name": "course-limits", "namespace": "llm-system", "labels": labels}
     limits = {

@@ -6,15 +6,15 @@ from pathlib import Path
 
 import pytest
 
-from helpers.checks import lab_ids, load_lab, load_proofs
 from helpers.cluster.fake import FakeCluster
 from helpers.grading import Status, grade
 from helpers.grading.author import SOLUTION, fake_clusters
 from helpers.grading.testing import VirtualRuntime
+from helpers.labs.registry import lab_ids, load_lab, load_proofs
 
 
 def test_a_queue_is_remembered_by_its_witness_when_the_process_it_waited_in_is_gone(tmp_path: Path) -> None:
-    from helpers.checks.lab02_inference_mutants import _queue_job
+    from helpers.labs.lab02_inference.mutants import _queue_job
 
     cluster = fake_clusters(load_proofs("02"))(SOLUTION)
     _queue_job()(cluster)

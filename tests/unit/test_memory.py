@@ -13,15 +13,15 @@ import numpy as np
 import pytest
 import yaml
 
-from helpers.checks import lab03_memory as checks
 from helpers.cluster.fake import FakeCluster
 from helpers.errors import ObjectMissing
+from helpers.labs.lab03_memory import checks, sizing
 from helpers.settings import REPOSITORY
-from helpers.stack import memory, sizing
+from helpers.stack import memory
 from helpers.stack.embeddings import DIMENSIONS, Embedder, ModelDamaged
 from tests.unit.byte_server import answering, page
 
-MANIFESTS = REPOSITORY / "manifests" / "qdrant"
+MANIFESTS = REPOSITORY / "manifests" / "stack" / "qdrant"
 
 
 @pytest.fixture(scope="module")

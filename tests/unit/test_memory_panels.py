@@ -10,10 +10,10 @@ import pytest
 
 from helpers.cluster.fake import FakeCluster
 from helpers.errors import InvalidInput, ObjectMissing, StepMissing
-from helpers.notebook import memory as panels
+from helpers.labs.lab03_memory import draw, learner_input
+from helpers.labs.lab03_memory.sizing import Collection
 from helpers.notebook.session import LabSession
-from helpers.stack import memory, memory_input
-from helpers.stack.sizing import Collection
+from helpers.stack import memory
 
 PLAN = Collection(vectors=2_000_000, dimensions=384, payload_bytes=512, snapshots=2)
 PRESSED = SimpleNamespace(value=True, text="<marimo-button></marimo-button>")
@@ -40,7 +40,7 @@ def _text(part: Any) -> str:
     ],
 )
 def test_a_claim_that_no_volume_has_is_named(claim: Any, words: str) -> None:
-    assert words in _text(panels.sizing_picture(PLAN, claim))
+    assert words in _text(draw.sizing_picture(PLAN, claim))
 
 
 @pytest.mark.parametrize(
@@ -53,7 +53,7 @@ def test_a_claim_that_no_volume_has_is_named(claim: Any, words: str) -> None:
     ],
 )
 def test_a_plan_that_cannot_be_added_up_is_named(plan: Any, words: str) -> None:
-    assert words in _text(panels.sizing_picture(plan, "16Gi"))
+    assert words in _text(draw.sizing_picture(plan, "16Gi"))
 
 
 @pytest.mark.parametrize(
@@ -75,14 +75,14 @@ def test_a_collection_that_qdrant_does_not_take_is_named_before_the_old_one_is_d
     wanted: Any, words: str
 ) -> None:
     with pytest.raises(InvalidInput) as problem:
-        memory_input.collection_of(wanted)
+        learner_input.collection_of(wanted)
     assert words in str(problem.value)
-    assert "The cell above cannot be used as it is." in _text(panels.collection_preview(_session(), wanted))
+    assert "The cell above cannot be used as it is." in _text(draw.collection_preview(_session(), wanted))
 
 
 def test_a_collection_that_qdrant_takes_is_passed_on_as_it_is() -> None:
     wanted = {"size": 384, "distance": "Cosine", "index": "layer"}
-    assert memory_input.collection_of(wanted) == wanted
+    assert learner_input.collection_of(wanted) == wanted
 
 
 def _raises(passage: Any, vector: Any) -> Any:
@@ -102,7 +102,7 @@ def _raises(passage: Any, vector: Any) -> Any:
     ],
 )
 def test_what_is_no_point_is_named_and_not_sent(made: Any, words: str) -> None:
-    make = memory_input.checked(lambda passage, vector: made)
+    make = learner_input.checked(lambda passage, vector: made)
     with pytest.raises(InvalidInput) as problem:
         make(memory.corpus()[0], VECTOR)
     assert words in str(problem.value)
@@ -110,15 +110,13 @@ def test_what_is_no_point_is_named_and_not_sent(made: Any, words: str) -> None:
 
 @pytest.mark.parametrize(("to_point", "words"), [(_raises, "RuntimeError: oops"), (None, "not a function")])
 def test_a_function_that_makes_no_point_becomes_a_card(to_point: Any, words: str) -> None:
-    panel = _text(panels.ingest_panel(_session(), PRESSED, memory.corpus(), to_point))
+    panel = _text(draw.ingest_panel(_session(), PRESSED, memory.corpus(), to_point))
     assert "No point yet." in panel and words in panel
 
 
 def test_the_first_point_is_shown_with_its_long_fields_cut_visibly() -> None:
     panel = _text(
-        panels.ingest_panel(
-            _session(), SimpleNamespace(value=False, text=""), memory.corpus(), memory.as_point
-        )
+        draw.ingest_panel(_session(), SimpleNamespace(value=False, text=""), memory.corpus(), memory.as_point)
     )
     assert "the same id each time" in panel and "…" in panel
 
@@ -128,14 +126,14 @@ def test_the_first_point_is_shown_with_its_long_fields_cut_visibly() -> None:
     [(None, None, "`question` is None"), ("  ", None, "`question` is"), ("Why?", 5, "`layer` is 5")],
 )
 def test_a_question_that_is_none_becomes_a_card(question: Any, layer: Any, words: str) -> None:
-    shown = _text(panels.answers(_session(), question, layer)).replace("<code>", "`").replace("</code>", "`")
+    shown = _text(draw.answers(_session(), question, layer)).replace("<code>", "`").replace("</code>", "`")
     assert "The cell above cannot be used as it is." in shown and words in shown
 
 
 def test_no_hit_in_a_layer_that_does_not_exist_names_those_that_do() -> None:
-    assert "no layer <code>nope</code>" in panels._no_hits("nope")
-    assert "isolation, memory" in panels._no_hits("nope")
-    assert "field <code>layer</code>" in panels._no_hits("memory")
+    assert "no layer <code>nope</code>" in draw._no_hits("nope")
+    assert "isolation, memory" in draw._no_hits("nope")
+    assert "field <code>layer</code>" in draw._no_hits("memory")
 
 
 @pytest.mark.parametrize(
@@ -156,24 +154,24 @@ def test_no_hit_in_a_layer_that_does_not_exist_names_those_that_do() -> None:
     ],
 )
 def test_an_upgrade_path_follows_any_two_versions(now: Any, wanted: Any, words: str) -> None:
-    shown = _text(panels.upgrade_path(now, wanted))
-    assert words in shown and shown.count("chip") <= panels.MOST_STEPS
+    shown = _text(draw.upgrade_path(now, wanted))
+    assert words in shown and shown.count("chip") <= draw.MOST_STEPS
 
 
 def test_a_collection_is_not_waited_for_where_nothing_was_applied() -> None:
     with pytest.raises(ObjectMissing, match="StatefulSet"):
-        panels.wait_for_qdrant(_session(), print)
+        draw.wait_for_qdrant(_session(), print)
 
 
 def test_a_volume_is_not_lost_before_there_is_a_copy(tmp_path: Path) -> None:
     with pytest.raises(StepMissing, match="Nothing was changed"):
-        panels.newest_copy(tmp_path)
+        draw.newest_copy(tmp_path)
     (tmp_path / "a.snapshot").touch()
-    assert panels.newest_copy(tmp_path).name == "a.snapshot"
+    assert draw.newest_copy(tmp_path).name == "a.snapshot"
 
 
 def test_the_button_stays_where_what_it_does_ends_in_a_card() -> None:
-    shown = _text(panels.broken_panel(_session(), PRESSED))
+    shown = _text(draw.broken_panel(_session(), PRESSED))
     assert "marimo-button" in shown and "no Service named qdrant" in shown
 
 
@@ -181,7 +179,7 @@ def test_what_was_waited_for_is_seen_at_the_end_of_the_time_line() -> None:
     def moment(at_s: float, ready: bool) -> memory.Moment:
         return memory.Moment(at_s, "new", "Running", ready, int(ready), "200" if ready else "no endpoint")
 
-    chart = panels.timeline([moment(0, False), moment(3, True)]).to_dict()
+    chart = draw.timeline([moment(0, False), moment(3, True)]).to_dict()
     (rows,) = chart["datasets"].values()
     ready = [row["to"] - row["from"] for row in rows if row["what"] == "Ready" and row["state"] == "yes"]
-    assert ready == [pytest.approx(panels.LAST_S)]
+    assert ready == [pytest.approx(draw.LAST_S)]

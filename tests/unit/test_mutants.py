@@ -6,12 +6,12 @@ from pathlib import Path
 
 import pytest
 
-from helpers.checks import lab_ids, load_lab, load_proofs
 from helpers.cluster.fake import FakeCluster
 from helpers.cluster.faults import Response
 from helpers.grading import Status, grade
 from helpers.grading.author import SOLUTION, fake_clusters, missing_proofs, prove_on_fakes
 from helpers.grading.testing import VirtualRuntime
+from helpers.labs.registry import lab_ids, load_lab, load_proofs
 
 
 @pytest.mark.parametrize("number", lab_ids())

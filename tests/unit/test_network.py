@@ -11,17 +11,9 @@ import pytest
 
 from helpers.cluster.backend import ExecResult
 from helpers.errors import ProbeInconclusive
-from helpers.stack import network
-from helpers.stack.network import (
-    Caller,
-    Outcome,
-    Reachability,
-    Seen,
-    Target,
-    observe,
-    parse_probe,
-    probe_command,
-)
+from helpers.stack import network, stage
+from helpers.stack.network import Outcome, Reachability, Seen, Target, observe, parse_probe, probe_command
+from helpers.stack.probes import Caller
 
 VLLM = Target("vllm", "vllm.llm-system", 8000, "/health")
 QDRANT = Target("qdrant", "qdrant.llm-system", 6333, "/readyz")
@@ -138,14 +130,14 @@ def test_nothing_to_observe_is_inconclusive_and_not_an_empty_success() -> None:
 def sealed(**rows: Outcome) -> network.Enforcement:
     target = Target("sealed", "10.0.0.9", 9376)
     seen = {(name, "sealed"): Seen(outcome) for name, outcome in rows.items()}
-    return network.enforcement(Reachability((APP, NODE), (target,), seen))
+    return stage.enforcement(Reachability((APP, NODE), (target,), seen))
 
 
 def test_enforcement_is_read_from_the_sealed_pod() -> None:
     assert sealed(app=Outcome.TIMEOUT, node=Outcome.CONNECTED).enforced is True
     assert sealed(app=Outcome.CONNECTED, node=Outcome.CONNECTED).enforced is False
     assert sealed(app=Outcome.TIMEOUT, node=Outcome.TIMEOUT).enforced is None
-    assert network.enforcement(Reachability((APP,), (VLLM,), {})).enforced is None
+    assert stage.enforcement(Reachability((APP,), (VLLM,), {})).enforced is None
 
 
 needs_curl = pytest.mark.skipif(not shutil.which("curl"), reason="no curl on this machine")

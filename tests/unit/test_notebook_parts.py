@@ -10,6 +10,7 @@ import pytest
 from helpers import notebook as nb
 from helpers.cluster.fake import FakeCluster
 from helpers.errors import ClusterUnreachable
+from helpers.labs.lab01_substrate import draw_gpu, draw_quota
 from helpers.notebook.html import inline
 
 NAMESPACE = "apiVersion: v1\nkind: Namespace\nmetadata: {name: llm-system}\n"
@@ -81,7 +82,7 @@ def test_a_cluster_that_stops_answering_becomes_a_card(fake_cluster: FakeCluster
     lab = session(fake_cluster)
     fake_cluster.go_down()
     assert "The cluster does not answer." in text(nb.preview(lab, NAMESPACE))
-    assert "The cluster does not answer." in text(nb.gpu_picture(lab, ("llm-system",)))
+    assert "The cluster does not answer." in text(draw_gpu.gpu_picture(lab, ("llm-system",)))
 
 
 def test_open_lab_never_raises(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -119,10 +120,10 @@ def test_what_comes_from_the_cluster_is_never_read_as_html() -> None:
 
 def test_the_quota_picture_needs_no_cluster_and_follows_the_text() -> None:
     quota = "apiVersion: v1\nkind: ResourceQuota\nmetadata: {name: q}\nspec: {hard: {limits.cpu: '%s'}}\n"
-    assert "14 of 12: 2 too many" in text(nb.quota_picture(session(None), quota % 12))
-    assert "14 of 14" in text(nb.quota_picture(session(None), quota % 14))
-    assert "not limited" in text(nb.quota_picture(session(None), quota % 14))
-    assert "not a Kubernetes quantity" in text(nb.quota_picture(session(None), quota % "many"))
+    assert "14 of 12: 2 too many" in text(draw_quota.quota_picture(session(None), quota % 12))
+    assert "14 of 14" in text(draw_quota.quota_picture(session(None), quota % 14))
+    assert "not limited" in text(draw_quota.quota_picture(session(None), quota % 14))
+    assert "not a Kubernetes quantity" in text(draw_quota.quota_picture(session(None), quota % "many"))
 
 
 def test_the_board_says_the_verdict_in_words(fake_cluster: FakeCluster) -> None:

@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from helpers.checks.lab04_isolation import absent
 from helpers.cluster.fake import FakeCluster
+from helpers.labs.lab04_isolation.checks import absent
 from helpers.stack.probes import probe_pods, why_missing
 
 NEIGHBOUR = "probe-neighbour"

@@ -8,15 +8,15 @@ from typing import Any
 import pytest
 import yaml
 
-from helpers.checks import lab03_memory, lab03_memory_mutants
 from helpers.cluster.fake import FakeCluster
 from helpers.grading import Status, grade
 from helpers.grading.testing import VirtualRuntime
+from helpers.labs.lab03_memory import checks, mutants
 from helpers.settings import REPOSITORY
 
 RENDERED = Path(__file__).with_name("qdrant_chart.yaml")
-VALUES = REPOSITORY / "manifests" / "qdrant" / "values.yaml"
-QUOTA = REPOSITORY / "manifests" / "substrate"
+VALUES = REPOSITORY / "manifests" / "stack" / "qdrant" / "values.yaml"
+QUOTA = REPOSITORY / "manifests" / "stack" / "substrate"
 
 
 @pytest.fixture
@@ -33,11 +33,11 @@ def test_an_installation_by_the_chart_passes_every_check(
     chart: dict[str, dict[str, Any]], tmp_path: Path
 ) -> None:
     cluster = FakeCluster()
-    lab03_memory_mutants.solution(cluster)
+    mutants.solution(cluster)
     cluster.delete("StatefulSet", "qdrant", "llm-system")
     cluster.serve_kind("ServiceMonitor", "monitoring.coreos.com", "v1", "servicemonitors")
-    lab03_memory_mutants.settle(cluster, chart.pop("StatefulSet qdrant"), *chart.values())
-    report = grade([lab03_memory.lab], cluster, journals=tmp_path, runtime=VirtualRuntime())
+    mutants.settle(cluster, chart.pop("StatefulSet qdrant"), *chart.values())
+    report = grade([checks.lab], cluster, journals=tmp_path, runtime=VirtualRuntime())
     fell_short = {item.check: item.observed for item in report.verdicts if item.status is not Status.PASS}
     assert fell_short == {}
 

@@ -20,7 +20,7 @@ from starlette.testclient import TestClient
 
 from helpers.settings import REPOSITORY
 
-sys.path.insert(0, str(REPOSITORY / "manifests" / "images" / "qdrant"))
+sys.path.insert(0, str(REPOSITORY / "helpers" / "embedded" / "images" / "qdrant"))
 
 from qdrant_server import collection as collection_module
 from qdrant_server import operations, snapshots

@@ -24,7 +24,7 @@ from helpers.settings import REPOSITORY, cache_dir
 Progress = Callable[[str], None]
 """Told what is being done, one line at a time."""
 
-SOURCES = REPOSITORY / "manifests" / "images"
+SOURCES = REPOSITORY / "helpers" / "embedded" / "images"
 ERROR_LINES = 12
 
 

@@ -12,9 +12,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
+from helpers.atomic_file import write_atomically
 from helpers.errors import LabError
 from helpers.grading.report import CheckResult, Report
-from helpers.grading.statefile import write_atomically
 from helpers.grading.verdict import Status
 
 # Full-width forms count as formulas too in spreadsheets of East Asian locales.

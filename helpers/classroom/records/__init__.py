@@ -1,0 +1,1 @@
+"""What is kept of a class: attempts, late work, attested grades, certificates."""

@@ -1,0 +1,1 @@
+"""Reports as pages that are read without a network."""

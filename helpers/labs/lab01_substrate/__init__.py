@@ -1,0 +1,1 @@
+"""Lab 01: quota, admission, scheduler, GPU shapes."""

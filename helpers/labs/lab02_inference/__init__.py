@@ -1,0 +1,1 @@
+"""Lab 02: vLLM, its start, its queue and its end."""

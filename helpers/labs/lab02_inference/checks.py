@@ -1,0 +1,732 @@
+"""Lab 02, the inference layer: a model that is started patiently, served honestly and ended in good order.
+
+The service is asked wherever it can be: what it serves, how much it holds, how long requests waited.
+Manifests are read for what can only be seen in a crash or a rollout, and then as arithmetic on their
+figures, so that any way of writing them that behaves is right.
+"""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime, timedelta
+from functools import cache
+from typing import TYPE_CHECKING, Any
+
+from helpers.cluster.past_events import events_are_gone
+from helpers.evidence import Evidence
+from helpers.grading import Lab, Verdict, all_of, expect, not_attempted
+from helpers.labs.lab02_inference import witness
+from helpers.settings import REPOSITORY
+from helpers.stack import serving
+from helpers.stack.serving import CLAIM, CONFIG_MAP, CONTAINER, DEPLOYMENT, LABELS, NAMESPACE, PORT, SERVICE
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from helpers.cluster import Cluster, ClusterView
+    from helpers.cluster.backend import HttpAnswer
+    from helpers.cluster.resource import Pod, Resource, Workload
+    from helpers.stack.metrics import Metrics
+
+APPS = "llm-apps"
+WITNESS, QUEUE_WITNESS = "drain-witness", "queue-witness"
+# What the applications of later labs send and expect: the context must hold both.
+LONGEST_PROMPT, LONGEST_ANSWER = 3000, 500
+CLIENTS_AT_ONCE = 4
+# A modest model loads in 30 to 60 s, and a cold cache or a busy disk doubles that.
+LOAD_BUDGET_S, NOTICE_BUDGET_S = 120, 300
+SPARE_S = 5
+LONGEST_ANSWER_S = 20
+WAITED_S, WAITED_REQUESTS = 0.3, 6
+# A pod that was stopped while the witness ran is replaced within its grace period.
+REPLACED_WITHIN = timedelta(seconds=60)
+NEXT_PODS = f"kubectl get pods -n {NAMESPACE} -l {LABELS}"
+NEXT_DEPLOYMENT = f"kubectl get deployment {DEPLOYMENT} -n {NAMESPACE} -o yaml"
+NEXT_PROXY = f"kubectl get --raw /api/v1/namespaces/{NAMESPACE}/services/http:{SERVICE}:{PORT}/proxy"
+
+lab = Lab("02", "Inference", module=__name__, namespaces=(NAMESPACE, APPS))
+
+
+# Life cycle: what lab 01 leaves is there, the images too; only what this lab makes is reset.
+
+LAB_OBJECTS = (
+    ("Deployment", DEPLOYMENT, NAMESPACE),
+    ("Service", SERVICE, NAMESPACE),
+    ("NetworkPolicy", "vllm-ingress-from-llm-apps", NAMESPACE),
+    ("ConfigMap", CONFIG_MAP, NAMESPACE),
+    ("PersistentVolumeClaim", CLAIM, NAMESPACE),
+    ("Job", WITNESS, APPS),
+    ("Job", QUEUE_WITNESS, APPS),
+)
+
+
+def start(cluster: Cluster, progress: Callable[[str], None] = lambda line: None) -> list[str]:
+    """Namespaces and quota where lab 01 left none; on an embedded cluster the images of vLLM and its model."""
+    import yaml
+
+    from helpers.stack.bring_up import load_images
+
+    view, done = cluster.view(), []
+    text = (REPOSITORY / "manifests" / "labs" / "02" / "start" / "substrate.yaml").read_text()
+    for item in yaml.safe_load_all(text):
+        metadata = item["metadata"]
+        if view.find(item["kind"], metadata["name"], metadata.get("namespace")) is None:
+            cluster.apply(item)
+            done.append(f"{item['kind']} {metadata['name']} created")
+    if cluster.profile().name == "embedded" and not cluster.scope.suffix:
+        progress("building and importing the images of vLLM and its model, where they are missing")
+        load_images("vllm", "model")
+    return done
+
+
+def reset(cluster: Cluster, progress: Callable[[str], None] = lambda line: None) -> list[str]:
+    """Remove vLLM with its claim, and the witness; a second reset changes nothing."""
+    done = []
+    for kind, name, namespace in LAB_OBJECTS:
+        if kind == "PersistentVolumeClaim":
+            _end_pods(cluster)  # they hold the claim, and a loading model would take its whole grace period
+        if cluster.delete(kind, name, namespace, wait_s=90 if kind == "PersistentVolumeClaim" else 0):
+            progress(f"{kind} {name} deleted")
+            done.append(f"{kind} {name} deleted")
+    return done
+
+
+def _end_pods(cluster: Cluster) -> None:
+    for pod in cluster.view().pods(NAMESPACE, labels=LABELS):
+        cluster.delete("Pod", pod.name, NAMESPACE, grace_s=1)
+
+
+# What the checks ask with
+
+
+def _container(workload: Workload) -> dict[str, Any]:
+    """vLLM's container in the Deployment; an empty one where it has another name."""
+    try:
+        return serving.container_of(workload.raw)
+    except KeyError:
+        return {}
+
+
+def _pod_spec(workload: Workload) -> dict[str, Any]:
+    return workload.path("spec.template.spec", {}) or {}
+
+
+def _ask(cluster: ClusterView, path: str, body: Any = None) -> HttpAnswer:
+    method = "GET" if body is None else "POST"
+    return cluster.http(NAMESPACE, SERVICE, PORT, path, method=method, json=body, timeout_s=8)
+
+
+def _said(path: str, answer: HttpAnswer) -> Evidence:
+    observation = f"{path} answered {answer.status}: {answer.body[:160]}"
+    return Evidence(kind="Service", name=SERVICE, namespace=NAMESPACE, observation=observation)
+
+
+def _refusal(path: str, answer: HttpAnswer, expected: str) -> Verdict:
+    """An answer that is none, in the words of whoever gave it."""
+    who = "vLLM" if answer.from_service else "nobody behind the Service"
+    observed = f"{who} answered {path} with {answer.status}: {' '.join(answer.body.split())[:120]}"
+    return expect(False, truthy=True, that=expected, observed=observed, evidence=_said(path, answer))
+
+
+def _metrics(cluster: ClusterView) -> tuple[Metrics | None, HttpAnswer]:
+    from helpers.stack.metrics import Metrics
+
+    answer = _ask(cluster, "/metrics")
+    return (Metrics.parse(answer.body) if answer.ok else None), answer
+
+
+def _figure(data: dict[str, str], name: str) -> int | None:
+    text = data.get(name, "")
+    return int(text) if text.isdigit() else None
+
+
+# 1. Serving policy
+
+
+@lab.check(
+    "vllm.config",
+    task="policy",
+    points=2,
+    why="The model's name and its context are promises to callers: they belong where a reviewer sees them change.",
+    hint=f"Later labs send prompts of up to {LONGEST_PROMPT} tokens and want up to {LONGEST_ANSWER} back: the context holds both.",
+    next=f"kubectl get configmap {CONFIG_MAP} -n {NAMESPACE} -o yaml",
+)
+def serving_policy(cluster: ClusterView) -> Verdict:
+    """ConfigMap `vllm-model-config` promises the model that applications ask for, with room for their prompts."""
+    config = cluster.config_map(CONFIG_MAP, NAMESPACE)
+    data, needed = config.data, LONGEST_PROMPT + LONGEST_ANSWER
+    name, length, seqs = (
+        data.get("SERVED_MODEL_NAME"),
+        _figure(data, "MAX_MODEL_LEN"),
+        _figure(data, "MAX_NUM_SEQS"),
+    )
+    wanted = cluster.profile.served_model_name
+    return all_of(
+        expect(
+            name,
+            equals=wanted,
+            that=f"SERVED_MODEL_NAME {wanted}",
+            observed=f"SERVED_MODEL_NAME {name or 'missing'}",
+            evidence=config,
+        ),
+        expect(
+            bool(data.get("MODEL_ID")),
+            truthy=True,
+            that="a MODEL_ID",
+            observed=f"MODEL_ID {data.get('MODEL_ID') or 'missing'}",
+            evidence=config,
+        ),
+        expect(
+            length,
+            at_least=needed,
+            that=f"MAX_MODEL_LEN at least {needed}",
+            observed=f"MAX_MODEL_LEN {length if length is not None else 'missing or no number'}",
+            evidence=config,
+        ),
+        expect(
+            seqs,
+            at_least=CLIENTS_AT_ONCE,
+            that=f"MAX_NUM_SEQS at least {CLIENTS_AT_ONCE}",
+            observed=f"MAX_NUM_SEQS {seqs if seqs is not None else 'missing or no number'}",
+            evidence=config,
+        ),
+    )
+
+
+@lab.check(
+    "vllm.cache",
+    task="policy",
+    why="Without a claim every replacement fetches the weights again: a restart of seconds becomes an outage.",
+    hint="A claim names its storage class, so that a surprising default does not put a model on a slow disk.",
+    next=f"kubectl describe pvc {CLAIM} -n {NAMESPACE}",
+)
+def model_cache(cluster: ClusterView) -> Verdict:
+    """The claim `vllm-model-cache` is of the cluster's fast storage class, and the Deployment `vllm`, once there, mounts it."""
+    claim = cluster.pvc(CLAIM, NAMESPACE)
+    wanted = cluster.profile.storage_class
+    parts = [
+        expect(
+            claim.storage_class,
+            equals=wanted,
+            that=f"storage class {wanted}",
+            observed=f"storage class {claim.storage_class or 'not named'}",
+            evidence=claim,
+        )
+    ]
+    deployment = cluster.find("Deployment", DEPLOYMENT, NAMESPACE)
+    if deployment is not None:
+        parts.append(_mounts_claim(deployment))
+    return all_of(*parts)
+
+
+def _mounts_claim(deployment: Resource) -> Verdict:
+    volumes = deployment.path("spec.template.spec.volumes", []) or []
+    claimed = {
+        item["name"]
+        for item in volumes
+        if (item.get("persistentVolumeClaim") or {}).get("claimName") == CLAIM
+    }
+    containers = deployment.path("spec.template.spec.containers", []) or []
+    mounted = [
+        mount["mountPath"]
+        for item in containers
+        for mount in item.get("volumeMounts") or []
+        if mount.get("name") in claimed
+    ]
+    return expect(
+        bool(mounted),
+        truthy=True,
+        that=f"vLLM mounts {CLAIM}",
+        observed=f"mounted at {', '.join(mounted)}" if mounted else f"the Deployment does not mount {CLAIM}",
+        evidence=deployment,
+    )
+
+
+@lab.check(
+    "vllm.service",
+    task="policy",
+    why="Applications know one name, not pods: the Service finds them by label, and only while they are ready.",
+    hint="`kubectl get service vllm -n llm-system -o wide` shows its selector; compare it with the pods' labels.",
+    next=f"kubectl describe service {SERVICE} -n {NAMESPACE}",
+)
+def stable_name(cluster: ClusterView) -> Verdict:
+    """Service `vllm` offers port 8000 inside the cluster and selects vLLM's pods."""
+    service = cluster.service(SERVICE, NAMESPACE)
+    ports = [item.get("port") for item in service.ports]
+    kind = service.path("spec.type", "ClusterIP")
+    parts = [
+        expect(PORT in ports, truthy=True, that="port 8000", observed=f"ports {ports}", evidence=service),
+        expect(kind, equals="ClusterIP", that="type ClusterIP", observed=f"type {kind}", evidence=service),
+    ]
+    deployment = cluster.find("Deployment", DEPLOYMENT, NAMESPACE)
+    if deployment is not None:
+        labels = deployment.path("spec.template.metadata.labels", {}) or {}
+        selected = bool(service.selector) and service.selector.items() <= labels.items()
+        parts.append(
+            expect(
+                selected,
+                truthy=True,
+                that="a selector that finds vLLM's pods",
+                observed=f"selector {service.selector or 'empty'}, pods labelled {labels}",
+                evidence=service,
+            )
+        )
+    return all_of(*parts)
+
+
+# 2. Starting
+
+
+@lab.check(
+    "vllm.links",
+    task="start",
+    points=2,
+    why="A Service named vllm makes the kubelet inject VLLM_PORT=tcp://…, and vLLM reads VLLM_PORT as its own setting.",
+    hint="`kubectl logs` with `--previous` shows the words of the container that died. The last error only says that "
+    "there was one before it: which variable does the first one name?",
+    next=f"kubectl logs -n {NAMESPACE} deployment/{DEPLOYMENT} -c {CONTAINER} --previous | grep Error:",
+)
+def no_service_links(cluster: ClusterView) -> Verdict:
+    """No container of vLLM is given `VLLM_PORT` by a Service."""
+    deployment = cluster.deployment(DEPLOYMENT, NAMESPACE)
+    links = _pod_spec(deployment).get("enableServiceLinks", True)
+    own = next(
+        (item for item in _container(deployment).get("env") or [] if item["name"] == "VLLM_PORT"), None
+    )
+    port = (own or {}).get("value", "")
+    met = links is False or port.isdigit()
+    observed = (
+        "service links off"
+        if links is False
+        else f"service links on, VLLM_PORT {port or 'left to the Service'}"
+    )
+    return expect(met, truthy=True, that="service links off", observed=observed, evidence=deployment)
+
+
+@lab.check(
+    "vllm.budget",
+    task="start",
+    points=3,
+    why="Liveness with its defaults kills a loading model after 30 s, for ever. A startup probe buys the time, and then steps aside.",
+    hint="periodSeconds × failureThreshold of the startup probe is the time a load may take. The others wait until it has passed.",
+    next=f"kubectl get events -n {NAMESPACE} --field-selector reason=Killing",
+)
+def patient_start(cluster: ClusterView) -> Verdict:
+    """A model may take two minutes to load; afterwards a process that hangs is restarted within five, and one that is not ready gets no traffic."""
+    deployment = cluster.deployment(DEPLOYMENT, NAMESPACE)
+    container = _container(deployment)
+    load_s = serving.load_budget_s(container)
+    liveness = serving.ProbeBudget.of(container.get("livenessProbe"))
+    notice_s = liveness.period_s * liveness.threshold if liveness else None
+    readiness = container.get("readinessProbe") or {}
+    path = (readiness.get("httpGet") or {}).get("path")
+    return all_of(
+        expect(
+            load_s,
+            at_least=LOAD_BUDGET_S,
+            that=f"at least {LOAD_BUDGET_S} s to load",
+            observed=f"killed after {load_s:g} s of loading",
+            evidence=deployment,
+        ),
+        expect(
+            notice_s,
+            at_most=NOTICE_BUDGET_S,
+            that=f"a liveness probe that acts within {NOTICE_BUDGET_S} s",
+            observed="no liveness probe" if notice_s is None else f"liveness acts after {notice_s:g} s",
+            evidence=deployment,
+        ),
+        expect(
+            path,
+            equals="/health",
+            that="readiness asks /health",
+            observed=f"readiness asks {path or 'nothing'}",
+            evidence=deployment,
+        ),
+    )
+
+
+@lab.check(
+    "vllm.ready",
+    task="start",
+    points=3,
+    why="Running is about a process, Ready about an answer: only a ready pod is among the Service's endpoints.",
+    hint="`kubectl describe pod` names the probe that fails; `kubectl get endpointslices` shows who gets traffic.",
+    next=f"kubectl get endpointslices -n {NAMESPACE} -l kubernetes.io/service-name={SERVICE}",
+)
+def ready_and_reachable(cluster: ClusterView) -> Verdict:
+    """One ready pod of vLLM holds a GPU, is the Service's only endpoint, and answers."""
+    deployment = cluster.deployment(DEPLOYMENT, NAMESPACE)
+    pods = [pod for pod in cluster.pods(NAMESPACE, labels=LABELS) if not pod.is_terminating]
+    if not pods:
+        return expect(
+            0, at_least=1, that="one pod of vLLM", observed=_no_pod(deployment), evidence=deployment
+        )
+    pod = pods[0]
+    endpoints = cluster.endpoint_slices(SERVICE, NAMESPACE)
+    verdict = all_of(
+        expect(len(pods), equals=1, that="one pod", observed=f"{len(pods)} pods", evidence=pod),
+        expect(pod.is_ready, truthy=True, that="the pod Ready", observed=_state(pod), evidence=pod),
+        expect(
+            endpoints,
+            equals=[pod.ip],
+            that=f"the Service's only endpoint is the pod, {pod.ip}",
+            observed=f"endpoints {', '.join(endpoints) or 'none'}",
+            evidence=pod,
+        ),
+        _holds_gpu(pod, cluster.profile.gpu_resource),
+    )
+    return verdict.and_(_answers(cluster)) if endpoints else verdict
+
+
+def _no_pod(deployment: Workload) -> str:
+    """That there is no pod, and who refused it where somebody did: a quota, mostly."""
+    failure = deployment.conditions("ReplicaFailure")
+    refusal = f": {failure.message}" if failure and failure.is_true else ""
+    return f"the Deployment has no pod{refusal}"
+
+
+def _state(pod: Pod) -> str:
+    waiting = next((item for item in pod.container_states if not item.ready), None)
+    reason = waiting.reason if waiting and waiting.reason else "not ready"
+    restarts = _restarts(pod)
+    return (
+        "Ready"
+        if pod.is_ready
+        else f"{pod.phase}, {reason}" + (f", restarted {restarts} times" if restarts else "")
+    )
+
+
+def _restarts(pod: Pod) -> int:
+    statuses = pod.path("status.containerStatuses", []) or []
+    return sum(int(item.get("restartCount", 0)) for item in statuses)
+
+
+def _holds_gpu(pod: Pod, resource: str) -> Verdict:
+    held = sum(
+        int((item.get("resources", {}).get("limits") or {}).get(resource, 0)) for item in pod.containers
+    )
+    return expect(held, equals=1, that=f"{resource}: 1", observed=f"{resource}: {held}", evidence=pod)
+
+
+def _answers(cluster: ClusterView) -> Verdict:
+    answer = _ask(cluster, "/health")
+    if not answer.ok:
+        return _refusal("/health", answer, "/health answers 200")
+    return expect(answer.status, equals=200, that="/health answers 200", evidence=_said("/health", answer))
+
+
+# 3. Serving
+
+
+@lab.check(
+    "vllm.model",
+    task="serving",
+    points=3,
+    needs=["vllm.ready"],
+    why="What counts is what the process serves, not what the ConfigMap says: environment is read once, at the start.",
+    hint="If ConfigMap and service disagree, the pod is older than the change. What makes a Deployment replace its pods?",
+    next=f"{NEXT_PROXY}/v1/models",
+)
+def serves_what_it_promises(cluster: ClusterView) -> Verdict:
+    """`/v1/models` lists the promised name and context, and a chat completion comes back."""
+    config = cluster.config_map(CONFIG_MAP, NAMESPACE)
+    answer = _ask(cluster, "/v1/models")
+    if not answer.ok:
+        return _refusal("/v1/models", answer, "a list of models")
+    model = answer.json()["data"][0]
+    promised = (config.data.get("SERVED_MODEL_NAME"), _figure(config.data, "MAX_MODEL_LEN"))
+    served = (model["id"], model.get("max_model_len"))
+    match = expect(
+        served,
+        equals=promised,
+        that=f"{promised[0]} with a context of {promised[1]}, as the ConfigMap says",
+        observed=f"{served[0]} with a context of {served[1]}",
+        evidence=_said("/v1/models", answer),
+    )
+    return match.and_(_chats(cluster, model["id"]))
+
+
+def _chats(cluster: ClusterView, model: str) -> Verdict:
+    path = "/v1/chat/completions"
+    messages = [{"role": "user", "content": "Say yes."}]
+    answer = _ask(cluster, path, {"model": model, "messages": messages, "max_tokens": 2, "temperature": 0})
+    if not answer.ok:
+        return _refusal(path, answer, "a chat completion")
+    choices = answer.json().get("choices") or []
+    text = (choices[0].get("message") or {}).get("content") if choices else None
+    return expect(
+        bool(text),
+        truthy=True,
+        that="a chat completion with text",
+        observed=f"text {text!r}",
+        evidence=_said(path, answer),
+    )
+
+
+@lab.check(
+    "vllm.kv",
+    task="serving",
+    points=2,
+    needs=["vllm.ready"],
+    why="Every token of every request lies in the KV cache. If all sequences may grow to the full context, the cache must hold them, or requests are pushed out and computed again.",
+    hint="The metric `vllm:cache_config_info` tells blocks and block size. MAX_MODEL_LEN × MAX_NUM_SEQS must not exceed their product.",
+    next=f"{NEXT_PROXY}/metrics | grep cache_config_info",
+)
+def kv_cache_holds_the_worst_case(cluster: ClusterView) -> Verdict:
+    """As many sequences as are admitted fit the KV cache at full length."""
+    config = cluster.config_map(CONFIG_MAP, NAMESPACE)
+    metrics, answer = _metrics(cluster)
+    if metrics is None:
+        return _refusal("/metrics", answer, "metrics")
+    info = metrics.select("vllm:cache_config_info")
+    if not info:
+        return expect(
+            None,
+            truthy=True,
+            that="vllm:cache_config_info",
+            observed="no such metric",
+            evidence=_said("/metrics", answer),
+        )
+    held = int(info[0].labels["num_gpu_blocks"]) * int(info[0].labels["block_size"])
+    length, seqs = _figure(config.data, "MAX_MODEL_LEN") or 0, _figure(config.data, "MAX_NUM_SEQS") or 0
+    return expect(
+        length * seqs,
+        at_most=held,
+        that=f"MAX_MODEL_LEN × MAX_NUM_SEQS at most {held:,} tokens of KV cache",
+        observed=f"{length:,} × {seqs} = {length * seqs:,} tokens",
+        evidence=_said("/metrics", answer),
+    )
+
+
+@lab.check(
+    "vllm.queue",
+    task="queue",
+    points=2,
+    mode="edge",
+    needs=["vllm.ready"],
+    why="Beyond MAX_NUM_SEQS requests wait, and nobody sees it in CPU or GPU use: the queue's own metric is the signal to scale on.",
+    hint="Ask more at once than MAX_NUM_SEQS admits, and look at `vllm:num_requests_waiting` meanwhile. "
+    "A replaced pod forgets; the Job in `manifests/labs/02/queue-witness.yaml` does not.",
+    next=f"{NEXT_PROXY}/metrics | grep request_queue_time_seconds",
+)
+def queue_was_seen(cluster: ClusterView) -> Verdict:
+    """Requests had to wait for a place: the server's own metrics show it, or the Job that saw them."""
+    if seen := _queue_seen_by_job(cluster):
+        return seen
+    metrics, answer = _metrics(cluster)
+    if metrics is None:
+        return _refusal("/metrics", answer, "metrics")
+    queue = metrics.histogram("vllm:request_queue_time_seconds")
+    at_once = max((count for bound, count in queue.buckets if bound <= WAITED_S), default=0.0)
+    waited = int(queue.count - at_once)
+    if queue.count == 0:
+        return not_attempted(f"{WAITED_REQUESTS} requests that waited", "no request yet")
+    return expect(
+        waited,
+        at_least=WAITED_REQUESTS,
+        that=f"at least {WAITED_REQUESTS} requests that waited over {WAITED_S:g} s",
+        observed=f"{waited} of {int(queue.count)} requests waited over {WAITED_S:g} s",
+        evidence=_said("/metrics", answer),
+    )
+
+
+def _queue_seen_by_job(cluster: ClusterView) -> Verdict | None:
+    """What the Job `queue-witness` saw: it outlives the process whose metrics it read. None if it did not."""
+    job = cluster.find("Job", QUEUE_WITNESS, APPS)
+    if job is None or not int(job.path("status.succeeded", 0) or 0):
+        return None
+    if _script(job.raw) != _script(_manifest(cluster, QUEUE_WITNESS)):
+        return None
+    ended = _time(job.path("status.completionTime"))
+    words = f"Job {QUEUE_WITNESS} saw requests wait" + (
+        f", at {ended:%Y-%m-%d %H:%M:%S} UTC" if ended else ""
+    )
+    return expect(True, truthy=True, that="requests that waited", observed=words, evidence=job)
+
+
+# 4. Rolling
+
+
+@lab.check(
+    "vllm.strategy",
+    task="rollout",
+    points=2,
+    why="A surge pod needs a second GPU. With one, the new pod can never start while the old one lives, and the rollout waits for ever.",
+    hint="Two ways out: give the old pod up first, or do not surge. Either costs downtime; with one GPU something must.",
+    next=f"kubectl get events -n {NAMESPACE} --field-selector reason=FailedCreate",
+)
+def rollout_frees_the_gpu_first(cluster: ClusterView) -> Verdict:
+    """A rollout gives up the old pod's GPU before it asks for the new one's, and none is stuck now."""
+    deployment = cluster.deployment(DEPLOYMENT, NAMESPACE)
+    kind = deployment.path("spec.strategy.type", "RollingUpdate")
+    rolling = deployment.path("spec.strategy.rollingUpdate", {}) or {}
+    surge, unavailable = str(rolling.get("maxSurge", "25%")), str(rolling.get("maxUnavailable", "25%"))
+    frees_first = kind == "Recreate" or (surge in ("0", "0%") and unavailable not in ("0", "0%"))
+    words = kind if kind == "Recreate" else f"{kind}, maxSurge {surge}, maxUnavailable {unavailable}"
+    gap = _stuck(deployment)
+    return all_of(
+        expect(
+            frees_first,
+            truthy=True,
+            that="a strategy that frees the GPU first",
+            observed=words,
+            evidence=deployment,
+        ),
+        expect(
+            gap, equals="", that="no rollout under way", observed=gap or "none under way", evidence=deployment
+        ),
+    )
+
+
+def _stuck(deployment: Workload) -> str:
+    """A rollout that waits for pods it cannot create, in the controller's own words."""
+    failure = deployment.conditions("ReplicaFailure")
+    gap = deployment.rollout_gap()
+    return f"{gap}: {failure.message}" if gap and failure and failure.is_true else ""
+
+
+@lab.check(
+    "vllm.checksum",
+    task="rollout",
+    points=2,
+    why="Pods read a ConfigMap's environment once. Only a change of their template replaces them: the checksum makes one of the other.",
+    hint="Annotation `checksum/config` in the pod template: "
+    "`kubectl get configmap vllm-model-config -n llm-system -o jsonpath='{.data}' | sha256sum`.",
+    next=f"kubectl get configmap {CONFIG_MAP} -n {NAMESPACE} -o jsonpath='{{.data}}' | sha256sum",
+)
+def config_reaches_the_pods(cluster: ClusterView) -> Verdict:
+    """The pod template carries the checksum of the ConfigMap as it is now."""
+    deployment = cluster.deployment(DEPLOYMENT, NAMESPACE)
+    config = cluster.config_map(CONFIG_MAP, NAMESPACE)
+    wanted = serving.config_checksum(config.data)
+    annotations = deployment.path("spec.template.metadata.annotations", {}) or {}
+    found = annotations.get(serving.CHECKSUM, "")
+    return expect(
+        found,
+        equals=wanted,
+        that=f"{serving.CHECKSUM}: {wanted[:12]}…",
+        observed=f"{serving.CHECKSUM}: {found[:12]}…" if found else f"no annotation {serving.CHECKSUM}",
+        evidence=deployment,
+    )
+
+
+@lab.check(
+    "vllm.drain",
+    task="rollout",
+    points=2,
+    why="preStop keeps answering while endpoints are withdrawn, --shutdown-timeout lets answers finish, and the grace period must outlast both: then comes SIGKILL.",
+    hint="terminationGracePeriodSeconds > preStop + --shutdown-timeout, each with a figure of its own.",
+    next=NEXT_DEPLOYMENT,
+)
+def time_to_finish(cluster: ClusterView) -> Verdict:
+    """An ending pod has time to be forgotten by the Service, and its requests have time to finish."""
+    deployment = cluster.deployment(DEPLOYMENT, NAMESPACE)
+    if not _container(deployment):
+        return not_attempted(f"a container named {CONTAINER}", "none of that name")
+    budget = serving.DrainBudget.of(_pod_spec(deployment))
+    return all_of(
+        expect(
+            budget.pre_stop_s,
+            at_least=2,
+            that="a preStop pause of 2 s or more",
+            observed=f"preStop {budget.pre_stop_s:g} s",
+            evidence=deployment,
+        ),
+        expect(
+            budget.shutdown_s,
+            at_least=LONGEST_ANSWER_S,
+            that=f"--shutdown-timeout of {LONGEST_ANSWER_S} s or more",
+            observed=f"--shutdown-timeout {budget.shutdown_s:g} s",
+            evidence=deployment,
+        ),
+        expect(
+            budget.spare_s,
+            at_least=SPARE_S,
+            that=f"{SPARE_S} s of the grace period to spare",
+            observed=f"grace {budget.grace_s:g} s, {budget.spare_s:g} s to spare",
+            evidence=deployment,
+        ),
+    )
+
+
+@lab.check(
+    "vllm.witness",
+    task="rollout",
+    points=4,
+    mode="edge",
+    needs=["vllm.drain"],
+    why="A drain is proven under load or not at all: the witness had answers in flight while the pod under them was replaced.",
+    hint="Start the Job, wait until its requests run, and only then roll out a change. `kubectl logs job/drain-witness -n llm-apps` tells what it got.",
+    next=f"kubectl describe job {WITNESS} -n {APPS}",
+)
+def no_answer_was_lost(cluster: ClusterView) -> Verdict:
+    """Job `drain-witness` got all its answers whole, and meanwhile a pod of vLLM was replaced."""
+    job = cluster.get("Job", WITNESS, APPS)
+    began, ended = _time(job.path("status.startTime")), _time(job.path("status.completionTime"))
+    failed = int(job.path("status.failed", 0) or 0)
+    if failed:
+        return expect(
+            0, equals=1, that="every answer whole", observed="an answer was broken off", evidence=job
+        )
+    if began is None or ended is None:
+        return not_attempted("a finished witness", "the Job has not finished")
+    stops = _replacements(cluster, began, ended)
+    return all_of(
+        expect(
+            _script(job.raw),
+            equals=_script(_manifest(cluster, WITNESS)),
+            that="the course's witness",
+            observed="the course's witness"
+            if _script(job.raw) == _script(_manifest(cluster, WITNESS))
+            else "a witness that asks something else",
+            evidence=job,
+        ),
+        expect(
+            len(stops),
+            at_least=1,
+            that="a pod of vLLM stopped while answers were in flight",
+            observed=f"{len(stops)} pods stopped between {began:%H:%M:%S} and {ended:%H:%M:%S}",
+            evidence=job,
+        ),
+    )
+
+
+def _replacements(cluster: ClusterView, began: datetime, ended: datetime) -> list[datetime]:
+    """When pods of vLLM were replaced while the witness ran.
+
+    Events tell to the second when a container was stopped, and are gone after an hour. Whoever grades
+    later finds what the replacement left for good: the new ReplicaSet, or the pod that still runs.
+    """
+    stops = [when for when in _stops(cluster) if began <= when <= ended]
+    if stops or not events_are_gone(ended):
+        return stops
+    left = [*cluster.list("ReplicaSet", NAMESPACE, labels=LABELS), *cluster.pods(NAMESPACE, labels=LABELS)]
+    came = (_time(item.metadata.get("creationTimestamp")) for item in left)
+    return [when for when in came if when and began <= when <= ended + REPLACED_WITHIN]
+
+
+def _stops(cluster: ClusterView) -> list[datetime]:
+    """When vLLM's containers were told to stop for good; a restart by a probe is worded otherwise."""
+    events = cluster.events(NAMESPACE, reason="Killing")
+    times = [
+        _time(event.path("firstTimestamp") or event.path("eventTime") or event.last_seen)
+        for event in events
+        if event.involved[1].startswith(f"{DEPLOYMENT}-") and event.message.startswith("Stopping container")
+    ]
+    return [when for when in times if when is not None]
+
+
+def _time(text: str | None) -> datetime | None:
+    return datetime.fromisoformat(text.replace("Z", "+00:00")).astimezone(UTC) if text else None
+
+
+@cache
+def _manifest(cluster: ClusterView, job: str) -> dict[str, Any]:
+    """A witness as this learner's scope writes it: in a class it asks the vLLM of their own namespace."""
+    return cluster.scope.manifest(witness.manifest(job, toolbox=""))
+
+
+def _script(job: dict[str, Any]) -> str:
+    """What the witness runs, however its YAML was written."""
+    containers = job["spec"]["template"]["spec"]["containers"]
+    return json.dumps([[*(item.get("command") or []), *(item.get("args") or [])] for item in containers])

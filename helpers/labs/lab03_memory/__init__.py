@@ -1,0 +1,1 @@
+"""Lab 03: Qdrant: sized, filled, asked, lost and restored."""

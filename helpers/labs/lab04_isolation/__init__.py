@@ -1,0 +1,1 @@
+"""Lab 04: who reaches whom, and what a policy forgot."""

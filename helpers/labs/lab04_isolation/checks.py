@@ -1,0 +1,359 @@
+"""Lab 04, isolation: who can connect to what, proven by connections and not by YAML.
+
+Almost every criterion is a row or a column of one observed truth table: probe pods in the callers'
+namespaces try every target at once. A connection that is stopped counts as denied only while the
+target is alive, which a control connection from its own node shows, and only while a pod that a
+policy seals against everybody is unreachable, which shows that this cluster enforces policy at all.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
+from weakref import WeakKeyDictionary
+
+from helpers.errors import EnvironmentFault, ProbeInconclusive
+from helpers.evidence import Evidence
+from helpers.grading import Lab, Verdict, all_of, expect, not_attempted
+from helpers.stack.network import Reachability
+from helpers.stack.policy_forecast import Party, decide, selects
+from helpers.stack.stage import SharedLook, Stage, enforcement, read_stage
+
+if TYPE_CHECKING:
+    from helpers.cluster import Cluster, ClusterView
+
+SYSTEM = "llm-system"
+OPEN, CLOSED = True, False
+OUTSIDERS = ("outsider", "impostor")
+# The smallest set that lets the stack work. What is not named here is neither needed nor forbidden.
+EXPECTED: dict[tuple[str, str], bool] = {
+    ("app", "vllm"): OPEN,
+    ("app", "qdrant"): OPEN,
+    ("app", "neighbour"): CLOSED,
+    ("prometheus", "vllm"): OPEN,
+    ("prometheus", "qdrant"): OPEN,
+    ("prometheus", "neighbour"): CLOSED,
+    **{(caller, target): CLOSED for caller in OUTSIDERS for target in ("vllm", "qdrant", "neighbour")},
+    ("neighbour", "vllm"): CLOSED,
+    ("neighbour", "qdrant"): CLOSED,
+    ("neighbour", "dns"): OPEN,
+    ("neighbour", "api-server"): CLOSED,
+    ("neighbour", "outside"): CLOSED,
+}
+NEXT = "kubectl get networkpolicy -n llm-system"
+
+lab = Lab("04", "Isolation", module=__name__, namespaces=())
+
+# One sweep serves all checks of a run; it lives as long as the connection that it was made through.
+_LOOKS: WeakKeyDictionary[object, SharedLook] = WeakKeyDictionary()
+
+
+def table_of(cluster: ClusterView) -> Reachability:
+    """The observed matrix, shared by the checks of one run."""
+    return _LOOKS.setdefault(cluster._api, SharedLook()).look(cluster)
+
+
+def seen(table: Reachability, caller: str, target: str, *, open_: bool) -> Verdict:
+    """One pair held against what it should be; what is not proven is the environment's fault."""
+    answer = table.answer(caller, target)
+    words = table.words(caller, target)
+    found = table.seen.get((caller, target))
+    dead = found is None or not (found.stopped and table.alive(target))
+    if answer is None and dead and not (found and found.outcome == "dns"):
+        raise ProbeInconclusive(
+            f"{caller} to {target}: {words}, which proves nothing",
+            next_command="kubectl get pods -n llm-system" if found else "course start 04",
+        )
+    wanted = "connects" if open_ else "is stopped"
+    return expect(
+        answer,
+        equals=open_,
+        that=f"{caller} to {target} {wanted}",
+        observed=f"{caller} to {target}: {words}",
+        evidence=evidence(table, caller, target),
+    )
+
+
+def evidence(table: Reachability, caller: str, target: str) -> Evidence:
+    """The probe pod and what it saw."""
+    source = next(item for item in table.callers if item.name == caller)
+    return Evidence(
+        "Pod", source.pod, source.namespace, observation=f"{target}: {table.words(caller, target)}"
+    )
+
+
+def pairs(table: Reachability, wanted: Iterable[tuple[str, str]]) -> Verdict:
+    """Several pairs, each as the course expects it."""
+    return all_of(*(seen(table, *pair, open_=EXPECTED[pair]) for pair in wanted))
+
+
+def absent(cluster: ClusterView, pod: str) -> ProbeInconclusive:
+    """A probe pod that is not running; a quota without room for it is named, and is nobody's mistake."""
+    from helpers.stack.probes import why_missing
+
+    why = why_missing(cluster, pod)
+    refused = "exceeded quota" in why
+    return ProbeInconclusive(
+        f"{why}{': the grader needs room for one pod beside yours' if refused else ''}",
+        next_command=f"kubectl describe quota -n {SYSTEM}" if refused else "course start 04",
+    )
+
+
+def isolating(stage: Stage, target: str) -> list[str]:
+    """The policies in llm-system that select the pods behind a target."""
+    backends = next((item.backends for item in stage.targets if item.name == target), ())
+    return [
+        policy["metadata"]["name"]
+        for policy in stage.world.policies
+        if any(selects(policy, backend) for backend in backends)
+    ]
+
+
+@lab.check(
+    "isolation.enforced",
+    points=0,
+    timeout_s=12,
+    why="A policy object that nobody enforces is stored, listed and described like any other, and stops nothing.",
+    hint="This is the cluster's network plugin, not your policy: find out which one it runs.",
+    next="course doctor",
+)
+def policy_is_enforced(cluster: ClusterView) -> Verdict:
+    """This cluster enforces NetworkPolicy: a pod that a policy denies to everybody cannot be reached."""
+    found = enforcement(table_of(cluster))
+    if found.enforced is None:
+        raise ProbeInconclusive(f"policy enforcement: {found.observed}", next_command="course start 04")
+    if not found.enforced:
+        raise EnvironmentFault(
+            f"NetworkPolicy is stored but not enforced here: {found.observed}", next_command="course doctor"
+        )
+    policy = cluster.get("NetworkPolicy", "sealed", "llm-probes")
+    return expect(True, truthy=True, that="policy is enforced", observed=found.observed, evidence=policy)
+
+
+@lab.check(
+    "isolation.vllm",
+    points=3,
+    needs=["isolation.enforced"],
+    task="allowlist",
+    timeout_s=12,
+    why="Whoever reaches vLLM can spend its GPU: it has no users, no passwords and no rate limit of its own.",
+    hint="A policy isolates the pods that its podSelector selects, and lets in what its rules name: read both halves.",
+    next="kubectl describe networkpolicy -n llm-system vllm-ingress-from-llm-apps",
+)
+def vllm_for_the_application(cluster: ClusterView) -> Verdict:
+    """The application reaches vLLM on 8000; a namespace without the label does not."""
+    policy = cluster.get("NetworkPolicy", "vllm-ingress-from-llm-apps", SYSTEM)
+    table = table_of(cluster)
+    stored = expect(policy.name, equals="vllm-ingress-from-llm-apps", evidence=policy)
+    return all_of(pairs(table, [("app", "vllm"), ("outsider", "vllm")]), stored)
+
+
+@lab.check(
+    "isolation.port",
+    points=2,
+    needs=["isolation.vllm"],
+    task="allowlist",
+    timeout_s=12,
+    why="A rule without ports opens every port: a debugger or an admin endpoint that is added later is open at once.",
+    hint="`from` says who, `ports` says to what. One without the other means everybody, or everything.",
+    next=NEXT,
+)
+def only_the_serving_port(cluster: ClusterView) -> Verdict:
+    """The application may open port 8000 of vLLM and no other port."""
+    stage = read_stage(cluster)
+    caller = stage.parties.get("app")
+    backends = next(target.backends for target in stage.targets if target.name == "vllm")
+    if caller is None or not backends:
+        raise (
+            absent(cluster, "probe-app")
+            if caller is None
+            else ProbeInconclusive("vLLM is not running", next_command="course start 04")
+        )
+    parts = [
+        expect(
+            decide(stage.world, caller, backend, port).allowed,
+            equals=port == 8000,
+            that=f"port {port} of vLLM {'open' if port == 8000 else 'closed'} to the application",
+            observed=f"port {port}: {decide(stage.world, caller, backend, port).reason}",
+        )
+        for backend in backends
+        for port in (8000, 8001, 22)
+    ]
+    return all_of(*parts)
+
+
+@lab.check(
+    "isolation.qdrant",
+    points=3,
+    needs=["isolation.enforced"],
+    task="forgotten",
+    timeout_s=12,
+    why="The memory layer holds the documents themselves. A policy for vLLM says nothing about its neighbour.",
+    hint="Which pods does the existing policy select? Everything else in the namespace is as open as before.",
+    next=NEXT,
+)
+def qdrant_for_the_application(cluster: ClusterView) -> Verdict:
+    """The application reaches Qdrant on 6333; a namespace without the label does not."""
+    if not isolating(read_stage(cluster), "qdrant"):
+        return not_attempted("a policy that selects Qdrant's pods", "no policy selects them")
+    return pairs(table_of(cluster), [("app", "qdrant"), ("outsider", "qdrant")])
+
+
+@lab.check(
+    "isolation.metrics",
+    points=2,
+    needs=["isolation.qdrant"],
+    task="forgotten",
+    timeout_s=12,
+    why="A scrape that policy drops looks like a dead backend on every dashboard, and pages somebody at night.",
+    hint="Prometheus is a pod in a namespace, like the application. Its namespace always carries its own name as a label.",
+    next="kubectl get namespaces --show-labels",
+)
+def prometheus_can_scrape(cluster: ClusterView) -> Verdict:
+    """Prometheus, in llm-monitoring, reaches the metrics of vLLM and of Qdrant."""
+    return pairs(table_of(cluster), [("prometheus", "vllm"), ("prometheus", "qdrant")])
+
+
+@lab.check(
+    "isolation.default_deny",
+    points=3,
+    needs=["isolation.enforced"],
+    task="deny",
+    timeout_s=12,
+    why="Without a default, every pod that is added tomorrow starts open, in both directions.",
+    hint="An empty podSelector selects every pod of the namespace; a direction without rules allows nothing.",
+    next=NEXT,
+)
+def everything_else_is_closed(cluster: ClusterView) -> Verdict:
+    """Any other pod of llm-system can neither be reached nor open connections of its own."""
+    stage = read_stage(cluster)
+    if "neighbour" not in stage.parties:
+        raise absent(cluster, "probe-neighbour")
+    if not isolating(stage, "neighbour"):
+        return not_attempted(
+            "a policy that selects every pod of llm-system", "no policy selects the neighbour"
+        )
+    callers = [(name, "neighbour") for name in ("app", "outsider", "prometheus")]
+    targets = [("neighbour", name) for name in ("api-server", "outside", "qdrant", "vllm")]
+    return pairs(table_of(cluster), [*callers, *targets])
+
+
+@lab.check(
+    "isolation.dns",
+    points=2,
+    needs=["isolation.default_deny"],
+    task="deny",
+    timeout_s=12,
+    why="A pod that may not ask for names fails everywhere at once, and its errors name every service but the right one.",
+    hint="Names are asked over UDP and, when answers are long, over TCP, at pods in kube-system.",
+    next="kubectl get pods -n kube-system --show-labels",
+)
+def names_resolve(cluster: ClusterView) -> Verdict:
+    """Every pod of llm-system can still ask the cluster's DNS."""
+    return pairs(table_of(cluster), [("neighbour", "dns")])
+
+
+@lab.check(
+    "isolation.impostor",
+    points=3,
+    needs=["isolation.vllm", "isolation.qdrant"],
+    task="label",
+    timeout_s=12,
+    why="Who may create or edit a namespace may also write its labels: a label alone is a claim, not an identity.",
+    hint="One label of every namespace is set by the API server itself, and nobody else can change it.",
+    next="kubectl get namespace llm-impostor --show-labels",
+)
+def a_label_is_not_enough(cluster: ClusterView) -> Verdict:
+    """A namespace that gave itself the label reaches neither vLLM nor Qdrant; the application still does."""
+    wanted = [("impostor", "vllm"), ("impostor", "qdrant")]
+    table = table_of(cluster)
+    closed = pairs(table, wanted)
+    if all(table.answer(*pair) for pair in wanted):
+        # Nothing done yet: that the application connects was another task.
+        return closed
+    return all_of(closed, pairs(table, [("app", "vllm"), ("app", "qdrant")]))
+
+
+@lab.check(
+    "isolation.smallest",
+    points=2,
+    needs=[
+        "isolation.default_deny",
+        "isolation.dns",
+        "isolation.impostor",
+        "isolation.metrics",
+        "isolation.port",
+    ],
+    task="matrix",
+    timeout_s=12,
+    why="Too closed is loud, and somebody mends it. Too open is silent: nobody sees it until it is used.",
+    hint="Take each rule and ask who else it lets in: another pod of that namespace, another port of that pod.",
+    next=NEXT,
+)
+def nothing_more_than_needed(cluster: ClusterView) -> Verdict:
+    """The whole matrix is as it should be, and no rule opens more than the stack needs."""
+    stage = read_stage(cluster)
+    return all_of(pairs(table_of(cluster), EXPECTED), *(unused(stage, *door) for door in doors(stage)))
+
+
+def doors(stage: Stage) -> list[tuple[Party, Party, int, str]]:
+    """Connections that nobody needs, from parties that need not exist for the specification to judge them."""
+
+    def backend(name: str) -> Party:
+        found = next((item.backends for item in stage.targets if item.name == name), ())
+        if not found:
+            raise ProbeInconclusive(
+                f"{name} has no pod to judge", next_command=f"kubectl get pods -n {SYSTEM}"
+            )
+        return found[0]
+
+    app, neighbour = stage.parties.get("app"), stage.parties.get("neighbour")
+    if app is None or neighbour is None:
+        raise ProbeInconclusive("a probe pod is not running", next_command="course start 04")
+    grafana = Party("a dashboard in llm-monitoring", "llm-monitoring", {"app": "grafana"}, "192.0.2.10")
+    pretender = Party(
+        "a pod labelled prometheus elsewhere",
+        "llm-outside",
+        {"app.kubernetes.io/name": "prometheus"},
+        "192.0.2.11",
+    )
+    system = Party("another pod of kube-system", "kube-system", {"app": "other"}, "192.0.2.12")
+    vllm, qdrant, dns = backend("vllm"), backend("qdrant"), backend("dns")
+    return [
+        (grafana, vllm, 8000, "TCP"),
+        (grafana, qdrant, 6333, "TCP"),
+        (pretender, vllm, 8000, "TCP"),
+        (pretender, qdrant, 6333, "TCP"),
+        (app, qdrant, 6335, "TCP"),
+        (neighbour, dns, 9153, "TCP"),
+        (neighbour, system, 53, "UDP"),
+    ]
+
+
+def unused(stage: Stage, source: Party, target: Party, port: int, protocol: str) -> Verdict:
+    """A door that must be closed, judged by the specification."""
+    decision = decide(stage.world, source, target, port, protocol)
+    name = f"{source.name} to {target.name} {protocol} {port}"
+    return expect(
+        decision.allowed, equals=False, that=f"{name} closed", observed=f"{name}: {decision.reason}"
+    )
+
+
+def start(cluster: Cluster, progress: object = None) -> list[str]:
+    """Both backends with the policy of vLLM's manifests, and the grader's probe pods."""
+    from helpers.stack.bring_up import bring_up_with_probes
+
+    return bring_up_with_probes(cluster, progress)
+
+
+def reset(cluster: Cluster) -> list[str]:
+    """Back to the policy of lab 02 alone: every other policy in llm-system goes, the probes stay."""
+    from helpers.stack.bring_up import first_policy
+
+    done = []
+    for policy in cluster.view().network_policies(SYSTEM):
+        if policy.name != "vllm-ingress-from-llm-apps":
+            cluster.delete("NetworkPolicy", policy.name, SYSTEM)
+            done.append(f"deleted NetworkPolicy {policy.name}")
+    changed = [item for item in cluster.apply(first_policy()) if item.action != "unchanged"]
+    return done + [f"{item.action} {item.kind} {item.name}" for item in changed]

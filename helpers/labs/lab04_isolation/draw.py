@@ -1,0 +1,211 @@
+"""The reachability matrix: what connects, what the policies would allow, and what should be."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import marimo as mo
+
+from helpers.notebook.html import course, esc, inline, problem_card, word
+from helpers.notebook.session import LabSession, needs_cluster
+
+if TYPE_CHECKING:
+    from helpers.stack.network import Pair, Reachability
+    from helpers.stack.policy_forecast import Decision
+
+# Colours come from the course's variables, so that light and dark both work; every cell says its state in words.
+_STYLE = """<style>
+.course .reach { overflow-x: auto; }
+.course .reach table { border-collapse: separate; border-spacing: 4px; width: 100%; font-size: 0.8rem; }
+.course .reach th { font-weight: 600; color: var(--muted-foreground); padding: 0.2rem 0.3rem; text-align: left; vertical-align: bottom; }
+.course .reach th small { display: block; font-weight: 400; }
+.course .reach td { border: 1px solid var(--c-line); border-radius: 7px; padding: 0.25rem 0.45rem; vertical-align: top;
+  min-width: 5.2rem; background: var(--background); }
+.course .reach td b { display: block; font-weight: 700; }
+.course .reach td small { display: block; line-height: 1.25; }
+.course .reach .open { background: color-mix(in srgb, var(--c-inference) 13%, var(--background)); }
+.course .reach .closed { background: color-mix(in srgb, var(--c-idle) 20%, var(--background)); }
+.course .reach .unclear { border-style: dashed; }
+.course .reach .off { border: 2px solid var(--c-fail); }
+.course .reach .change { border: 2px solid var(--c-partial); }
+.course .reach em { font-style: normal; font-weight: 700; color: var(--c-fail); }
+.course .reach u { text-decoration: none; font-weight: 700; color: var(--c-partial); }
+</style>"""
+
+
+@needs_cluster
+def observed_matrix(lab: LabSession, *_triggers: object) -> mo.Html:
+    """Who can connect to what, right now, beside what should be and what the stored policies say."""
+    from helpers.labs.lab04_isolation.checks import EXPECTED, table_of
+
+    assert lab.cluster is not None
+    table = table_of(lab.cluster.view())
+    wrong = [pair for pair, goal in EXPECTED.items() if table.answer(*pair) is not goal]
+    differences = table.differences()
+    said = f"{len(EXPECTED) - len(wrong)} of {len(EXPECTED)} judged pairs are as they should be. "
+    if differences:
+        cells = ", ".join(f"{caller} to {target}" for caller, target in differences)
+        said += f"**The cluster and the policies' text disagree** about {cells}."
+    else:
+        said += "The cluster does what the policies' text says."
+    shown = [
+        target
+        for target in table.targets
+        if not table.target(target.name).down or any(target.name == pair[1] for pair in EXPECTED)
+    ]
+    return _draw(replace(table, targets=tuple(shown)), _observed_cell(table, EXPECTED), said, legend=_SEEN)
+
+
+@needs_cluster
+def forecast_matrix(lab: LabSession, manifests: str) -> mo.Html:
+    """What the cell's policies would allow on top of those in the cluster: computed, nothing is sent."""
+    from helpers.labs.lab04_isolation.checks import EXPECTED
+    from helpers.stack.network import Reachability
+    from helpers.stack.stage import read_stage
+
+    assert lab.cluster is not None
+    stage = read_stage(lab.cluster.view())
+    now, then = stage.forecast(), stage.forecast(lab.render(manifests))
+    table = Reachability(stage.callers, stage.targets, {}, then)
+    changes = [pair for pair in then if then[pair].allowed != now[pair].allowed]
+    wrong = [pair for pair, goal in EXPECTED.items() if pair in then and then[pair].allowed is not goal]
+    said = f"Forecast, from the specification: this text would change **{len(changes)} cells**; "
+    said += f"{len(wrong)} judged pairs would not be as they should be."
+    judged = {target for _, target in then}
+    shown = tuple(target for target in stage.targets if target.name in judged)
+    return _draw(replace(table, targets=shown), _forecast_cell(now, then, EXPECTED), said, legend=_MEANT)
+
+
+_SEEN = (
+    "Rows call, columns are called. <b>open</b> and <b>closed</b> are what was seen; <em>red</em>: not as it should be. "
+    "A target that does not even answer its own node is <b>down</b>, not closed."
+)
+_MEANT = (
+    "Rows call, columns are called. <b>open</b> and <b>closed</b> are what the text means; nothing was sent. "
+    "<em>red</em>: not as it should be; <u>amber</u>: would change."
+)
+
+
+def _draw(table: Reachability, cell: object, said: str, *, legend: str) -> mo.Html:
+    head = "".join(
+        f"<th>{esc(target.name)}<small>{esc(_port(target))}</small></th>" for target in table.targets
+    )
+    rows = []
+    for caller in table.callers:
+        cells = "".join(cell(caller.name, target.name) for target in table.targets)  # type: ignore[operator]
+        rows.append(f"<tr><th>{esc(caller.name)}<small>{esc(caller.namespace)}</small></th>{cells}</tr>")
+    body = f"<table><thead><tr><th></th>{head}</tr></thead><tbody>{''.join(rows)}</tbody></table>"
+    return course(
+        f'{_STYLE}<div class="card"><div>{inline(said)}</div><div class="reach">{body}<small>{legend}</small></div></div>',
+        live=True,
+    )
+
+
+def _port(target: object) -> str:
+    scheme, port = getattr(target, "scheme", ""), getattr(target, "port", "")
+    return f"{port} {'UDP+TCP' if port == 53 else 'https' if scheme == 'https' else 'TCP'}"
+
+
+def _observed_cell(table: Reachability, goals: Mapping[Pair, bool]) -> object:
+    def cell(caller: str, target: str) -> str:
+        answer, goal = table.answer(caller, target), goals.get((caller, target))
+        state = {True: "open", False: "closed", None: "unclear"}[answer]
+        shown = state if answer is not None else ("down" if table.target(target).down else "not proven")
+        off = goal is not None and answer is not goal
+        decision = table.forecast.get((caller, target))
+        lines = [f"<b>{shown}</b><small>{esc(table.words(caller, target))}</small>"]
+        if off:
+            lines.append(f"<small><em>should be {'open' if goal else 'closed'}</em></small>")
+        if decision is not None and answer is not None and decision.allowed != answer:
+            lines.append(f"<small><u>the policies say {'open' if decision.allowed else 'closed'}</u></small>")
+        reason = esc(decision.reason) if decision else ""
+        return f'<td class="{state} {"off" if off else ""}" title="{reason}">{"".join(lines)}</td>'
+
+    return cell
+
+
+def _forecast_cell(
+    now: Mapping[Pair, Decision], then: Mapping[Pair, Decision], goals: Mapping[Pair, bool]
+) -> object:
+    def cell(caller: str, target: str) -> str:
+        decision = then.get((caller, target))
+        if decision is None:
+            return '<td class="unclear"><b>no pod</b><small>nothing to judge</small></td>'
+        state = "open" if decision.allowed else "closed"
+        changes = now[(caller, target)].allowed != decision.allowed
+        goal = goals.get((caller, target))
+        off = goal is not None and decision.allowed is not goal
+        lines = [f"<b>{state}</b>"]
+        if changes:
+            lines.append(f"<small><u>now {'closed' if decision.allowed else 'open'}</u></small>")
+        if off:
+            lines.append(f"<small><em>should be {'open' if goal else 'closed'}</em></small>")
+        border = "change" if changes else "off" if off else ""
+        return f'<td class="{state} {border}" title="{esc(decision.reason)}">{"".join(lines)}</td>'
+
+    return cell
+
+
+@needs_cluster
+def three_noes(lab: LabSession, *_triggers: object) -> mo.Html:
+    """Dropped, refused and forbidden, seen from the application's probe pod in this cluster."""
+    from helpers.stack.network import Target, observe
+    from helpers.stack.probes import SEALED
+    from helpers.stack.stage import read_stage
+
+    assert lab.cluster is not None
+    view = lab.cluster.view()
+    stage = read_stage(view)
+    app = [caller for caller in stage.callers if caller.name == "app"]
+    by_name = {target.name: target for target in stage.targets}
+    outsider = stage.parties.get("outsider")
+    asked = [by_name[name] for name in (SEALED, "api-server") if name in by_name]
+    # /readyz is open to everybody; what needs a role answers 403 without a token.
+    asked = [replace(item, path="/api/v1/nodes") if item.name == "api-server" else item for item in asked]
+    if outsider and outsider.ip:
+        asked.append(Target("nobody", outsider.ip, 81))
+    seen = observe(
+        lambda namespace, pod, command, limit_s: view.exec(namespace, pod, command, timeout_s=limit_s),
+        app,
+        asked,
+    )
+    meanings = {
+        SEALED: ("a pod that a policy seals", "the packet was **dropped**: a policy, or a host that is off"),
+        "nobody": (
+            "a port where nobody listens",
+            "the kernel of the other side **refused**: alive, but no process there",
+        ),
+        "api-server": (
+            "the API server without a token",
+            "connected, then **forbidden**: no policy is in the way",
+        ),
+    }
+    rows = "".join(
+        f"<tr><td>{esc(meanings[target.name][0])}</td><td>{word('none', seen.words('app', target.name).split(',')[0])}</td>"
+        f"<td>{seen.seen[('app', target.name)].duration_s:.2f} s</td><td>{inline(meanings[target.name][1])}</td></tr>"
+        for target in asked
+    )
+    return course(
+        '<div class="card"><table class="facts"><thead><tr><th>asked</th><th>answer</th><th>after</th>'
+        f"<th>what it means</th></tr></thead><tbody>{rows}</tbody></table></div>"
+    )
+
+
+@needs_cluster
+def enforcement_card(lab: LabSession, *_triggers: object) -> mo.Html:
+    """Whether this cluster enforces policy, before anybody debugs a policy that nobody enforces."""
+    from helpers.labs.lab04_isolation.checks import table_of
+    from helpers.stack.stage import enforcement
+
+    assert lab.cluster is not None
+    found = enforcement(table_of(lab.cluster.view()))
+    if found.enforced is None:
+        return problem_card(
+            found.observed, "course start 04", title="Whether policy is enforced here is not known yet."
+        )
+    tone, shown = ("PASS", "enforced") if found.enforced else ("FAIL", "stored, not enforced")
+    return course(
+        f'<div class="card row">{word(tone, shown)}<span>{inline(found.observed)}</span></div>', live=True
+    )

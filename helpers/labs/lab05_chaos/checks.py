@@ -1,0 +1,677 @@
+"""Lab 05, chaos: what broke, who saw it, and what the application should do about it.
+
+Everything is graded from journals that the cluster keeps: sealed entry by entry, and compared with
+what the cluster itself still knows (UIDs, restart counts, creation times). A notebook's word counts
+for nothing here, and a journal that was edited does not verify.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from datetime import datetime
+from statistics import median
+from typing import TYPE_CHECKING, Any
+
+from helpers.chaos import evidence
+from helpers.chaos.backoff import DOWN_BUDGET_S, GRACE_S, Trial
+from helpers.chaos.faults import BACKENDS, CLIENT_OF, SYSTEM
+from helpers.chaos.journal import NAMESPACE, JournalBroken, Record, published
+from helpers.evidence import Evidence
+from helpers.grading import Lab, Status, Verdict, all_of, expect, not_attempted
+
+if TYPE_CHECKING:
+    from helpers.cluster import Cluster, ClusterView
+
+FINDINGS, FINDINGS_NAMESPACE = "chaos-findings", "llm-apps"
+# A bystander's client may lose an attempt to a busy node; a real interruption loses many.
+BYSTANDER_AVAILABILITY = 0.97
+MOST_ATTEMPTS = 40
+CLOCK_SKEW_S = 120.0
+# The herd is judged by when its clients came back, which the clock decides, and not by samples of
+# vLLM's queue: on a busy node vLLM answers those late, or not before the queue is gone.
+HERD_TOGETHER = 16
+HERD_CROWD = 8
+JITTER_HELPS_TO = 2 / 3
+HERD_SERVED = 16  # of 24: the last ones may still wait when the watch ends
+OBJECTIVE = 0.97
+
+lab = Lab("05", "Chaos", module=__name__, namespaces=())
+
+
+# Journals
+
+
+def journal(cluster: ClusterView, name: str) -> Record | Verdict:
+    """The verified journal of an experiment; a FAIL in its place when it does not verify."""
+    try:
+        return published(cluster, name)
+    except JournalBroken as broken:
+        config_map = cluster.find("ConfigMap", f"journal-{name}", NAMESPACE)
+        return Verdict(
+            Status.FAIL,
+            expected="a journal as the experiment wrote it",
+            observed=f"the journal {name} does not verify: {broken}",
+            evidence=(config_map.evidence(),) if config_map else (),
+        )
+
+
+def reference(cluster: ClusterView, name: str) -> Evidence:
+    """The journal as evidence."""
+    return cluster.get("ConfigMap", f"journal-{name}", NAMESPACE).evidence()
+
+
+def interrupted(cluster: ClusterView, backend: str) -> Verdict:
+    """One backend's pod was deleted and replaced, its client saw it, and the other backend noticed nothing."""
+    name, other = f"delete-{backend}", evidence.OTHER[backend]
+    record = journal(cluster, name)
+    if isinstance(record, Verdict):
+        return record
+    about = reference(cluster, name)
+    return all_of(
+        replaced(cluster, record, backend),
+        was_interrupted(record, backend),
+        bystander(cluster, record, other),
+        expect(
+            bool((record.first("steady-after") or {}).get("steady")),
+            truthy=True,
+            that="the steady state came back",
+            observed="steady again" if record.is_finished else "not steady at the end",
+            evidence=about,
+        ),
+    )
+
+
+def replaced(cluster: ClusterView, record: Record, backend: str) -> Verdict:
+    """A pod ended inside the experiment, another took its place, and the cluster knows the new one."""
+    pods = evidence.pods(record, backend)
+    at = evidence.injected_at(record)
+    if at is None or len(pods) < 2 or pods[0].first_t > at:
+        return expect(
+            False,
+            truthy=True,
+            that=f"{backend}'s pod deleted and replaced by another",
+            observed=f"nothing was deleted, and the journal knows {len(pods)} pod(s) of {backend}",
+        )
+    new = pods[-1]
+    told = evidence.told(record, pods[0], new)
+    # A StatefulSet's new pod has the old one's name.
+    both = f"the old and the new {new.name}" if new.name == pods[0].name else f"{pods[0].name} and {new.name}"
+    return all_of(
+        expect(
+            bool(told),
+            truthy=True,
+            that=f"the cluster's events tell of the replacement of {pods[0].name}",
+            observed=f"events about {both}: {len(told)}",
+        ),
+        known(cluster, new, backend),
+    )
+
+
+def known(cluster: ClusterView, pod: evidence.PodSeen, backend: str) -> Verdict:
+    """The journal's pod is the cluster's, or the cluster's is younger: it cannot be older."""
+    for live in cluster.pods(SYSTEM, labels=BACKENDS[backend].labels):
+        if live.uid == pod.uid:
+            return expect(
+                True,
+                truthy=True,
+                that=f"{pod.name} is known",
+                observed=f"{pod.name} {pod.uid}",
+                evidence=live,
+            )
+        created = datetime.fromisoformat(live.metadata["creationTimestamp"]).timestamp()
+        if created >= pod.first_t - CLOCK_SKEW_S:
+            return expect(
+                True,
+                truthy=True,
+                that=f"{pod.name} is known",
+                observed=f"{live.name} came later",
+                evidence=live,
+            )
+        return expect(
+            live.uid,
+            equals=pod.uid,
+            that="the pod of the journal in the cluster",
+            observed=f"{live.name} ({live.uid}) is older than the pod that the journal says replaced it",
+            evidence=live,
+        )
+    return expect(
+        None, equals=pod.uid, that=f"a pod of {backend}", observed=f"no pod of {backend} in the cluster"
+    )
+
+
+def was_interrupted(record: Record, backend: str) -> Verdict:
+    """Its client failed and was served again; its Service had no ready endpoint for a while."""
+    client = CLIENT_OF[backend]
+    failed = sum(evidence.failures(record, client).values())
+    gap_s = evidence.endpoint_gap_s(record, backend)
+    return all_of(
+        expect(
+            failed,
+            at_least=1,
+            that=f"{client} is interrupted",
+            observed=f"{client}: {failed} failed attempts",
+        ),
+        expect(
+            gap_s > 0,
+            truthy=True,
+            that=f"no ready endpoint of {backend} for a while",
+            observed=f"{gap_s:.1f} s without",
+        ),
+        expect(
+            evidence.recovered(record, client),
+            truthy=True,
+            that=f"{client} is served again",
+            observed=f"{client} at the end: {'served' if evidence.recovered(record, client) else 'still failing'}",
+        ),
+    )
+
+
+def bystander(cluster: ClusterView, record: Record, backend: str) -> Verdict:
+    """The other backend: one pod, the same UID, no restart, and its client served throughout."""
+    pods = evidence.pods(record, backend)
+    restarts = sum(pod.restarts_last - pod.restarts_first for pod in pods)
+    client = CLIENT_OF[backend]
+    served = evidence.availability(evidence.attempts(record, client))
+    return all_of(
+        expect(
+            len(pods),
+            equals=1,
+            that=f"{backend}'s pod untouched",
+            observed=f"{backend} had {len(pods)} pods during the experiment",
+        ),
+        expect(
+            restarts,
+            equals=0,
+            that=f"{backend} not restarted",
+            observed=f"{backend} restarted {restarts} times",
+        ),
+        expect(
+            served,
+            at_least=BYSTANDER_AVAILABILITY,
+            that=f"{client} goes on",
+            observed=f"{client}: {served:.1%} of attempts served"
+            if served is not None
+            else f"{client}: no attempts",
+        ),
+    )
+
+
+@lab.check(
+    "chaos.vllm",
+    points=3,
+    task="inference",
+    timeout_s=10,
+    why="When the model server is replaced, inference pauses and nothing else does: restarting more makes it worse.",
+    hint="Run the experiment delete-vllm to its end: it writes the journal that is read here.",
+    next="course experiment delete-vllm",
+)
+def vllm_was_interrupted(cluster: ClusterView) -> Verdict:
+    """Deleting vLLM's pod interrupted inference; Qdrant stayed ready, unchanged and served."""
+    return interrupted(cluster, "vllm")
+
+
+@lab.check(
+    "chaos.qdrant",
+    points=3,
+    task="memory",
+    timeout_s=10,
+    why="When the memory layer is gone, answers lose their ground, but the model still answers: two different incidents.",
+    hint="Run the experiment delete-qdrant to its end: it writes the journal that is read here.",
+    next="course experiment delete-qdrant",
+)
+def qdrant_was_interrupted(cluster: ClusterView) -> Verdict:
+    """Deleting Qdrant's pod interrupted retrieval; direct inference went on, on the same vLLM pod."""
+    return interrupted(cluster, "qdrant")
+
+
+@lab.check(
+    "chaos.findings",
+    points=3,
+    needs=["chaos.vllm", "chaos.qdrant"],
+    task="attribution",
+    timeout_s=10,
+    why="An incident report that names the wrong layer sends the wrong people to the wrong logs.",
+    hint="Read each time line: which line breaks, which goes on, and what word did the client say most often?",
+    next=f"kubectl get configmap -n {FINDINGS_NAMESPACE} {FINDINGS} -o yaml",
+)
+def findings_are_right(cluster: ClusterView) -> Verdict:
+    """The findings name, for both experiments, the failing layer, the client's symptom, and who was unaffected."""
+    written = cluster.config_map(FINDINGS, FINDINGS_NAMESPACE)
+    parts = []
+    for backend, layer in (("vllm", "inference"), ("qdrant", "memory")):
+        name = f"delete-{backend}"
+        record = journal(cluster, name)
+        if isinstance(record, Verdict):
+            return record
+        symptoms = set(evidence.failures(record, CLIENT_OF[backend]))
+        said = written.data.get(f"{name}.symptom", "")
+        parts += [
+            _finding(written, f"{name}.layer", layer),
+            expect(
+                said in symptoms,
+                truthy=True,
+                that=f"{name}.symptom is what the client saw",
+                observed=f"{name}.symptom: {said or 'nothing'}",
+                evidence=written,
+            ),
+            _finding(written, f"{name}.unaffected", {"inference": "memory", "memory": "inference"}[layer]),
+        ]
+    return all_of(*parts)
+
+
+def _finding(written: Any, key: str, right: str) -> Verdict:
+    said = written.data.get(key, "")
+    # The right word is not shown: what was said and that it does not hold is enough.
+    return expect(
+        said == right,
+        truthy=True,
+        that=f"{key} as the journal shows it",
+        observed=f"{key}: {said or 'nothing'}",
+        evidence=written,
+    )
+
+
+# Backoff
+
+
+def trials(cluster: ClusterView) -> dict[str, Trial] | Verdict:
+    """What the judge saw of the learner's function."""
+    record = journal(cluster, "backoff")
+    if isinstance(record, Verdict):
+        return record
+    during = record.first("during")
+    found = [Trial.from_json(item) for item in (during or {}).get("result") or []]
+    return {trial.scenario: trial for trial in found}
+
+
+def judged(cluster: ClusterView, scenarios: Sequence[str], rule: Callable[[Trial], Verdict]) -> Verdict:
+    """One rule over some scenarios; a scenario that is not in the journal was not judged."""
+    found = trials(cluster)
+    if isinstance(found, Verdict):
+        return found
+    missing = [name for name in scenarios if name not in found]
+    if missing:
+        return not_attempted("a judged function", f"the journal has no trial {', '.join(missing)}")
+    return all_of(*(rule(found[name]) for name in scenarios))
+
+
+@lab.check(
+    "backoff.restart",
+    points=3,
+    task="backoff",
+    timeout_s=10,
+    why="A replaced pod is seconds of errors. Whether users see them is decided in the caller.",
+    hint="Which exceptions does httpx raise when a connection is reset, refused or silent? They have one base class.",
+    next="course backoff labs/05_chaos.py",
+)
+def survives_a_restart(cluster: ClusterView) -> Verdict:
+    """Through a real restart of Qdrant the call comes back with an answer, after several and not too many attempts."""
+
+    def rule(trial: Trial) -> Verdict:
+        # How long the node took is not the function's affair: attempts are counted against the time.
+        pace = most_within(60, trial.attempts)
+        outage = f", the outage {trial.outage_s:.1f} s" if trial.outage_s is not None else ""
+        return all_of(
+            expect(
+                trial.ended,
+                equals="returned",
+                that="the call returns an answer",
+                observed=f"the call ended: {trial.ended}",
+            ),
+            expect(
+                any(outcome != "200" for outcome in trial.outcomes),
+                truthy=True,
+                that="attempts that failed first",
+                observed=f"{len(trial.outcomes)} attempts: {', '.join(sorted(set(trial.outcomes)))}",
+            ),
+            expect(
+                pace,
+                at_most=MOST_ATTEMPTS,
+                that=f"at most {MOST_ATTEMPTS} attempts in a minute",
+                observed=f"{pace} attempts in the fullest minute",
+            ),
+            expect(
+                trial.elapsed_s,
+                at_most=trial.budget_s + GRACE_S,
+                that=f"within {trial.budget_s:g} s and the attempt under way",
+                observed=f"{trial.elapsed_s:.1f} s in all{outage}",
+            ),
+        )
+
+    return judged(cluster, ["restart"], rule)
+
+
+@lab.check(
+    "backoff.retries",
+    points=2,
+    task="backoff",
+    timeout_s=10,
+    why="A reset, a silence and a 503 are three faces of the same moment: somebody is not ready yet.",
+    hint="An HTTP answer arrives as an exception too, once you ask for it: its status code tells whether waiting helps.",
+    next="course backoff labs/05_chaos.py",
+)
+def retries_what_passes(cluster: ClusterView) -> Verdict:
+    """Connection resets, time-outs and 503 answers are retried until they end."""
+
+    def rule(trial: Trial) -> Verdict:
+        return expect(
+            trial.ended,
+            equals="returned",
+            that=f"{trial.scenario}: retried until answered",
+            observed=f"{trial.scenario}: {trial.ended} after {len(trial.attempts)} attempts",
+        )
+
+    return judged(cluster, ["not-ready", "reset", "timeout"], rule)
+
+
+@lab.check(
+    "backoff.fail_fast",
+    points=3,
+    task="backoff",
+    timeout_s=10,
+    why="A wrong model name is as wrong in thirty seconds: retrying it hides the mistake and adds load.",
+    hint="What would have to change for the next attempt to succeed? If only you can change it, do not wait.",
+    next="course backoff labs/05_chaos.py",
+)
+def fails_fast(cluster: ClusterView) -> Verdict:
+    """400, 401 and 404 are not retried, and are not called unavailability."""
+
+    def rule(trial: Trial) -> Verdict:
+        return all_of(
+            expect(
+                len(trial.attempts),
+                equals=1,
+                that=f"{trial.scenario}: one attempt",
+                observed=f"{trial.scenario}: {len(trial.attempts)} attempts",
+            ),
+            expect(
+                trial.ended not in ("BackendUnavailable", "returned", "returned nothing", "never stopped"),
+                truthy=True,
+                that=f"{trial.scenario}: its own error",
+                observed=f"{trial.scenario}: {trial.ended}",
+            ),
+        )
+
+    return judged(cluster, ["bad-request", "unauthorized", "not-found"], rule)
+
+
+DOWN = tuple(f"down-{number}" for number in range(4))
+
+
+@lab.check(
+    "backoff.bounded",
+    points=3,
+    task="backoff",
+    timeout_s=10,
+    why="A caller that waits for ever holds a connection, a thread and a user for ever.",
+    hint="Look at the clock before you sleep: would the pause end after the budget? `raise … from …` keeps the cause.",
+    next="course backoff labs/05_chaos.py",
+)
+def gives_up_in_time(cluster: ClusterView) -> Verdict:
+    """A backend that stays away ends in BackendUnavailable with its cause, within the budget."""
+
+    def rule(trial: Trial) -> Verdict:
+        return all_of(
+            expect(
+                trial.ended,
+                equals="BackendUnavailable",
+                that="BackendUnavailable",
+                observed=f"{trial.scenario}: {trial.ended}",
+            ),
+            expect(
+                trial.cause != "",
+                truthy=True,
+                that="with its cause",
+                observed=f"cause: {trial.cause or 'none'}",
+            ),
+            expect(
+                trial.elapsed_s,
+                at_most=DOWN_BUDGET_S + GRACE_S,
+                that=f"within {DOWN_BUDGET_S:g} s and the attempt under way",
+                observed=f"{trial.scenario}: {trial.elapsed_s:.1f} s",
+            ),
+            expect(
+                len(trial.attempts),
+                at_least=3,
+                that="at least 3 attempts",
+                observed=f"{len(trial.attempts)} attempts",
+            ),
+            expect(
+                len(trial.attempts),
+                at_most=MOST_ATTEMPTS,
+                that=f"at most {MOST_ATTEMPTS} attempts",
+                observed=f"{len(trial.attempts)} attempts",
+            ),
+        )
+
+    return judged(cluster, DOWN, rule)
+
+
+@lab.check(
+    "backoff.jitter",
+    points=2,
+    needs=["backoff.bounded"],
+    task="backoff",
+    timeout_s=10,
+    why="Clients that fail together and wait equally long come back together.",
+    hint="Pauses should grow, and no two clients should choose the same one.",
+    next="course backoff labs/05_chaos.py",
+)
+def pauses_grow_and_differ(cluster: ClusterView) -> Verdict:
+    """Pauses grow from attempt to attempt, and four clients that start together do not stay together."""
+    found = trials(cluster)
+    if isinstance(found, Verdict):
+        return found
+    gaps = [found[name].gaps for name in DOWN if name in found and found[name].gaps]
+    if len(gaps) < len(DOWN):
+        return not_attempted("four judged clients with pauses", f"{len(gaps)} of them paused")
+    early = median(client[0] for client in gaps)
+    late = median(max(client[1:] or client) for client in gaps)
+    spread = max(max(column) - min(column) for column in zip(*gaps, strict=False))
+    return all_of(
+        expect(
+            late > 1.5 * early,
+            truthy=True,
+            that="pauses that grow",
+            observed=f"first {early:.2f} s, longest {late:.2f} s",
+        ),
+        expect(
+            spread > 0.1 * late,
+            truthy=True,
+            that="pauses that differ between clients",
+            observed=f"clients differ by at most {spread:.2f} s",
+        ),
+    )
+
+
+# The herd
+
+
+def returned(record: Record) -> list[tuple[float, float]]:
+    """When each served client's last attempt began and ended: its way back to the backend."""
+    arrivals = ((record.last("after") or {}).get("result") or {}).get("arrivals") or []
+    last = {int(row[1]): (float(row[0]), float(row[4])) for row in arrivals if int(row[3]) == 200}
+    return sorted(last.values())
+
+
+def fullest_second(record: Record) -> int:
+    """How many clients came back within the one second in which most of them did."""
+    return most_within(1, [start for start, _ in returned(record)])
+
+
+def most_within(seconds: float, moments: Sequence[float]) -> int:
+    """How many of the moments lie within so many seconds, where they lie closest."""
+    return max((sum(first <= other < first + seconds for other in moments) for first in moments), default=0)
+
+
+def crowd(record: Record) -> int:
+    """The most clients that waited for their answer at one time."""
+    back = returned(record)
+    return max((sum(start <= moment < end for start, end in back) for moment, _ in back), default=0)
+
+
+@lab.check(
+    "herd.queue",
+    points=2,
+    task="herd",
+    timeout_s=10,
+    why="The second outage is often made by the clients of the first one.",
+    hint="Run both herds to their end. The ticks under the chart are clients that came back: compare how close they lie.",
+    next="course experiment herd-none; course experiment herd-full",
+)
+def jitter_thins_the_herd(cluster: ClusterView) -> Verdict:
+    """Twenty-four clients without jitter come back in one second and crowd at vLLM; with jitter they come one by one."""
+    plain, spread = journal(cluster, "herd-none"), journal(cluster, "herd-full")
+    for record in (plain, spread):
+        if isinstance(record, Verdict):
+            return record
+    assert isinstance(plain, Record) and isinstance(spread, Record)
+    together, apart = fullest_second(plain), fullest_second(spread)
+    return all_of(
+        expect(
+            together,
+            at_least=HERD_TOGETHER,
+            that=f"at least {HERD_TOGETHER} of 24 back within one second without jitter",
+            observed=f"{together} back within one second without jitter",
+        ),
+        expect(
+            crowd(plain),
+            at_least=HERD_CROWD,
+            that=f"at least {HERD_CROWD} that wait for vLLM at the same time",
+            observed=f"{crowd(plain)} wait for vLLM at the same time without jitter",
+        ),
+        expect(
+            apart,
+            at_most=JITTER_HELPS_TO * together,
+            that=f"with jitter at most {JITTER_HELPS_TO:.0%} of it",
+            observed=f"{apart} back within one second with jitter, {together} without",
+            evidence=reference(cluster, "herd-full"),
+        ),
+        expect(
+            min(len(returned(plain)), len(returned(spread))),
+            at_least=HERD_SERVED,
+            that="the herd is served in the end",
+            observed=f"{len(returned(plain))} and {len(returned(spread))} of 24 clients served",
+        ),
+    )
+
+
+# The game day
+
+
+@lab.check(
+    "gameday.diagnosis",
+    points=4,
+    task="gameday",
+    timeout_s=10,
+    why="The first minutes of an incident decide it: which layer, then which cause, then one change.",
+    hint="Walk the layers: does the Service have endpoints, is a pod there, is it Ready, what do its events say?",
+    next="kubectl get events -n llm-system --sort-by=.lastTimestamp",
+)
+def diagnosed(cluster: ClusterView) -> Verdict:
+    """On the game day, layer and cause were named while the fault was being repaired."""
+    record = journal(cluster, "game-day")
+    if isinstance(record, Verdict):
+        return record
+    truth = record.first("reveal") or {}
+    moment = record.first("repaired") or record.first("time-over") or {}
+    answer = moment.get("answer") or {}
+    about = reference(cluster, "game-day")
+    return all_of(
+        *(
+            expect(
+                answer.get(key) == truth.get(key),
+                truthy=True,
+                that=f"the {key} of this seed's fault",
+                observed=f"{key}: {answer.get(key) or 'no answer'}",
+                evidence=about,
+            )
+            for key in ("layer", "cause")
+        )
+    )
+
+
+@lab.check(
+    "gameday.repair",
+    points=3,
+    task="gameday",
+    timeout_s=10,
+    why="A repair is finished when clients are served again, not when a command has returned.",
+    hint="Undo the one thing that is wrong. Restarting everything else costs availability and hides the cause.",
+    next="course game-day",
+)
+def repaired(cluster: ClusterView) -> Verdict:
+    """The fault was repaired by you, before the time was over, and clients were served again."""
+    record = journal(cluster, "game-day")
+    if isinstance(record, Verdict):
+        return record
+    about = reference(cluster, "game-day")
+    fixed = record.first("repaired")
+    failed = sum(not item.ok for item in evidence.attempts(record))
+    return all_of(
+        expect(
+            fixed is not None,
+            truthy=True,
+            that="repaired before the time was over",
+            observed=f"repaired after {fixed['after_s']} s" if fixed else "undone when the time was over",
+            evidence=about,
+        ),
+        expect(failed, at_least=1, that="a fault that clients felt", observed=f"{failed} failed attempts"),
+    )
+
+
+@lab.check(
+    "gameday.objective",
+    points=2,
+    needs=["gameday.repair"],
+    task="gameday",
+    timeout_s=10,
+    why="An objective over a window is what users feel; it also catches the repair that breaks what was well.",
+    hint="Whose requests never failed? Leave that backend alone.",
+    next="course game-day",
+)
+def objective_held(cluster: ClusterView) -> Verdict:
+    """Over the whole game day, the backend that was not hit kept 97 % of its requests."""
+    record = journal(cluster, "game-day")
+    if isinstance(record, Verdict):
+        return record
+    hit = str((record.first("reveal") or {}).get("backend", ""))
+    other = evidence.OTHER.get(hit, "vllm")
+    share = evidence.availability(evidence.attempts(record, CLIENT_OF[other]))
+    return expect(
+        share,
+        at_least=OBJECTIVE,
+        that=f"{CLIENT_OF[other]} at {OBJECTIVE:.0%} over the window",
+        observed=f"{CLIENT_OF[other]}: {share:.1%}" if share is not None else "no attempts were recorded",
+        evidence=reference(cluster, "game-day"),
+    )
+
+
+# Life cycle
+
+
+def start(cluster: Cluster, progress: object = None) -> list[str]:
+    """Both backends and the grader's probe pods; what an interrupted experiment left is undone."""
+    from helpers.chaos.experiment import recover
+    from helpers.stack.bring_up import bring_up_with_probes
+
+    undone = recover(cluster)
+    return [f"undone: {name}" for name in undone] + bring_up_with_probes(cluster, progress)
+
+
+def reset(cluster: Cluster, progress: object = None) -> list[str]:
+    """The journals and findings go; a fault that was left is undone."""
+    from helpers.chaos.experiment import recover
+    from helpers.chaos.gameday import ANSWER, ANSWER_NAMESPACE
+    from helpers.chaos.journal import LABEL
+
+    done = [f"undone: {name}" for name in recover(cluster)]
+    objects = [
+        ("ConfigMap", item.name, NAMESPACE)
+        for item in cluster.view().list("ConfigMap", NAMESPACE, labels=LABEL)
+    ]
+    objects += [("ConfigMap", FINDINGS, FINDINGS_NAMESPACE), ("ConfigMap", ANSWER, ANSWER_NAMESPACE)]
+    for kind, name, namespace in objects:
+        if cluster.delete(kind, name, namespace):
+            done.append(f"deleted {kind} {name}")
+    return done
