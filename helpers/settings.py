@@ -7,28 +7,102 @@ convention. `COURSE_CLUSTER` chooses which embedded cluster commands speak of.
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
 
 import platformdirs
 
+from helpers.errors import EnvironmentFault
+
 APP = "llm-stack-labs"
 DEFAULT_CLUSTER = "lab"
 REPOSITORY = Path(__file__).resolve().parent.parent
+# A cluster's name is part of file, host and interface names.
+_CLUSTER_NAME = re.compile(r"[a-z0-9]([a-z0-9-]{0,30}[a-z0-9])?")
+
+_ELSEWHERE = "export {variable}=DIR (a folder of yours)"
+
+
+class BadSetting(EnvironmentFault):
+    """A variable of the course says something that it cannot use."""
 
 
 def home_dir() -> Path:
-    """Clusters, chosen context, journals, progress: what must survive."""
-    return Path(os.environ.get("COURSE_HOME") or platformdirs.user_data_path(APP))
+    """Clusters, chosen context, journals, progress: what must survive.
+
+    Raises:
+        BadSetting: it cannot be a folder of this user.
+    """
+    folder = _folder("COURSE_HOME", platformdirs.user_data_path(APP))
+    existing = _existing(folder)
+    if not os.access(existing, os.W_OK | os.X_OK):
+        raise BadSetting(
+            f"the course keeps its state in {folder}, and this user cannot write to {existing}",
+            next_command=_ELSEWHERE.format(variable="COURSE_HOME"),
+        )
+    return folder
 
 
 def cache_dir() -> Path:
-    """What can be rebuilt: keyed by content, shared by all clusters and checkouts."""
-    return Path(os.environ.get("COURSE_CACHE") or platformdirs.user_cache_path(APP))
+    """What can be rebuilt: keyed by content, shared by all clusters and checkouts.
+
+    Raises:
+        BadSetting: it cannot be a folder of this user.
+    """
+    return _folder("COURSE_CACHE", platformdirs.user_cache_path(APP))
 
 
 def cluster_name() -> str:
-    """The embedded cluster that commands speak of unless told `--name`."""
-    return os.environ.get("COURSE_CLUSTER") or DEFAULT_CLUSTER
+    """The embedded cluster that commands speak of unless told `--name`.
+
+    Raises:
+        BadSetting: COURSE_CLUSTER is no name of a cluster.
+    """
+    return checked_name(
+        os.environ.get("COURSE_CLUSTER") or DEFAULT_CLUSTER, next_command="unset COURSE_CLUSTER"
+    )
+
+
+def checked_name(name: str, *, next_command: str) -> str:
+    """The name, if a cluster can have it.
+
+    Raises:
+        BadSetting: it has other characters, or too many.
+    """
+    if _CLUSTER_NAME.fullmatch(name):
+        return name
+    shown = name if len(name) <= 40 else f"{name[:40]}… ({len(name)} characters)"
+    raise BadSetting(
+        f"{shown!r} cannot name a cluster: lower-case letters, digits and hyphens, 32 at most",
+        next_command=next_command,
+    )
+
+
+def _folder(variable: str, default: Path) -> Path:
+    """The folder that a variable names; a sentence where the first write would be a traceback."""
+    given = os.environ.get(variable)
+    folder = Path(given or default)
+    if given and given.startswith("~"):
+        whole = given.replace("~", "$HOME", 1) if given[1:2] in ("", "/") else "DIR"
+        raise BadSetting(
+            f"{variable} is {given}, which no shell expanded", next_command=f"export {variable}={whole}"
+        )
+    elsewhere = _ELSEWHERE.format(variable=variable)
+    try:
+        existing = _existing(folder)
+    except OSError as problem:
+        raise BadSetting(
+            f"{variable} cannot be a folder: {problem.strerror}", next_command=elsewhere
+        ) from problem
+    if not existing.is_dir():
+        raise BadSetting(
+            f"the course's folder {folder} cannot be made: {existing} is a file", next_command=elsewhere
+        )
+    return folder
+
+
+def _existing(folder: Path) -> Path:
+    return next(path for path in (folder, *folder.absolute().parents) if path.exists())
 
 
 def cluster_dir(name: str) -> Path:

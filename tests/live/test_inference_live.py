@@ -6,6 +6,7 @@ import json
 import threading
 from typing import Any
 
+import httpx
 import pytest
 
 from helpers.cluster import Cluster
@@ -13,6 +14,7 @@ from helpers.errors import LabError
 from helpers.stack import inference, serving
 from helpers.stack.inference import InferenceClient, InferenceFault
 from tests.live.course_command import course
+from tests.live.openai_features import FEATURES, answer_of
 
 pytestmark = [pytest.mark.live, pytest.mark.gpu_engine]
 ASKER = "asker"
@@ -101,6 +103,26 @@ def test_the_client_reads_a_real_server(client: InferenceClient) -> None:
 def test_a_wrong_request_is_refused_for_its_reason(client: InferenceClient, ask: Any, fault: type) -> None:
     with pytest.raises(fault):
         ask(client)
+
+
+def test_every_sampling_feature_is_answered_and_the_engine_lives_on(solved: Cluster) -> None:
+    """One server answers all of them: what ends its engine would fail every feature after it."""
+    model, wrong = solved.profile().served_model_name, {}
+    with (
+        solved.port_forward(serving.NAMESPACE, f"service/{serving.SERVICE}", serving.PORT) as forward,
+        httpx.Client(base_url=forward.url, timeout=120, trust_env=False) as client,
+    ):
+        for feature in FEATURES:
+            answer = client.post(feature.path, json=feature.request(model))
+            if feature.refused:
+                fits = 400 <= answer.status_code < 500
+            else:
+                fits = answer.status_code == 200 and bool(feature.shows(answer_of(answer.text)))
+            alive = client.get("/health").status_code == 200
+            if not (fits and alive):
+                wrong[feature.name] = (answer.status_code, alive, answer.text[:300])
+    (pod,) = solved.view().pods(serving.NAMESPACE, labels=serving.LABELS)
+    assert wrong == {} and all(state.restarts == 0 for state in pod.containers)
 
 
 def test_a_truncated_model_is_copied_anew_and_a_killed_stream_is_noticed(

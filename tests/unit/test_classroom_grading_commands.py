@@ -132,6 +132,14 @@ def test_the_policy_is_set_shown_and_followed(folder: Room, capsys: pytest.Captu
     assert "days late" in capsys.readouterr().out
     assert course("class", "policy", "--lab", "01", "--due", "none") == 0
     assert "due" not in capsys.readouterr().out
+    capsys.readouterr()
+    zone = ["--time-zone", "Europe/Rome"]
+    assert course("class", "policy", "--lab", "01", "--due", "2026-12-01", *zone) == 0
+    printed = capsys.readouterr()
+    assert "due = 2026-12-01T23:59:59+01:00" in printed.out
+    assert "Lab 01 is due Tuesday, 2026-12-01 23:59:59 UTC+01:00: the end of 2026-12-01." in printed.err
+    assert course("class", "policy", "--lab", "01", "--cutoff", "2026-11-30") == 2
+    assert course("class", "policy") == 0, "what was refused is not kept"
     assert course("class", "policy", "--due", "2020-01-01") == 2
     assert course("class", "policy", "--lab", "01", "--due", "soon") == 2
 

@@ -17,6 +17,7 @@ from helpers.classroom.records.late_policy import (
     PolicyInvalid,
     load_policy,
     moment,
+    said,
     save_policy,
 )
 from helpers.errors import EnvironmentFault
@@ -246,6 +247,9 @@ def test_the_policy_is_read_back_as_it_was_written(tmp_path: Path) -> None:
         ("count = ", "cannot be read"),
         ('count = "worst"', "best"),
         ("[labs.01]\ndue = 2026-03-01T12:00:00", "zone"),
+        ("[labs.01]\ndue = 2026-03-01", "zone"),
+        ('time_zone = "Rome"', "'Rome' is no time zone"),
+        ("time_zone = 3", "3 is no time zone"),
         ("[labs.01]\npenalty_per_day = -1", "not negative"),
         ("[labs.01]\npenalty_per_day = nan", "not negative"),
         ("[labs.01]\ndeu = 2026-03-01T12:00:00Z", "deu"),
@@ -259,6 +263,42 @@ def test_a_policy_that_cannot_be_followed_says_why(tmp_path: Path, text: str, wo
     path.write_text(text)
     with pytest.raises(PolicyInvalid, match=words):
         load_policy(path)
+
+
+@pytest.mark.parametrize("text", ["2026-12-01", " 2026-12-01 ", "20261201"])
+def test_a_day_is_meant_to_its_end_where_the_class_is(text: str) -> None:
+    due = moment(text, time_zone="Europe/Rome")
+    assert due.isoformat() == "2026-12-01T23:59:59+01:00"
+    assert LabPolicy(due=due).late_days(datetime(2026, 12, 1, 22, 30, tzinfo=UTC)) == 0
+    assert LabPolicy(due=due).late_days(datetime(2026, 12, 1, 23, 0, 1, tzinfo=UTC)) == 1
+    assert (moment(text).hour, moment(text).minute) == (23, 59), "this machine's zone, where none is given"
+
+
+def test_summer_time_is_that_of_the_day_not_of_now() -> None:
+    assert moment("2026-07-01", time_zone="Europe/Rome").isoformat() == "2026-07-01T23:59:59+02:00"
+    assert moment("2026-12-01T18:00", time_zone="Europe/Rome").isoformat() == "2026-12-01T18:00:00+01:00"
+    assert moment("2026-12-01T18:00Z", time_zone="Europe/Rome") == datetime(2026, 12, 1, 18, tzinfo=UTC)
+
+
+def test_a_time_in_words_has_its_day_and_zone() -> None:
+    assert (
+        said(moment("2026-12-01", time_zone="Europe/Rome")) == "Tuesday, 2026-12-01 23:59:59 UTC+01:00 (CET)"
+    )
+    assert said(DUE) == "Sunday, 2026-03-01 12:00:00 UTC+00:00"
+
+
+def test_days_in_a_file_are_read_in_the_class_zone_and_written_back_with_it(tmp_path: Path) -> None:
+    path = tmp_path / "policy.toml"
+    path.write_text('time_zone = "Europe/Rome"\n[labs.01]\ndue = 2026-12-01\ncutoff = 2026-12-08T12:00:00\n')
+    rules = load_policy(path)
+    assert rules.of("01").due == moment("2026-12-01T23:59:59+01:00")
+    save_policy(path, rules)
+    assert load_policy(path) == rules and "due = 2026-12-01T23:59:59+01:00" in path.read_text()
+
+
+def test_dates_out_of_order_are_refused_before_they_are_kept() -> None:
+    with pytest.raises(PolicyInvalid, match="before the due date"):
+        Policy().with_lab("01", LabPolicy(due=DUE, cutoff=DUE - DAY))
 
 
 def test_a_time_keeps_its_zone_and_nonsense_is_refused() -> None:

@@ -47,16 +47,89 @@ def test_a_roster_is_read_in_its_order(write) -> None:
         'id,name,email\n\n"ada","Ada","ada@example.org"\n,,\n\n',
         "id;name;email\nada;Ada;ada@example.org\n",
         "email,Section,NAME, Id \nada@example.org,7,Ada,  ada \n",
+        "sep=;\r\nid;name;email\r\nada;Ada;ada@example.org\r\n",
+        "\ufeffsep=,\nid,name,email\nada,Ada,ada@example.org\n",
+        "id\tname\temail\nada\tAda\tada@example.org\n",
+        '\nid;name;email;"a, b, c, d"\nada;Ada;ada@example.org;\n',
+        "id\tname\temail\r\nada\tAda\tada@example.org\r\n".encode("utf-16"),
     ],
-    ids=["a byte order mark and CRLF", "quotes and blank lines", "semicolons", "columns in another order"],
+    ids=[
+        "a byte order mark and CRLF",
+        "quotes and blank lines",
+        "semicolons",
+        "columns in another order",
+        "a line that says the delimiter",
+        "the same after a byte order mark",
+        "tabs",
+        "a quoted title with the other delimiter",
+        "a spreadsheet's Unicode text",
+    ],
 )
-def test_spreadsheets_write_the_same_roster_in_several_ways(write, content: str) -> None:
+def test_spreadsheets_write_the_same_roster_in_several_ways(write, content: str | bytes) -> None:
     assert read_roster(write(content)) == [Learner("ada", "Ada", "ada@example.org")]
 
 
 def test_a_quoted_name_keeps_its_comma_and_accents_are_of_one_form(write) -> None:
     (learner,) = read_roster(write('id,name,email\nada,"Zoe\u0308, A.",\n'))
     assert learner.name == "Zo\u00eb, A."
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "\u0645\u06cc\u200c\u062e\u0648\u0627\u0647\u0645",
+        "\u0d28\u0d4d\u200d",
+        "Dana \u200f\u05d3\u05e0\u05d4",
+        "\ue000\u6797",
+    ],
+    ids=["non-joiner", "joiner", "direction mark", "private use"],
+)
+def test_names_are_what_people_write_with_the_joiners_that_belong_to_them(write, name: str) -> None:
+    (learner,) = read_roster(write(f"id,name,email\nada,{name},\n"))
+    assert learner.name == name
+
+
+@pytest.mark.parametrize("name", ["A\u202eB", "A\u2067B", "A\u2028B", "A\U000e0041B"])
+def test_what_would_turn_the_text_after_a_name_is_refused(write, name: str) -> None:
+    assert problems(write(f"id,name,email\nada,{name},\n"))[0].endswith("has a control character")
+
+
+def test_a_name_that_nobody_can_see_is_refused(write) -> None:
+    assert "no character that can be seen" in problems(write("id,name,email\nada,\u200d\u200c,\n"))[0]
+
+
+@pytest.mark.parametrize("identity", ["1.23457E+08", '"1,23457E+08"', "2E+10", "4711.0"])
+def test_an_id_that_a_spreadsheet_made_a_number_of_is_refused_with_its_line(write, identity: str) -> None:
+    (problem,) = problems(write(f"id,name,email\nada,Ada,\n{identity},Bob,\n"))
+    assert problem.startswith("line 3: ") and "as a spreadsheet writes it" in problem
+
+
+@pytest.mark.parametrize(
+    ("rows", "line", "why"),
+    [
+        ("00123,Ada,\n456,Bob,\n", 3, "others have 5 digits"),
+        ("20261234,Ada,\n1234567,Bob,\n20269999,Lin,\n", 3, "others have 8 digits"),
+        ("s1,Ada,\n123,Bob,00123@example.org\n", 3, "the e-mail address begins with 00123"),
+    ],
+    ids=["another id has its zeros", "most ids are longer", "the address has the zeros"],
+)
+def test_an_id_that_lost_its_zeros_is_refused_with_its_line(write, rows: str, line: int, why: str) -> None:
+    (problem,) = problems(write("id,name,email\n" + rows))
+    assert problem.startswith(f"line {line}: ") and why in problem
+
+
+def test_an_id_that_is_marked_as_text_is_taken_as_it_stands(write) -> None:
+    path = write('id,name,email\n"=""00123""",Ada,\n"=""456""",Bob,\n')
+    assert [learner.id for learner in read_roster(path)] == ["00123", "456"]
+
+
+def test_short_numbers_are_ids_too(write) -> None:
+    path = write("id,name,email\n" + "".join(f"{n},N{n},\n" for n in range(1, 151)))
+    assert len(read_roster(path)) == 150
+
+
+def test_lines_are_counted_from_the_top_of_the_file(write) -> None:
+    assert problems(write("sep=;\nid;name;email\nada;;\n")) == ("line 3: the name is empty",)
 
 
 def test_every_problem_is_named_with_its_line(write) -> None:

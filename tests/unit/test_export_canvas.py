@@ -30,7 +30,7 @@ ROWS = [
     ["    Points Possible", "", "", "", "", "", "5.00", "10.00", "8.00", *["(read only)"] * 3],
     ["The first, Ada", "101", "S-1", "ada", "01", "says\nhello", "4.50", "", "", "90", "90", "50"],
     ["林, 小", "102", "S-2", "LIN@example.org", "01", "", "", "3.00", "N/A", "", "", ""],
-    ['="=HYPERLINK(""x"")"', "103", "eve", "e.ve", "01", "=1+1", "", "", "", "", "", ""],
+    ['="=HYPERLINK(""x"")"', "103", "S-3", "eve", "01", "=1+1", "", "", "", "", "", ""],
     ["Absent, Abe", "104", "S-4", "abe", "01", "", "", "7", "", "", "", ""],
     ["Student, Test", "105", "", "6d9f", "01", "", "", "", "", "", "", ""],
 ]
@@ -57,7 +57,7 @@ def test_grades_are_filled_and_every_other_cell_stays() -> None:
 def test_who_was_not_graded_is_named_with_the_reason() -> None:
     merged = merge_canvas(written(), data.CLASS)
     assert merged.not_graded == (
-        '="=HYPERLINK(""x"")" (e.ve), lab 01: the environment failed, so this is no grade',
+        '="=HYPERLINK(""x"")" (eve), lab 01: the environment failed, so this is no grade',
         "Absent, Abe (abe): no result",
         "Student, Test (6d9f): no result",
     )
@@ -105,7 +105,7 @@ def test_merging_twice_changes_nothing_more() -> None:
 
 @pytest.mark.parametrize("end", ["\n", "\r\n"])
 @pytest.mark.parametrize("bom", ["", "\ufeff"])
-@pytest.mark.parametrize("delimiter", [",", ";"])
+@pytest.mark.parametrize("delimiter", [",", ";", "\t"])
 def test_the_file_is_written_as_canvas_wrote_it(delimiter: str, bom: str, end: str, tmp_path: Path) -> None:
     path = tmp_path / "gradebook.csv"
     path.write_bytes(written(delimiter=delimiter, bom=bom, end=end).encode())
@@ -143,11 +143,55 @@ def test_lab_10_is_not_lab_1() -> None:
     assert merge_canvas(written(rows), data.CLASS).filled == 2
 
 
-def test_a_learner_in_two_rows_is_graded_once_and_named() -> None:
+def test_a_learner_in_two_rows_is_graded_in_neither_and_named() -> None:
     rows = [*ROWS, ["Again, Ada", "106", "S-6", "ada", "02", *[""] * 7]]
     merged = merge_canvas(written(rows), data.CLASS)
-    assert read(merged.text)[-1][7] == ""
-    assert merged.not_graded[-1] == "Again, Ada (ada): a second row of the same learner"
+    assert (read(merged.text)[3][7], read(merged.text)[-1][7]) == ("", "")
+    assert "The first, Ada (ada): the learner fits several rows" in merged.not_graded
+    assert merged.not_graded[-1] == "Again, Ada (ada): the learner fits several rows"
+    assert merged.not_in_template == ()
+
+
+NUMBERS = """\
+Student,ID,SIS User ID,SIS Login ID,Section,Lab 01 (777)
+    Points Possible,,,,,10
+"Stranger, Bob",42,900,bob,A,
+"Real, Ada",1001,42,ada,A,
+"""
+
+
+def test_one_persons_number_is_not_anothers_login() -> None:
+    fortytwo = Result(data.Learner("42", "Ada", ""), data.PASSED)
+    merged = merge_canvas(NUMBERS, [fortytwo])
+    assert [row[5] for row in read(merged.text)[2:]] == ["", "10"]
+    assert merged.notes == ("“SIS User ID” says who a row is; “ID” would have said otherwise of 42",)
+    assert merged.not_graded == ("Stranger, Bob (bob): no result",)
+
+
+def test_the_column_in_which_most_learners_are_found_says_who_all_of_them_are() -> None:
+    others = [Result(data.Learner(name, name, ""), data.HALF) for name in ("900", "7001")]
+    text = NUMBERS.replace('"Real, Ada",1001,42', '"Real, Ada",1001,7001').replace(",ada,A", ",42,A")
+    merged = merge_canvas(text, [Result(data.Learner("42", "Bob?", ""), data.PASSED), *others])
+    assert [row[5] for row in read(merged.text)[2:]] == ["4", "4"], (
+        "by SIS User ID, not one of them by another"
+    )
+    assert merged.not_in_template == ("42",)
+
+
+def test_an_instructor_can_say_which_column_it_is() -> None:
+    fortytwo = Result(data.Learner("42", "Bob", ""), data.PASSED)
+    merged = merge_canvas(NUMBERS, [fortytwo], identity="id")
+    assert [row[5] for row in read(merged.text)[2:]] == ["10", ""]
+    with pytest.raises(TemplateInvalid, match="there is no column Matrikel"):
+        merge_canvas(NUMBERS, [fortytwo], identity="Matrikel")
+
+
+def test_numbers_that_a_spreadsheet_rewrote_are_refused_with_their_row() -> None:
+    text = NUMBERS.replace(",1001,42,", ",1001,2.02613E+10,").replace(",42,900,", ",8,900,")
+    with pytest.raises(
+        TemplateInvalid, match=r"row 4: a spreadsheet made the number 2\.02613E\+10 of “SIS User ID”"
+    ):
+        merge_canvas(text, [Result(data.Learner("900", "Bob", ""), data.PASSED)])
 
 
 def test_an_id_that_is_another_learners_address_finds_neither() -> None:

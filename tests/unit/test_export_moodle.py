@@ -38,7 +38,7 @@ SHEET = [
         "Participant 12",
         "林",
         "lin",
-        "",
+        "lin@example.org",
         "No submission",
         "1.00",
         "100.00",
@@ -47,8 +47,20 @@ SHEET = [
         "Monday, 5 January",
         "old",
     ],
-    ["Participant 13", "=eve", "eve", "", "No submission", "", "100.00", "Yes", "-", "-", "a\nb"],
-    ["Participant 14", "Abe", "abe", "", "No submission", "", "100.00", "No", "-", "-", ""],
+    [
+        "Participant 13",
+        "=eve",
+        "eve",
+        "eve@example.org",
+        "No submission",
+        "",
+        "100.00",
+        "Yes",
+        "-",
+        "-",
+        "a\nb",
+    ],
+    ["Participant 14", "Abe", "abe", "abe@example.org", "No submission", "", "100.00", "No", "-", "-", ""],
 ]
 
 
@@ -103,7 +115,58 @@ def test_a_worksheet_is_filled_and_every_other_cell_stays() -> None:
     assert found == expected and "Fell short: quota.fits." in found[2][10]
     assert merged.filled == 2 and merged.not_graded == (
         "Participant 13: the environment failed, so this is no grade",
-        "Participant 14: Moodle says that this grade cannot be changed",
+        "Participant 14: no result",
+    )
+
+
+def test_a_grade_that_moodle_keeps_is_named() -> None:
+    abe = Result(data.Learner("abe", "Abe", "abe@example.org"), data.PASSED)
+    merged = merge_worksheet(written(), [*data.CLASS, abe])
+    assert "Participant 14: Moodle says that this grade cannot be changed" in merged.not_graded
+
+
+def test_one_column_says_who_a_row_is() -> None:
+    rows = [list(row) for row in SHEET]
+    rows[4][2] = "ada@example.org"
+    merged = merge_worksheet(written(rows), data.CLASS)
+    assert [row[5] for row in read(merged.text)[1:]] == ["100", "20", "", ""]
+    assert merge_worksheet(written(rows), data.CLASS, identity="ID number").filled == 1
+    twice = [*rows, [*rows[1][:4], *rows[4][4:]]]
+    merged = merge_worksheet(written(twice), data.CLASS)
+    assert merged.not_graded.count("Participant 11: the learner fits several rows") == 2
+    assert read(merged.text)[1][5] == ""
+
+
+@pytest.mark.parametrize(
+    ("maximum", "grade"),
+    [
+        ("10,00", "10"),
+        ("1.000,00", "1000"),
+        ("1 000,00", "1000"),
+        ("1,000", "1000"),
+        ("7.5", "7.5"),
+        ("0,125", "0.12"),
+    ],
+)
+def test_a_maximum_is_read_as_its_language_writes_it(maximum: str, grade: str) -> None:
+    rows = [[cell if cell != "100.00" else maximum for cell in row] for row in SHEET]
+    assert read(merge_worksheet(written(rows), data.CLASS).text)[1][5] == grade
+
+
+def test_a_maximum_that_is_no_number_gets_no_grade() -> None:
+    rows = [[cell if cell != "100.00" else "-" for cell in row] for row in SHEET]
+    merged = merge_worksheet(written(rows), data.CLASS)
+    assert merged.filled == 0 and read(merged.text)[1][5] == ""
+    assert merged.not_graded[0] == "Participant 11: its maximum grade “-” is no number"
+
+
+def test_a_scale_takes_the_name_of_its_nearest_step() -> None:
+    rows = [["Scale" if cell == "Maximum Grade" else cell for cell in row] for row in SHEET]
+    rows = [[cell if cell != "100.00" else "Not yet, Nearly, Done" for cell in row] for row in rows]
+    merged = merge_worksheet(written(rows), data.CLASS)
+    assert [row[5] for row in read(merged.text)[1:3]] == ["Done", "Not yet"]
+    assert merged.notes == (
+        "the assignment has a scale: each grade is the nearest of its 3 steps, full points are “Done”",
     )
 
 

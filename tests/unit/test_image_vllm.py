@@ -239,3 +239,7 @@ def test_the_manifests_name_the_images_that_are_built() -> None:
 def test_an_unknown_image_is_a_key_error() -> None:
     with pytest.raises(KeyError):
         image("no-such-image")
+
+
+def test_nothing_in_the_image_asks_for_a_compiler_that_it_does_not_have() -> None:
+    assert vllm.ENVIRONMENT["TORCHDYNAMO_DISABLE"] == "1"

@@ -33,6 +33,13 @@ Template = Annotated[
 Column = Annotated[
     list[str] | None, typer.Option(metavar="01=TITLE", help="canvas: the lab's assignment (repeatable).")
 ]
+Identity = Annotated[
+    str | None,
+    typer.Option(
+        metavar="COLUMN",
+        help="canvas, worksheet: the column that says who a row is; that with the most learners unless given.",
+    ),
+]
 Labs = Annotated[str, typer.Option(metavar="01,02", help="Only these labs.")]
 Opened = Annotated[bool, typer.Option("--open-hidden", help="With what the hidden checks found.")]
 
@@ -52,6 +59,7 @@ def export(
     key: Keys = None,
     lab: Annotated[str | None, typer.Option(metavar="01", help="worksheet: which lab it is.")] = None,
     column: Column = None,
+    identity: Identity = None,
 ) -> None:
     """A Report in another format: `course grade 01 --json > report.json`, then this.
 
@@ -67,7 +75,7 @@ def export(
     if format in _ONE and len(found) == 1:
         _write_one(format, found[0].report, output)
         return
-    raise typer.Exit(_write_class(format, found, template, output, lab, _titles(column)))
+    raise typer.Exit(_write_class(format, found, template, output, lab, _titles(column), identity))
 
 
 def class_export(
@@ -77,6 +85,7 @@ def class_export(
     labs: Labs = "",
     learner: LearnerIds = None,
     column: Column = None,
+    identity: Identity = None,
     open_hidden: Opened = False,
     name: ClassName = "class",
 ) -> None:
@@ -91,7 +100,7 @@ def class_export(
     folder, members, chosen = _class(name, learner, labs)
     found = shown_results(folder, members, chosen, opened=open_hidden)
     lab = chosen[0] if len(chosen) == 1 else None
-    raise typer.Exit(_write_class(format, found, template, output, lab, _titles(column)))
+    raise typer.Exit(_write_class(format, found, template, output, lab, _titles(column), identity))
 
 
 def feedback(
@@ -199,6 +208,7 @@ def _write_class(
     output: Path | None,
     lab: str | None,
     columns: dict[str, str],
+    identity: str | None,
 ) -> int:
     """Write a class's results; 1 if the template lacks somebody who has a result."""
     from helpers.grading.export.csvfile import to_csv, to_summary_csv
@@ -208,7 +218,7 @@ def _write_class(
         text = {"csv": to_csv, "summary": to_summary_csv, "junit": class_junit}[format](found)
         _put(text, output, spreadsheet=format != "junit")
         return 0
-    merged = _merged(format, found, template, lab, columns)
+    merged = _merged(format, found, template, lab, columns, identity)
     _put(merged.text, output, spreadsheet=False)
     for line in (*merged.notes, *merged.not_graded):
         say(line)
@@ -219,7 +229,12 @@ def _write_class(
 
 
 def _merged(
-    format: str, found: Sequence[Result], template: Path | None, lab: str | None, columns: dict[str, str]
+    format: str,
+    found: Sequence[Result],
+    template: Path | None,
+    lab: str | None,
+    columns: dict[str, str],
+    identity: str | None,
 ) -> Merged:
     from helpers.grading.export.canvas import merge_canvas
     from helpers.grading.export.moodle import merge_worksheet, to_moodle
@@ -230,8 +245,8 @@ def _merged(
     if template is None:
         raise typer.BadParameter(f"{format} fills a file that you export from there first: give --template")
     if format == "canvas":
-        return merge_canvas(read_template(template), found, columns=columns)
-    return merge_worksheet(read_template(template), found, lab=lab)
+        return merge_canvas(read_template(template), found, columns=columns, identity=identity)
+    return merge_worksheet(read_template(template), found, lab=lab, identity=identity)
 
 
 def _put(text: str, output: Path | None, *, spreadsheet: bool) -> None:

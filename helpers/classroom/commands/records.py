@@ -13,6 +13,7 @@ from helpers.errors import LabError
 from helpers.terminal import CLASSES, ENVIRONMENT_FAILED, console, say
 
 if TYPE_CHECKING:
+    from helpers.classroom.records.late_policy import LabPolicy
     from helpers.cluster import Cluster
 
 
@@ -28,26 +29,35 @@ def register(class_app: typer.Typer, app: typer.Typer) -> None:
 
 def policy(
     lab: Annotated[str | None, typer.Option(metavar="01", help="The lab whose dates to set.")] = None,
-    due: Annotated[str | None, typer.Option(metavar="TIME", help='Such as 2026-12-01T23:59; "none".')] = None,
+    due: Annotated[
+        str | None,
+        typer.Option(metavar="TIME", help='2026-12-01 (the end of that day), 2026-12-01T18:00, or "none".'),
+    ] = None,
     cutoff: Annotated[str | None, typer.Option(metavar="TIME", help="Nothing counts after it.")] = None,
     penalty_per_day: Annotated[float | None, typer.Option(min=0, help="Percent a day begun.")] = None,
     grace_minutes: Annotated[float | None, typer.Option(min=0, help="Not late within it.")] = None,
     count: Annotated[str | None, typer.Option(metavar="best|latest", help="Which attempt counts.")] = None,
+    time_zone: Annotated[
+        str | None, typer.Option(metavar="Europe/Rome", help="The class's; this machine's unless it is said.")
+    ] = None,
     name: ClassName = "class",
 ) -> None:
     """Due dates, penalties and cut-offs, and which attempt counts; without options: what is set."""
     from dataclasses import replace
 
     from helpers.classroom.folder import ClassFolder
-    from helpers.classroom.records.late_policy import load_policy, save_policy
+    from helpers.classroom.records.late_policy import load_policy, save_policy, zone_of
     from helpers.labs.registry import load_lab
 
     folder = ClassFolder.open(name)
     path = folder.policy_file
     rules = load_policy(path)
+    if time_zone is not None:
+        zone_of(time_zone)
+        rules = replace(rules, time_zone=time_zone)
     dates: dict[str, Any] = {
-        "due": _moment(due),
-        "cutoff": _moment(cutoff),
+        "due": _moment(due, rules.time_zone),
+        "cutoff": _moment(cutoff, rules.time_zone),
         "penalty_per_day": penalty_per_day,
         "grace_minutes": grace_minutes,
     }
@@ -62,16 +72,30 @@ def policy(
         number = load_lab(lab).id
         changes = {key: None if value == "none" else value for key, value in changes.items()}
         rules = rules.with_lab(number, replace(rules.of(number), **changes))
-    if changes or count is not None:
+    if changes or count is not None or time_zone is not None:
         save_policy(path, rules)
-        rules = load_policy(path)
     _print_policy(path)
+    if lab is not None:
+        number = load_lab(lab).id
+        _say_dates(number, load_policy(path).of(number), end_of_day=(due, cutoff))
 
 
-def _moment(text: str | None) -> datetime | str | None:
+def _moment(text: str | None, time_zone: str) -> datetime | str | None:
     from helpers.classroom.records.late_policy import moment
 
-    return text if text in (None, "none") else moment(str(text))
+    return text if text in (None, "none") else moment(str(text), time_zone=time_zone)
+
+
+def _say_dates(lab: str, dates: LabPolicy, *, end_of_day: tuple[str | None, str | None]) -> None:
+    """The dates of a lab in words, as they were understood."""
+    from helpers.classroom.records.late_policy import is_date, said
+
+    for words, moment, typed in zip(
+        ("is due", "is cut off"), (dates.due, dates.cutoff), end_of_day, strict=True
+    ):
+        if moment is not None:
+            meant = f": the end of {typed}" if typed and is_date(typed) else ""
+            say(f"Lab {lab} {words} {said(moment)}{meant}.")
 
 
 def _print_policy(path: Path) -> None:
@@ -91,13 +115,16 @@ def submit(
     """Take a learner's own report in as a claim. It is never graded: it can only show what was there when."""
     from helpers.classroom.folder import ClassFolder
     from helpers.classroom.records.history import History
-    from helpers.classroom.records.late_policy import moment
+    from helpers.classroom.records.late_policy import is_date, load_policy, moment
     from helpers.classroom.records.verify import read_document
 
     folder = ClassFolder.open(name)
     member = folder.member(learner)
     document, found = read_document(report)
-    handed_in = moment(at) if at else datetime.now(UTC)
+    if at and is_date(at):
+        raise LabError(f"{at} has no time of day: write when it was handed in, such as {at.strip()}T18:00")
+    zone = load_policy(folder.policy_file).time_zone
+    handed_in = moment(at, time_zone=zone) if at else datetime.now(UTC)
     if handed_in > datetime.now(UTC):
         raise LabError(f"{at} is still to come")
     kept = History(folder.history_dir(member)).add("claim", document, submitted_at=handed_in)

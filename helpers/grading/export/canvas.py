@@ -17,10 +17,10 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from helpers.grading.export.results import LabScore, Result, lab_scores, number
+from helpers.grading.export.results import LabScore, Result, amount, lab_scores, number
 from helpers.grading.export.template import Finder, Merged, Sheet, TemplateInvalid, cells, parse
 
-# Which of a row's cells say who it is, the first that does.
+# The columns that can say who a row is, the likeliest first; one of them does, for the whole file.
 IDENTITY = ("SIS Login ID", "SIS User ID", "Integration ID", "Email", "ID")
 _TOTALS = re.compile(r"(Current|Final) (Score|Points|Grade)|Override (Score|Grade|Status)")
 _NUMBERED = re.compile(r"(?P<title>.*?)\s*\(\d+\)\s*")
@@ -37,16 +37,21 @@ class _Column:
 
 
 def merge_canvas(
-    template: str, results: Iterable[Result], *, columns: Mapping[str, str] | None = None
+    template: str,
+    results: Iterable[Result],
+    *,
+    columns: Mapping[str, str] | None = None,
+    identity: str | None = None,
 ) -> Merged:
     """Fill the labs' grades into a gradebook that Canvas exported.
 
     Args:
         template: the file's text, with its line ends (see `template.read_template`).
         results: learners and their Reports; the learner's id or e-mail address must be in one of
-            the columns in `IDENTITY`.
+            the columns in `IDENTITY`, the same one for all.
         columns: for each lab the title of its assignment; "Lab 01" or "Lab 01 …" unless given. An
             assignment that the gradebook does not have is added, and Canvas will offer to create it.
+        identity: the column that says who a row is; that in which most learners are found unless given.
 
     Raises:
         TemplateInvalid: this is no Canvas gradebook, or several columns could be meant.
@@ -56,22 +61,21 @@ def merge_canvas(
     finder = Finder(lab_scores(results))
     points_row = _points_row(sheet)
     places = [_place(sheet, lab, points_row, finder, (columns or {}).get(lab)) for lab in finder.labs]
-    found: list[str] = []
+    rows = range(points_row + 1, len(sheet.rows))
+    placed = finder.placed(sheet, rows, IDENTITY, chosen=identity)
     skipped: list[str] = []
     filled = 0
-    for row in sheet.rows[points_row + 1 :]:
-        identity = finder.learner(cells(row, map(sheet.column, IDENTITY)))
-        if identity is None or identity in found:
-            why = "no result" if identity is None else "a second row of the same learner"
+    for line in rows:
+        row = sheet.rows[line]
+        if why := placed.why_not(line):
             skipped.append(f"{_who(sheet, row)}: {why}")
             continue
-        found.append(identity)
         for place in places:
-            problem = _fill(row, place, finder.scores.get((identity, place.lab)))
+            problem = _fill(row, place, finder.scores.get((placed.learners[line], place.lab)))
             filled += problem is None
             skipped += [f"{_who(sheet, row)}, lab {place.lab}: {problem}"] if problem else []
-    notes = (*sheet.notes, *_pending_notes(finder))
-    return Merged(sheet.text(), filled, finder.missing(found), tuple(skipped), notes)
+    notes = (*sheet.notes, *placed.notes, *_pending_notes(finder))
+    return Merged(sheet.text(), filled, finder.missing(placed.found), tuple(skipped), notes)
 
 
 def _require_gradebook(sheet: Sheet) -> None:
@@ -104,13 +108,13 @@ def _place(sheet: Sheet, lab: str, points_row: int, finder: Finder, title: str |
     points = sheet.rows[points_row][found[0]].strip()
     if "read only" in points:
         raise TemplateInvalid(f"Canvas ignores the column “{sheet.header[found[0]]}”: it is read only")
-    amount = _amount(points)
-    if amount is not None and amount != possible:
+    full = amount(points) or None
+    if full is not None and full != possible:
         sheet.notes.append(
-            f"lab {lab}: {number(possible)} points are scaled to the {number(amount)} of "
+            f"lab {lab}: {number(possible)} points are scaled to the {number(full)} of "
             f"“{sheet.header[found[0]]}”"
         )
-    return _Column(lab, found[0], amount)
+    return _Column(lab, found[0], full)
 
 
 def _means(header: str, lab: str, title: str | None) -> bool:
@@ -148,14 +152,6 @@ def _fill(row: list[str], place: _Column, score: LabScore | None) -> str | None:
         earned = earned * place.points / score.possible
     row[place.index] = number(earned)
     return None
-
-
-def _amount(text: str) -> float | None:
-    """Points possible; some languages write a decimal comma, which Canvas reads too."""
-    try:
-        return float(text.replace(",", ".")) or None
-    except ValueError:
-        return None
 
 
 def _who(sheet: Sheet, row: list[str]) -> str:

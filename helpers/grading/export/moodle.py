@@ -7,7 +7,8 @@ the site allows them. An empty grade means no grade.
 
 Worksheet (moodle/mod/assign/feedback/offline/importgradeslib.php): Moodle finds rows by "Identifier",
 reads "Grade" and "Feedback comments", and skips grades that were changed in Moodle after "Last
-modified (grade)"; so these and all other columns stay as they are.
+modified (grade)"; so these and all other columns stay as they are. An assignment with a scale has a
+column "Scale" with its steps, the lowest first, in place of "Maximum Grade", and takes a step's name.
 """
 
 from __future__ import annotations
@@ -15,10 +16,11 @@ from __future__ import annotations
 import csv
 import io
 from collections.abc import Iterable
+from dataclasses import dataclass
 
 from helpers.errors import LabError
-from helpers.grading.export.results import LabScore, Result, is_formula, lab_scores, number
-from helpers.grading.export.template import Finder, Merged, TemplateInvalid, cells, parse
+from helpers.grading.export.results import LabScore, Result, amount, is_formula, lab_scores, number
+from helpers.grading.export.template import Finder, Merged, Sheet, TemplateInvalid, parse
 from helpers.grading.report import CheckResult
 from helpers.grading.verdict import Status
 
@@ -56,11 +58,14 @@ def to_moodle(results: Iterable[Result]) -> Merged:
     return Merged(out.getvalue(), filled, (), tuple(skipped), tuple(_over_the_limit(finder)))
 
 
-def merge_worksheet(template: str, results: Iterable[Result], *, lab: str | None = None) -> Merged:
+def merge_worksheet(
+    template: str, results: Iterable[Result], *, lab: str | None = None, identity: str | None = None
+) -> Merged:
     """Fill an assignment's grading worksheet (Assignment, View all submissions, Download grading worksheet).
 
     Args:
         lab: which lab the assignment is; may be left out when there is one only.
+        identity: the column that says who a row is; that in which most learners are found unless given.
 
     Raises:
         TemplateInvalid: it is no worksheet, or it hides who the learners are (anonymous submissions).
@@ -73,31 +78,72 @@ def merge_worksheet(template: str, results: Iterable[Result], *, lab: str | None
             "this is no grading worksheet: it needs Identifier, Grade and Last modified (grade)",
             next_command="in Moodle: the assignment, View all submissions, Download grading worksheet",
         )
-    who = [sheet.column(name) for name in IDENTITY]
-    if who == [None] * len(who):
+    if all(sheet.column(name) is None for name in IDENTITY):
         raise TemplateInvalid(
             "the worksheet has no Email address and no ID number: submissions are anonymous"
         )
     finder = Finder(lab_scores(results))
     chosen = _the_lab(finder, lab)
-    columns = (grade, sheet.column("Maximum Grade"), sheet.column(FEEDBACK))
-    changeable = sheet.column("Grade can be changed")
-    found: list[str] = []
+    places = _Places(grade, *map(sheet.column, ("Maximum Grade", "Scale", FEEDBACK, "Grade can be changed")))
+    rows = range(1, len(sheet.rows))
+    placed = finder.placed(sheet, rows, IDENTITY, chosen=identity)
     skipped: list[str] = []
-    for row in sheet.rows[1:]:
-        identity = finder.learner(cells(row, who))
-        score = finder.scores.get((identity, chosen)) if identity else None
+    for line in rows:
+        row = sheet.rows[line]
+        problem = placed.why_not(line) or places.fill(row, finder.scores.get((placed.learners[line], chosen)))
+        skipped += [f"{row[identifier]}: {problem}"] if problem else []
+    filled = len(rows) - len(skipped)
+    notes = (*placed.notes, *places.notes(sheet))
+    return Merged(sheet.text(), filled, finder.missing(placed.found), tuple(skipped), notes)
+
+
+@dataclass(frozen=True)
+class _Places:
+    """Where a worksheet has a row's grade, and what a grade is there."""
+
+    grade: int
+    maximum: int | None
+    scale: int | None
+    comments: int | None
+    changeable: int | None
+
+    def fill(self, row: list[str], score: LabScore | None) -> str | None:
+        """Write one grade; the reason where the row stays as it was."""
+        if self.changeable is not None and row[self.changeable].strip().casefold() == "no":
+            return "Moodle says that this grade cannot be changed"
         problem = _problem(score)
-        if changeable is not None and row[changeable].strip().casefold() == "no":
-            problem = "Moodle says that this grade cannot be changed"
-        if identity:
-            found.append(identity)
         if problem or score is None:
-            skipped.append(f"{row[identifier]}: {problem}")
-            continue
-        _fill(row, columns, score)
-    filled = len(sheet.rows) - 1 - len(skipped)
-    return Merged(sheet.text(), filled, finder.missing(found), tuple(skipped))
+            return problem
+        grade = self._grade(row, score)
+        if grade is None:
+            return f"its maximum grade “{row[self.maximum or 0].strip()}” is no number"
+        row[self.grade] = grade
+        if self.comments is not None:
+            row[self.comments] = feedback(score)
+        return None
+
+    def _grade(self, row: list[str], score: LabScore) -> str | None:
+        """The grade as this assignment counts: a step of its scale, or scaled to its maximum."""
+        share = score.earned / score.possible if score.possible else 0.0
+        if steps := _steps(row, self.scale):
+            return steps[min(len(steps) - 1, int(share * (len(steps) - 1) + 0.5))]
+        if self.maximum is None or not score.possible:
+            return number(score.earned)
+        full = amount(row[self.maximum])
+        return None if full is None else number(share * full)
+
+    def notes(self, sheet: Sheet) -> list[str]:
+        """What an instructor has to know of the assignment's own way to count."""
+        steps = next((found for row in sheet.rows[1:] if (found := _steps(row, self.scale))), [])
+        if not steps:
+            return []
+        return [
+            f"the assignment has a scale: each grade is the nearest of its {len(steps)} steps, full points are “{steps[-1]}”"
+        ]
+
+
+def _steps(row: list[str], scale: int | None) -> list[str]:
+    return [step.strip() for step in row[scale].split(",") if step.strip()] if scale is not None else []
 
 
 def feedback(score: LabScore) -> str:
@@ -131,20 +177,6 @@ def _the_lab(finder: Finder, lab: str | None) -> str:
             f"a worksheet is one assignment; which lab is it? Graded: {known}", next_command="add --lab 01"
         )
     return lab
-
-
-def _fill(row: list[str], columns: tuple[int, int | None, int | None], score: LabScore) -> None:
-    """The grade, scaled to the assignment's maximum where the worksheet says one."""
-    grade, maximum, comments = columns
-    earned = score.earned
-    if maximum is not None and score.possible:
-        try:
-            earned = earned * float(row[maximum].replace(",", ".")) / score.possible
-        except ValueError:
-            earned = score.earned
-    row[grade] = number(earned)
-    if comments is not None:
-        row[comments] = feedback(score)
 
 
 def _over_the_limit(finder: Finder) -> Iterable[str]:

@@ -7,6 +7,7 @@ changed one would no longer be the same learner.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,12 +15,15 @@ from typing import Protocol
 
 from helpers.atomic_file import write_atomically
 from helpers.errors import LabError
+from helpers.grading.export.delimited import BOM
 from helpers.grading.report import CheckResult, Report
 from helpers.grading.verdict import Status
 
+_GROUPING = re.compile(r"[\s'’]")
+_NUMBER = re.compile(r"[+-]?[0-9]+(?:[.,][0-9]+)*")
+_THOUSANDS = re.compile(r"[+-]?[1-9][0-9]{0,2}[.,][0-9]{3}")
 # Full-width forms count as formulas too in spreadsheets of East Asian locales.
 _FORMULA = tuple("=+-@\t\r\n＝＋－＠")
-BOM = "\ufeff"
 
 
 class Person(Protocol):
@@ -93,6 +97,22 @@ def _score(result: Result, lab: str, verdicts: list[CheckResult]) -> LabScore:
 def number(value: float) -> str:
     """A number as gradebooks read it: a point, at most two places, no exponent."""
     return f"{value:.2f}".rstrip("0").rstrip(".")
+
+
+def amount(text: str) -> float | None:
+    """A number as gradebooks write it, in any language: None where there is none.
+
+    `1,234.50`, `1.234,50`, `1 234,50`, `1'234.50`, `10,00`: spaces and apostrophes only group. The last
+    mark is the decimal one, unless it stands more than once, or groups three digits of a number without
+    places (a gradebook writes two places at most).
+    """
+    plain = _GROUPING.sub("", text)
+    if not _NUMBER.fullmatch(plain):
+        return None
+    marks = [character for character in plain if character in ",."]
+    groups = not marks or marks.count(marks[-1]) > 1 or bool(_THOUSANDS.fullmatch(plain))
+    decimal = "" if groups else marks[-1]
+    return float("".join("." if c == decimal else c for c in plain if c not in ",." or c == decimal))
 
 
 def is_formula(text: str) -> bool:

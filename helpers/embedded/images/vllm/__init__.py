@@ -50,6 +50,9 @@ ENVIRONMENT = {
     "VLLM_ENABLE_V1_MULTIPROCESSING": "0",
     "OMP_NUM_THREADS": "1",
     "VLLM_CPU_OMP_THREADS_BIND": "nobind",
+    # Some samplers are compiled when they are first used, which needs a C++ compiler: without one, asking
+    # for logprobs ends the engine. The image has none, so they run as they are written.
+    "TORCHDYNAMO_DISABLE": "1",
     # Nothing is fetched and nothing reported at run time.
     "HF_HUB_OFFLINE": "1",
     "VLLM_NO_USAGE_STATS": "1",
