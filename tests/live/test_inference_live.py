@@ -122,7 +122,7 @@ def test_every_sampling_feature_is_answered_and_the_engine_lives_on(solved: Clus
             if not (fits and alive):
                 wrong[feature.name] = (answer.status_code, alive, answer.text[:300])
     (pod,) = solved.view().pods(serving.NAMESPACE, labels=serving.LABELS)
-    assert wrong == {} and all(state.restarts == 0 for state in pod.containers)
+    assert wrong == {} and all(state.restarts == 0 for state in pod.container_states)
 
 
 def test_a_truncated_model_is_copied_anew_and_a_killed_stream_is_noticed(
