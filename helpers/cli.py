@@ -303,9 +303,24 @@ def open_notebook(lab: LabArgument, context: typer.Context) -> None:
     from helpers.grading.solution import notebook_of
 
     notebook = notebook_of(lab, "labs")
+    _bring_in_images(lab)
     command = [sys.executable, "-m", "marimo", "edit", str(notebook), *context.args]
     sys.stdout.flush()
     os.execv(command[0], command)
+
+
+def _bring_in_images(lab: str) -> None:
+    """Begin to bring in what the lab's exercises run from; the page shows how far it is."""
+    from helpers.cluster import Cluster
+    from helpers.labs.registry import load_lab
+    from helpers.stack.images import bring_in
+
+    try:
+        begun = bring_in(Cluster.connect(), load_lab(lab).images)
+    except LabError:
+        return  # without a cluster the page says what comes first
+    if begun is not None and begun.is_running:
+        say(f"Bringing in the images of {', '.join(begun.names)} meanwhile; the page shows how far that is.")
 
 
 @app.command(rich_help_panel=CLUSTERS)

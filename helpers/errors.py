@@ -52,7 +52,18 @@ class ObjectMissing(LabError):
 
 
 class Refused(LabError):
-    """The API server refused the object: admission, validation or a conflict."""
+    """The API server refused the object: admission, validation or a conflict.
+
+    `code` is the answer's HTTP status: 422 is about the object itself, 403 is admission's.
+    """
+
+    def __init__(self, message: str, *, code: int = 0, next_command: str = "") -> None:
+        super().__init__(message, next_command=next_command)
+        self.code = code
+
+
+class HalfReplaced(LabError):
+    """An object was deleted to be created anew, and the creation failed: it is gone."""
 
 
 class InvalidManifest(LabError):

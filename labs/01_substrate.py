@@ -113,6 +113,12 @@ def _():
 
 
 @app.cell(hide_code=True)
+def _(lab, live, namespaces_yaml):
+    nb.preview(lab, namespaces_yaml, live)
+    return
+
+
+@app.cell(hide_code=True)
 def _(apply_namespaces, lab, namespaces_yaml, pressed):
     nb.apply_panel(lab, namespaces_yaml, apply_namespaces, pressed=pressed)
     return
@@ -231,6 +237,12 @@ def _(guess_quota, lab, live, pressed, quota_yaml):
 
 
 @app.cell(hide_code=True)
+def _(lab, live, quota_yaml):
+    nb.preview(lab, quota_yaml, live)
+    return
+
+
+@app.cell(hide_code=True)
 def _(apply_quota, lab, pressed, quota_yaml):
     nb.apply_panel(lab, quota_yaml, apply_quota, pressed=pressed)
     return
@@ -329,6 +341,12 @@ def _():
               limits: {cpu: 100m, memory: 64Mi, nvidia.com/gpu: 1}
     """
     return (greedy_yaml,)
+
+
+@app.cell(hide_code=True)
+def _(greedy_yaml, lab, live):
+    nb.preview(lab, greedy_yaml, live, namespaces=("llm-system", "llm-workshop"))
+    return
 
 
 @app.cell(hide_code=True)
@@ -533,13 +551,18 @@ def _():
 
 
 @app.cell(hide_code=True)
+def _(lab, live, one_learner_yaml, twenty_learners_yaml, two_tenants_yaml):
+    nb.preview(lab, "---".join([one_learner_yaml, twenty_learners_yaml, two_tenants_yaml]), live)
+    return
+
+
+@app.cell(hide_code=True)
 def _(apply_jobs, lab, one_learner_yaml, pressed, twenty_learners_yaml, two_tenants_yaml):
     nb.apply_panel(
         lab,
         "---".join([one_learner_yaml, twenty_learners_yaml, two_tenants_yaml]),
         apply_jobs,
         pressed=pressed,
-        replace=True,
     )
     return
 
@@ -669,8 +692,14 @@ def _():
 
 
 @app.cell(hide_code=True)
+def _(guard_yaml, lab, live):
+    nb.preview(lab, guard_yaml, live)
+    return
+
+
+@app.cell(hide_code=True)
 def _(apply_guard, guard_yaml, lab, pressed):
-    nb.apply_panel(lab, guard_yaml, apply_guard, pressed=pressed, replace=True)
+    nb.apply_panel(lab, guard_yaml, apply_guard, pressed=pressed)
     return
 
 
@@ -742,8 +771,14 @@ def _():
 
 
 @app.cell(hide_code=True)
+def _(idle_yaml, lab, live):
+    nb.preview(lab, idle_yaml, live)
+    return
+
+
+@app.cell(hide_code=True)
 def _(apply_idle, idle_yaml, lab, pressed):
-    nb.apply_panel(lab, idle_yaml, apply_idle, pressed=pressed, replace=True)
+    nb.apply_panel(lab, idle_yaml, apply_idle, pressed=pressed)
     return
 
 

@@ -212,6 +212,12 @@ def _():
 
 
 @app.cell(hide_code=True)
+def _(findings_yaml, lab, live):
+    nb.preview(lab, findings_yaml, live)
+    return
+
+
+@app.cell(hide_code=True)
 def _(apply_findings, findings_yaml, lab, pressed):
     nb.apply_panel(lab, findings_yaml, apply_findings, pressed=pressed)
     return
@@ -440,6 +446,12 @@ def _():
       cause: ""
     """
     return (answer_yaml,)
+
+
+@app.cell(hide_code=True)
+def _(answer_yaml, lab, live):
+    nb.preview(lab, answer_yaml, live)
+    return
 
 
 @app.cell(hide_code=True)

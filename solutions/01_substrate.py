@@ -138,6 +138,12 @@ def _():
 
 
 @app.cell(hide_code=True)
+def _(lab, live, namespaces_yaml):
+    nb.preview(lab, namespaces_yaml, live)
+    return
+
+
+@app.cell(hide_code=True)
 def _(apply_namespaces, lab, namespaces_yaml, pressed):
     nb.apply_panel(lab, namespaces_yaml, apply_namespaces, pressed=pressed)
     return
@@ -266,6 +272,12 @@ def _(guess_quota, lab, live, pressed, quota_yaml):
 
 
 @app.cell(hide_code=True)
+def _(lab, live, quota_yaml):
+    nb.preview(lab, quota_yaml, live)
+    return
+
+
+@app.cell(hide_code=True)
 def _(apply_quota, lab, pressed, quota_yaml):
     nb.apply_panel(lab, quota_yaml, apply_quota, pressed=pressed)
     return
@@ -372,6 +384,12 @@ def _():
     **Why.** Sixteen is more than the quota admits and more than this node has. In `llm-system` the ReplicaSet reports
     `FailedCreate`: no pod. In `llm-workshop` the pod exists and stays Pending: `Insufficient nvidia.com/gpu`.
     """)
+    return
+
+
+@app.cell(hide_code=True)
+def _(greedy_yaml, lab, live):
+    nb.preview(lab, greedy_yaml, live, namespaces=("llm-system", "llm-workshop"))
     return
 
 
@@ -587,13 +605,18 @@ def _():
 
 
 @app.cell(hide_code=True)
+def _(lab, live, one_learner_yaml, twenty_learners_yaml, two_tenants_yaml):
+    nb.preview(lab, "---".join([one_learner_yaml, twenty_learners_yaml, two_tenants_yaml]), live)
+    return
+
+
+@app.cell(hide_code=True)
 def _(apply_jobs, lab, one_learner_yaml, pressed, twenty_learners_yaml, two_tenants_yaml):
     nb.apply_panel(
         lab,
         "---".join([one_learner_yaml, twenty_learners_yaml, two_tenants_yaml]),
         apply_jobs,
         pressed=pressed,
-        replace=True,
     )
     return
 
@@ -760,8 +783,14 @@ def _():
 
 
 @app.cell(hide_code=True)
+def _(guard_yaml, lab, live):
+    nb.preview(lab, guard_yaml, live)
+    return
+
+
+@app.cell(hide_code=True)
 def _(apply_guard, guard_yaml, lab, pressed):
-    nb.apply_panel(lab, guard_yaml, apply_guard, pressed=pressed, replace=True)
+    nb.apply_panel(lab, guard_yaml, apply_guard, pressed=pressed)
     return
 
 
@@ -860,8 +889,14 @@ def _():
 
 
 @app.cell(hide_code=True)
+def _(idle_yaml, lab, live):
+    nb.preview(lab, idle_yaml, live)
+    return
+
+
+@app.cell(hide_code=True)
 def _(apply_idle, idle_yaml, lab, pressed):
-    nb.apply_panel(lab, idle_yaml, apply_idle, pressed=pressed, replace=True)
+    nb.apply_panel(lab, idle_yaml, apply_idle, pressed=pressed)
     return
 
 

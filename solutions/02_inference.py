@@ -93,6 +93,12 @@ def _():
 
 
 @app.cell(hide_code=True)
+def _(lab, live, policy_yaml):
+    nb.preview(lab, policy_yaml, live)
+    return
+
+
+@app.cell(hide_code=True)
 def _(apply_policy, lab, policy_yaml, pressed):
     nb.apply_panel(lab, policy_yaml, apply_policy, pressed=pressed)
     return

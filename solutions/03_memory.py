@@ -253,8 +253,14 @@ def _():
 
 
 @app.cell(hide_code=True)
+def _(lab, live, memory_yaml):
+    nb.preview(lab, memory_yaml, live)
+    return
+
+
+@app.cell(hide_code=True)
 def _(apply_memory, lab, memory_yaml, pressed):
-    nb.apply_panel(lab, memory_yaml, apply_memory, pressed=pressed, replace=True)
+    nb.apply_panel(lab, memory_yaml, apply_memory, pressed=pressed)
     return
 
 

@@ -233,6 +233,12 @@ def _(lab, qdrant_yaml):
 
 
 @app.cell(hide_code=True)
+def _(lab, live, qdrant_yaml):
+    nb.preview(lab, qdrant_yaml, live)
+    return
+
+
+@app.cell(hide_code=True)
 def _(apply_qdrant, lab, pressed, qdrant_yaml):
     nb.apply_panel(lab, qdrant_yaml, apply_qdrant, pressed=pressed)
     return
@@ -397,6 +403,12 @@ def _(deny_yaml, lab):
 
 
 @app.cell(hide_code=True)
+def _(deny_yaml, lab, live):
+    nb.preview(lab, deny_yaml, live)
+    return
+
+
+@app.cell(hide_code=True)
 def _(apply_deny, deny_yaml, lab, pressed):
     nb.apply_panel(lab, deny_yaml, apply_deny, pressed=pressed)
     return
@@ -536,6 +548,12 @@ def _():
 @app.cell(hide_code=True)
 def _(lab, label_yaml):
     draw.forecast_matrix(lab, label_yaml)
+    return
+
+
+@app.cell(hide_code=True)
+def _(lab, label_yaml, live):
+    nb.preview(lab, label_yaml, live)
     return
 
 

@@ -222,6 +222,12 @@ def _(done_qdrant, done_vllm, lab):
 
 
 @app.cell(hide_code=True)
+def _(findings_yaml, lab, live):
+    nb.preview(lab, findings_yaml, live)
+    return
+
+
+@app.cell(hide_code=True)
 def _(apply_findings, findings_yaml, lab, pressed):
     nb.apply_panel(lab, findings_yaml, apply_findings, pressed=pressed)
     return

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import threading
 from collections.abc import Callable
 from contextlib import AbstractContextManager, suppress
@@ -9,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
-from helpers.cluster import waits
+from helpers.cluster import replacement, waits
 from helpers.cluster.backend import APPLY, JSON_PATCH, MERGE, STRATEGIC, Api, Backend, ExecResult, Forward
 from helpers.cluster.deadline import SYSTEM_CLOCK, Clock, Deadline
 from helpers.cluster.diffs import Change, field_changes
@@ -20,16 +21,27 @@ from helpers.cluster.profile import Identity, Profile
 from helpers.cluster.resource import Resource
 from helpers.cluster.scope import Scope
 from helpers.cluster.view import MANAGER, ClusterView, read_profile
-from helpers.errors import InvalidManifest, ObjectMissing, Refused, WaitFailed, WaitTimeout
+from helpers.errors import (
+    HalfReplaced,
+    InvalidManifest,
+    LabError,
+    ObjectMissing,
+    Refused,
+    WaitFailed,
+    WaitTimeout,
+)
 
 T = TypeVar("T")
 _QUOTA_S = 5.0
 _DIFF_TRIES = 3
+_GONE_S = 60.0
+# The API server's answer to a creation under a name that is taken.
+_TAKEN = 409
 
 
 @dataclass(frozen=True)
 class Applied:
-    """What applying one object did: created, changed or unchanged."""
+    """What applying one object did: created, changed, unchanged or replaced."""
 
     kind: str
     name: str
@@ -120,16 +132,89 @@ class Cluster:
         type_, namespace, name, mapped = self._place(manifest)
         before = self._raw(type_, namespace, name)
         after = self._patch_apply(type_, namespace, name, mapped, {"fieldManager": manager})
+        # As the preview counts: a status that a controller wrote meanwhile, or a new owner of a field, is no change.
         action = "created" if before is None else "changed"
-        if before is not None and _version(before) == _version(after):
+        if before is not None and not field_changes(before, after, mapped):
             action = "unchanged"
         return Applied(type_.kind, name, namespace, action, Resource(after))
 
-    def diff(self, manifests: Manifests) -> list[Change]:
-        """What `apply` would do, object by object: asked of the API server, kept by nobody."""
+    def diff(self, manifests: Manifests, *, replacing: bool = False) -> list[Change]:
+        """What `apply` would do, object by object: asked of the API server, kept by nobody.
+
+        With `replacing`, what `apply_or_replace` would do.
+        """
         loaded = in_order(load(manifests))
         created = {item["metadata"].get("name") for item in loaded if item["kind"] == "Namespace"}
-        return [self._diff(item, created) for item in loaded]
+        changes = [self._diff(item, created) for item in loaded]
+        if not replacing:
+            return changes
+        return [self._or_replaced(item, change) for item, change in zip(loaded, changes, strict=True)]
+
+    def _or_replaced(self, manifest: dict[str, Any], change: Change) -> Change:
+        """The change, or in its place a replacement where only that leads to what is written."""
+        if change.action not in ("refused", "change", "none"):
+            return change
+        try:
+            type_, namespace, name, mapped = self._place(manifest)
+            before = self._raw(type_, namespace, name)
+            reason = replacement.reason(before, change)
+            if before is None or not reason:
+                return change
+            self._ask_creation(type_, namespace, mapped, before)
+        except (Refused, InvalidManifest) as error:
+            said = f"it would have to be made anew, and the API server refuses that: {error}"
+            return dataclasses.replace(change, action="refused", fields=(), reason=said)
+        except ObjectMissing:
+            return change
+        return dataclasses.replace(
+            change, action="replace", reason=f"{reason}; {replacement.cost(type_.kind)}"
+        )
+
+    def _ask_creation(
+        self, type_: ResourceType, namespace: str | None, mapped: dict[str, Any], before: dict[str, Any]
+    ) -> None:
+        """Ask, as a creation, about an object whose name is taken; raises Refused where it would not be created.
+
+        The API server validates and admits before it looks for the name: "already exists" is its yes.
+        """
+        name = mapped["metadata"]["name"]
+        holder = replacement.holder(before, self.view()) if type_.kind == "PersistentVolumeClaim" else ""
+        if holder:
+            raise Refused(
+                f"pod {holder} uses the claim {name}: its volume can only be given up after that pod"
+            )
+        query = {"fieldManager": MANAGER, "fieldValidation": "Strict", "dryRun": "All"}
+        asked = Asked(f"creation of {type_.kind} {name}", type_.kind, name, namespace)
+        try:
+            self.api.call("POST", type_.path(namespace), asked, query=query, body=mapped)
+        except Refused as refusal:
+            # What the old object holds is free again when it is gone: a quota cannot be asked before.
+            if refusal.code != _TAKEN and "exceeded quota" not in str(refusal):
+                raise
+
+    def apply_or_replace(self, manifest: dict[str, Any], *, grace_s: int = 1) -> Applied:
+        """Apply one object; delete and create anew what cannot be edited in place, or has ended.
+
+        A replacement is asked about as a creation first: where that is refused nothing is deleted.
+
+        Raises:
+            Refused: neither in place nor as a new object; the cluster is as it was.
+            HalfReplaced: the old object is gone, and the new one was not created.
+        """
+        (change,) = self.diff(manifest, replacing=True)
+        if change.action == "refused":
+            raise Refused(change.reason)
+        if change.action != "replace":
+            (applied,) = self.apply(manifest)
+            return applied
+        metadata = manifest["metadata"]
+        self.delete(change.kind, metadata["name"], metadata.get("namespace"), wait_s=_GONE_S, grace_s=grace_s)
+        try:
+            (applied,) = self.apply(manifest)
+        except LabError as problem:
+            said = f"{change.kind} {change.name} is gone: it was deleted to be made anew, and then: {problem}"
+            raise HalfReplaced(said, next_command=problem.next_command) from problem
+        return dataclasses.replace(applied, action="replaced")
 
     def _diff(self, manifest: dict[str, Any], new_namespaces: set[str | None]) -> Change:
         try:
@@ -141,7 +226,8 @@ class Cluster:
         try:
             before, after = self._both(type_, namespace, name, mapped)
         except (Refused, InvalidManifest) as error:
-            return Change(*about, action="refused", reason=str(error))
+            code = error.code if isinstance(error, Refused) else 0
+            return Change(*about, action="refused", reason=str(error), code=code)
         except ObjectMissing as error:
             if self.scope.course_name(namespace or "") in new_namespaces or namespace in new_namespaces:
                 fields = field_changes(None, mapped, mapped)

@@ -24,7 +24,10 @@ class FieldChange:
 
 @dataclass(frozen=True)
 class Change:
-    """What applying one object would do: create, change, none, or refused with the reason."""
+    """What applying one object would do: create, change, none, replace, or refused; with the reason.
+
+    `replace` is the answer where the object cannot be edited in place, or has ended, and may be created anew.
+    """
 
     kind: str
     name: str
@@ -32,6 +35,7 @@ class Change:
     action: str
     fields: tuple[FieldChange, ...] = ()
     reason: str = ""
+    code: int = 0
 
 
 def field_changes(

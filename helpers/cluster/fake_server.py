@@ -13,7 +13,7 @@ from copy import deepcopy
 from typing import Any
 from urllib.parse import unquote
 
-from helpers.cluster import admission
+from helpers.cluster import admission, fixed_fields
 from helpers.cluster.backend import APPLY, JSON, JSON_PATCH, STRATEGIC, ExecResult, Forward
 from helpers.cluster.deadline import SYSTEM_CLOCK, Clock, Deadline
 from helpers.cluster.faults import Response
@@ -248,6 +248,8 @@ class FakeBackend:
         key = self._key(type_, namespace, metadata["name"])
         self._check_namespace(type_, namespace)
         if key in self.objects:
+            # As upstream: validated and admitted first, and only then is the name looked for.
+            self._admit(type_, key, deepcopy(body), None)
             message = f'{type_.resource} "{key[3]}" already exists'
             raise ApiProblem(409, "AlreadyExists", message, {"name": key[3], "kind": type_.plural})
         return _json(self._store(type_, key, body, None), 201)
@@ -341,8 +343,15 @@ class FakeBackend:
             ranges = self._in(key[2], "LimitRange")
             admission.apply_limit_ranges(type_, item, ranges, creating=before is None)
             _requests_from_limits(type_, item)
+            if before:
+                fixed_fields.validate_update(type_.kind, item, before)
+            else:
+                fixed_fields.validate_creation(type_.kind, item)
             used = admission.usage_of(type_, before) if before else None
             admission.admit_quota(type_, item, self._in(key[2], "ResourceQuota"), used)
+        except fixed_fields.Invalid as invalid:
+            message = f'{type_.kind} "{key[3]}" is invalid: {invalid}'
+            raise ApiProblem(422, "Invalid", message, {"name": key[3], "kind": type_.kind}) from None
         except admission.Denied as denied:
             message = f'{type_.resource} "{key[3]}" is forbidden: {denied}'
             raise ApiProblem(403, "Forbidden", message, {"name": key[3], "kind": type_.plural}) from None

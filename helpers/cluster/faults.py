@@ -79,7 +79,7 @@ def error_of(response: Response, asked: Asked) -> LabError:
         "strict decoding" in said or "unable to decode" in said or "cannot be handled" in said
     ):
         return InvalidManifest(said)
-    return Refused(said)
+    return Refused(said, code=code)
 
 
 def is_transient(response: Response) -> bool:

@@ -65,7 +65,11 @@ class Admission:
 
 
 class ClusterView:
-    """Reads and dry-runs, in the course's namespaces, until a deadline."""
+    """Reads and dry-runs, in the course's namespaces, until a deadline.
+
+    It remembers about whose pods it was asked (namespace and labels) and which Services (namespace and
+    name), so that whoever sees too little can be told why those pods do not run.
+    """
 
     def __init__(
         self,
@@ -75,6 +79,8 @@ class ClusterView:
         deadline: Deadline | None = None,
     ) -> None:
         self._api, self.scope, self._read_profile, self._deadline = api, scope, read_profile, deadline
+        self.asked_pods: set[tuple[str, str]] = set()
+        self.asked_services: set[tuple[str, str]] = set()
 
     @property
     def profile(self) -> Profile:
@@ -88,7 +94,9 @@ class ClusterView:
 
     def within(self, deadline: Deadline) -> ClusterView:
         """The same view with another deadline."""
-        return ClusterView(self._api, self.scope, self._read_profile, deadline)
+        view = ClusterView(self._api, self.scope, self._read_profile, deadline)
+        view.asked_pods, view.asked_services = self.asked_pods, self.asked_services
+        return view
 
     # Any kind
 
@@ -150,6 +158,7 @@ class ClusterView:
 
     def pods(self, namespace: str, *, labels: str | None = None) -> builtins.list[Pod]:
         """The pods of a namespace, by label selector."""
+        self.asked_pods.add((namespace, labels or ""))
         return self._many(Pod, "Pod", namespace, labels)
 
     def deployment(self, name: str, namespace: str = "llm-system") -> Workload:
@@ -191,6 +200,7 @@ class ClusterView:
 
     def endpoints(self, service: str, namespace: str = "llm-system") -> builtins.list[Endpoint]:
         """Every address behind a service, ready or not, from its EndpointSlices."""
+        self.asked_services.add((namespace, service))
         labels = f"kubernetes.io/service-name={service}"
         return list(endpoints_of(self.list("EndpointSlice", namespace, labels=labels)))
 
@@ -250,6 +260,7 @@ class ClusterView:
         The proxy is not one of the cluster's pods, so network policies do not see this as their
         traffic: it tells whether the service works, never who may reach it.
         """
+        self.asked_services.add((namespace, service))
         real = self.scope.namespace(namespace)
         proxy = f"/api/v1/namespaces/{real}/services/http:{service}:{port}/proxy/{path.lstrip('/')}"
         response = self._api.backend.request(

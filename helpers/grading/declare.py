@@ -61,7 +61,8 @@ class Lab:
 
     `module` is where they live; it may also define `start(cluster)`, `reset(cluster)` and
     `prerequisites(view)`, see `lifecycle.py`. `namespaces` are the namespaces the lab works in:
-    `course reset` clears them and nothing else.
+    `course reset` clears them and nothing else. `images` are the workload images that its exercises
+    need: opening or starting the lab brings them in where the cluster lacks them.
     """
 
     id: str
@@ -69,6 +70,7 @@ class Lab:
     module: str = ""
     namespaces: tuple[str, ...] = ()
     _checks: dict[str, Check] = field(default_factory=dict, repr=False)
+    images: tuple[str, ...] = field(default=(), kw_only=True)
 
     @property
     def checks(self) -> tuple[Check, ...]:

@@ -8,6 +8,8 @@ to this with functions of its own:
     start(cluster[, progress])             instead of applying the start manifests
     reset(cluster[, progress])             instead of pruning back to them
 
+The images that a lab declares are brought in first, where the cluster lacks them.
+
 `start` only adds: work that is there stays. `reset` removes what the start state does not hold, and
 puts back what was changed; where nothing differs it writes nothing.
 """
@@ -28,6 +30,8 @@ from helpers.grading.declare import Lab
 from helpers.grading.journal import journal_for
 from helpers.grading.verdict import Status
 from helpers.settings import REPOSITORY
+from helpers.stack.bring_up import load_images
+from helpers.stack.images import missing
 
 if TYPE_CHECKING:
     from helpers.cluster import Cluster, Resource
@@ -49,10 +53,20 @@ def start(lab: Lab, cluster: Cluster, progress: Progress) -> list[str]:
         PrerequisiteMissing: the first prerequisite that does not hold, with the next command.
     """
     check_prerequisites(lab, cluster)
+    brought = _bring_in(lab, cluster, progress)
     hook = lab.hook("start")
     if hook:
-        return _run_hook(hook, cluster, progress)
-    return _apply(cluster, start_manifests(lab, cluster), progress)
+        return brought + _run_hook(hook, cluster, progress)
+    return brought + _apply(cluster, start_manifests(lab, cluster), progress)
+
+
+def _bring_in(lab: Lab, cluster: Cluster, progress: Progress) -> list[str]:
+    """The lab's images, where the cluster's nodes lack them."""
+    wanted = missing(cluster, lab.images)
+    if wanted:
+        progress(f"bringing in the images of {', '.join(wanted)}")
+        load_images(*wanted)
+    return [f"image {name} brought in" for name in wanted]
 
 
 def check_prerequisites(lab: Lab, cluster: Cluster) -> None:

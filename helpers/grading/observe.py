@@ -15,10 +15,11 @@ from helpers.errors import ClusterUnreachable, EnvironmentFault, LabError, Objec
 from helpers.grading.declare import Check
 from helpers.grading.faultlog import log_fault
 from helpers.grading.journal import Journal, contradiction
+from helpers.grading.missing_image import or_missing_image
 from helpers.grading.verdict import Status, Verdict, not_attempted
 
 if TYPE_CHECKING:
-    from helpers.cluster import Cluster
+    from helpers.cluster import Cluster, ClusterView
     from helpers.grading.runtime import Runtime
 
 WINDOW_STEP_S = 1.0
@@ -59,20 +60,24 @@ def fault_verdict(fault: Exception, *, expected: str = "") -> Verdict:
 
 def observe(check: Check, cluster: Cluster, journal: Journal, runtime: Runtime) -> Observation:
     """Run one check in its mode."""
+    view = cluster.view(Deadline(check.timeout_s, runtime))
     if check.mode == "window":
-        return _over_window(check, cluster, runtime)
-    seen = _once(check, cluster, runtime)
-    if check.mode == "edge" and seen.verdict.status in _NOT_NOW:
-        return _or_remembered(check, cluster, journal, runtime, seen)
+        seen = _over_window(check, view, runtime)
+    else:
+        seen = _once(check, view)
+        if check.mode == "edge" and seen.verdict.status in _NOT_NOW:
+            seen = _or_remembered(check, cluster, journal, runtime, seen)
+    if seen.verdict.status in _NOT_NOW:
+        seen = replace(seen, verdict=or_missing_image(seen.verdict, check, view))
     return seen
 
 
 _NOT_NOW = (Status.FAIL, Status.PARTIAL, Status.NOT_ATTEMPTED)
 
 
-def _once(check: Check, cluster: Cluster, runtime: Runtime) -> Observation:
+def _once(check: Check, view: ClusterView) -> Observation:
     try:
-        verdict = check.function(cluster.view(Deadline(check.timeout_s, runtime)))
+        verdict = check.function(view)
     except ObjectMissing as missing:
         return Observation(
             not_attempted(
@@ -109,12 +114,13 @@ def _or_remembered(
     return Observation(entry.verdict(), remembered=True)
 
 
-def _over_window(check: Check, cluster: Cluster, runtime: Runtime) -> Observation:
+def _over_window(check: Check, view: ClusterView, runtime: Runtime) -> Observation:
     """Every observation of the window must pass; the first that does not is the verdict."""
     started = runtime.monotonic()
     observations = 0
     while True:
-        seen = _once(check, cluster, runtime)
+        # Each look has the whole time-out, and what any of them asked about is remembered by one view.
+        seen = _once(check, view.within(Deadline(check.timeout_s, runtime)))
         elapsed_s = runtime.monotonic() - started
         observations += 1
         if seen.verdict.status is not Status.PASS:

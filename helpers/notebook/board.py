@@ -14,6 +14,7 @@ from helpers.notebook.session import LabSession, waiting_card
 
 if TYPE_CHECKING:
     from helpers.grading import CheckResult, Report
+    from helpers.stack.images import Bringing
 
 _SPOKEN = ("FAIL", "PARTIAL", "ENV_ERROR")
 
@@ -25,6 +26,7 @@ class LiveReport:
     report: Report | None = None
     problem: LabError | None = None
     connected: bool = True
+    images: Bringing | None = None
 
     def task(self, task: str) -> list[CheckResult]:
         """The verdicts of one task, in the lab's order."""
@@ -43,13 +45,14 @@ def grade_now(lab: LabSession, *_triggers: object) -> LiveReport:
     from helpers.grading import grade
     from helpers.grading.progress import take_up
     from helpers.grading.seat import with_pending
+    from helpers.stack.images import bringing
 
     try:
         report = grade([load_lab(lab.id)], lab.cluster)
     except LabError as problem:
         return LiveReport(problem=problem)
     take_up(report, lab.seat)
-    return LiveReport(with_pending(report, lab.seat))
+    return LiveReport(with_pending(report, lab.seat), images=bringing())
 
 
 def board(live: LiveReport, task: str) -> mo.Html:
@@ -58,7 +61,9 @@ def board(live: LiveReport, task: str) -> mo.Html:
     if trouble is not None or live.report is None:
         return trouble or waiting_card()
     criteria = {result.check: result.criterion for result in live.report.verdicts}
-    return course("".join(_verdict(result, criteria) for result in live.task(task)), live=True)
+    return course(
+        images_line(live) + "".join(_verdict(result, criteria) for result in live.task(task)), live=True
+    )
 
 
 def scoreboard(live: LiveReport, titles: dict[str, str] | None = None) -> mo.Html:
@@ -75,9 +80,22 @@ def scoreboard(live: LiveReport, titles: dict[str, str] | None = None) -> mo.Htm
         f'<div class="card"><div class="row"><b>{report.earned:g} of {report.possible:g} points</b>'
         f'<small>{esc(counts)}</small>{standing}<small class="points">graded in {report.duration_s:.1f} s</small></div>'
         f'<div class="meter"><i style="width:{share:.0f}%"></i></div><div class="tiles">{tiles}</div>'
-        f"{_next_step(report, titles or {})}</div>",
+        f"{_next_step(report, titles or {})}{images_line(live)}</div>",
         live=True,
     )
+
+
+def images_line(live: LiveReport) -> str:
+    """How far the lab's images are on their way into the cluster; empty once they are there."""
+    now = live.images
+    if now is None or now.exit_code == 0:
+        return ""
+    named = ", ".join(f"<code>{esc(name)}</code>" for name in now.names)
+    if now.failed:
+        cure = f"<code>course images load {esc(' '.join(now.names))}</code>"
+        return f"<div>{word('ENV_ERROR', 'images')} {named} could not be brought in: {esc(now.said)}. Next: {cure}</div>"
+    said = f" {esc(now.said)}" if now.said else ""
+    return f"<div>{word('open', 'bringing in images')} {named}, {now.elapsed_s:.0f} s so far. <small>{said}</small></div>"
 
 
 def _trouble(live: LiveReport) -> mo.Html | None:

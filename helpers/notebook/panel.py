@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 import marimo as mo
 
-from helpers.errors import Refused
+from helpers.errors import HalfReplaced, Refused, WaitFailed
 from helpers.notebook.html import course, esc, inline, table, word
+from helpers.notebook.reset import objects_of, reset_part
 from helpers.notebook.session import LabSession, needs_cluster, waiting_card
 
 if TYPE_CHECKING:
@@ -22,9 +23,13 @@ _SAYS = {
     "replace": "would be replaced",
     "wait": "not yet",
 }
+_BECAME = {
+    "created": "created",
+    "changed": "changed",
+    "unchanged": "as it was",
+    "replaced": "deleted and created anew",
+}
 _SHOWN_FIELDS = 12
-# What the API server says to an edit of a Job's template, of a StatefulSet's claims or of a pod that is there already.
-_FIXED = ("field is immutable", "pod updates may not change", "updates to statefulset spec for fields")
 
 
 def apply_button(label: str = "Apply to the cluster", *, kind: Any = "success") -> Any:
@@ -38,97 +43,82 @@ def apply_panel(
     button: Any,
     *,
     pressed: bool = False,
-    replace: bool = False,
     namespaces: Sequence[str] = (),
 ) -> Any:
-    """Preview, button and result of one exercise, in one cell.
+    """Apply button, what became of it, and the way back, of one exercise; its `preview` is a cell of its own.
 
     Args:
         manifest: the learner's YAML; `$TOOLBOX` and the like stand for the cluster's images.
         button: from `apply_button`; nothing reaches the cluster unless it was pressed.
         pressed: stands in for the button where a solution runs headless.
-        replace: delete and create anew what cannot be edited in place (Jobs, pods).
         namespaces: apply the same manifest once in each of these.
     """
     if lab.cluster is None:
         return waiting_card()
-    result = None
-    if button.value or pressed:
-        result = applied(lab, manifest, replace=replace, namespaces=namespaces)
-    parts = [preview(lab, manifest, replace=replace, namespaces=namespaces), button]
-    return mo.vstack([*parts, result] if result is not None else parts, gap=0.5)
+    row = mo.hstack([button, reset_part(lab, manifest, namespaces=namespaces)], justify="start")
+    if not (button.value or pressed):
+        return row
+    return mo.vstack([row, applied(lab, manifest, namespaces=namespaces)], gap=0.5)
 
 
 @needs_cluster
-def preview(
-    lab: LabSession, manifest: str, *, replace: bool = False, namespaces: Sequence[str] = ()
-) -> mo.Html:
-    """What the manifest would change: the API server's own answer to a dry run."""
+def preview(lab: LabSession, manifest: str, *_triggers: object, namespaces: Sequence[str] = ()) -> mo.Html:
+    """What the manifest would change: the API server's own answer to a dry run.
+
+    The triggers make marimo run it again: with the board's report among them it is as fresh as the board.
+    """
     assert lab.cluster is not None
-    changes = lab.cluster.diff(_objects(lab, manifest, namespaces))
-    body = "".join(_change(change, replace=replace) for change in changes)
+    changes = lab.cluster.diff(objects_of(lab, manifest, namespaces), replacing=True)
+    body = "".join(map(_change, changes))
     head = "<small>Preview: the API server's answer to a dry run. Nothing has been changed.</small>"
     return course(f'<div class="card">{head}{body}</div>', live=True)
 
 
 @needs_cluster
-def applied(
-    lab: LabSession, manifest: str, *, replace: bool = False, namespaces: Sequence[str] = ()
-) -> mo.Html:
+def applied(lab: LabSession, manifest: str, *, namespaces: Sequence[str] = ()) -> mo.Html:
     """Apply the manifest, object by object, and say what became of each."""
-    said = [_apply(lab, item, replace=replace) for item in _objects(lab, manifest, namespaces)]
+    with mo.status.spinner(title="Applying", remove_on_exit=True) as spinner:
+        said = [_apply(lab, item, spinner) for item in objects_of(lab, manifest, namespaces)]
     return course("".join(f"<div>{line}</div>" for line in said), live=True)
 
 
-def _objects(lab: LabSession, manifest: str, namespaces: Sequence[str]) -> list[dict[str, Any]]:
-    from helpers.cluster.manifests import in_order, load
-
-    objects = in_order(load(lab.render(manifest)))
-    if not namespaces:
-        return objects
-    return [
-        {**item, "metadata": {**item["metadata"], "namespace": name}}
-        for name in namespaces
-        for item in objects
-    ]
-
-
-def _apply(lab: LabSession, item: dict[str, Any], *, replace: bool) -> str:
+def _apply(lab: LabSession, item: dict[str, Any], spinner: Any) -> str:
     assert lab.cluster is not None
-    metadata = item["metadata"]
-    named = f"{esc(item['kind'])} <code>{esc(metadata['name'])}</code>"
+    named = f"{esc(item['kind'])} <code>{esc(item['metadata']['name'])}</code>"
+    spinner.update(subtitle=f"{item['kind']} {item['metadata']['name']}")
     try:
-        (result,) = lab.cluster.apply(item)
+        result = lab.cluster.apply_or_replace(item)
     except Refused as refusal:
-        if not (replace and _is_fixed(str(refusal))):
-            return f"{word('refused')} {named} {inline(refusal)}"
-        lab.cluster.delete(item["kind"], metadata["name"], metadata.get("namespace"), wait_s=60, grace_s=1)
-        lab.cluster.apply(item)
-        return f"{word('PASS', 'applied')} {named} replaced"
-    return f"{word('PASS', 'applied')} {named} {esc(result.action)}"
+        return f"{word('refused')} {named} {inline(refusal)}"
+    except (HalfReplaced, WaitFailed) as problem:
+        return f"{word('refused', 'not done')} {named} {inline(problem)}"
+    return f"{word('PASS', 'applied')} {named} {esc(_BECAME[result.action])}"
 
 
-def _is_fixed(reason: str) -> bool:
-    return any(words in reason for words in _FIXED)
-
-
-def _change(change: Change, *, replace: bool) -> str:
-    replaced = change.action == "refused" and replace and _is_fixed(change.reason)
+def _change(change: Change) -> str:
     early = change.action == "refused" and change.reason.startswith("no Namespace named")
-    action = "replace" if replaced else "wait" if early else change.action
+    action = "wait" if early else change.action
     where = f" in <code>{esc(change.namespace)}</code>" if change.namespace else ""
     head = (
         f'<div class="row">{word(action, _SAYS.get(action, action))}'
         f"<span>{esc(change.kind)} <code>{esc(change.name)}</code>{where}</span></div>"
     )
-    if replaced:
-        return head + "<small>This part cannot be edited in place: it is deleted and created anew.</small>"
+    if action == "replace":
+        return f"{head}<small>Deleted and created anew: {inline(change.reason)}.</small>{_fields(change)}"
     if action in ("refused", "wait"):
         return head + f"<div>{inline(change.reason)}</div>"
-    return head + (_fields(change) if action == "change" else "")
+    return head + _fields(change)
 
 
 def _fields(change: Change) -> str:
+    """The fields that differ; those of a new object are folded, for they are all that is written."""
+    if not change.fields:
+        return ""
+    if change.action == "create":
+        written = [(f"<code>{esc(item.path)}</code>", _value(item.after)) for item in change.fields]
+        shown = table(("field", "value"), written, kind="diff")
+        count = f"{len(written)} field{'s' * (len(written) != 1)}"
+        return f"<details><summary>What is written: {count}</summary><div>{shown}</div></details>"
     rows = [
         (f"<code>{esc(path)}</code>", _value(before), _value(after)) for path, before, after in change.fields
     ]

@@ -78,16 +78,21 @@ class LabSession:
 def open_lab(lab: str, *_again: object) -> LabSession:
     """Connect a lab's page to the cluster in use; further arguments only make marimo run it again.
 
+    Images that the lab needs and the nodes lack are brought in beside it; no object of the cluster changes.
+
     Args:
         lab: the lab's number, such as "01".
     """
     try:
         from helpers.cluster import Cluster
         from helpers.grading.seat import seat_of
+        from helpers.labs.registry import load_lab
+        from helpers.stack.images import bring_in
 
         cluster = Cluster.connect()
         profile = cluster.profile()
         images = dict(profile.images)
+        bring_in(cluster, load_lab(lab).images)
         return LabSession(lab, cluster, cluster.identity(), profile, None, images, seat_of(cluster))
     except LabError as problem:
         return LabSession(lab, problem=problem)

@@ -1,7 +1,7 @@
 """Both backends, as labs 01 to 03 leave them: for a lab that starts where they end.
 
 A learner who did the earlier labs has all of this, and nothing is changed then. On a fresh cluster
-`course start 04` gets namespaces, quota, images, vLLM and Qdrant from the same manifests.
+`course start 04` gets namespaces, quota, vLLM and Qdrant from the same manifests.
 """
 
 from __future__ import annotations
@@ -26,7 +26,6 @@ def bring_up(cluster: Cluster, progress: Progress) -> list[str]:
     """Namespaces, vLLM and Qdrant, Ready; what had to be done, a line each.
 
     Raises:
-        EnvironmentFault: the images are not to be had.
         WaitTimeout, WaitRejected: a backend does not become Ready, with its events.
     """
     done = [
@@ -40,11 +39,6 @@ def bring_up(cluster: Cluster, progress: Progress) -> list[str]:
         for name, kind in (("vllm", "Deployment"), ("qdrant", "StatefulSet"))
         if not cluster.view().find(kind, name, SYSTEM)
     ]
-    if (
-        missing and overlay == "embedded" and not cluster.scope.suffix
-    ):  # a class's images are its instructor's
-        progress("images for vLLM and Qdrant")
-        load_images("vllm", "model", "qdrant")
     for name in missing:
         progress(f"applying {name}")
         for item in cluster.apply(cluster.kustomize(MANIFESTS / name / "overlays" / overlay)):

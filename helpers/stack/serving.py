@@ -275,6 +275,12 @@ def _moment(pod: Any, at_s: float, ready_addresses: set[str]) -> Moment:
     state: dict[str, Any] = status.get("state") or {}
     kind = next(iter(state), "waiting")
     reason = (state.get(kind) or {}).get("reason") or kind
+    if reason == "PodInitializing":
+        # What an init container waits for, an image that cannot be pulled above all, says more.
+        first = next(
+            (item for item in pod.container_states if not item.ready and item.reason != "Completed"), None
+        )
+        reason = f"Init:{first.reason}" if first and first.reason not in ("", reason) else reason
     if pod.is_terminating:
         reason = "Terminating"
     return Moment(

@@ -138,6 +138,12 @@ class LabPage:
         """The cell whose code or output holds this text."""
         return self.page.locator(".marimo-cell", has_text=text).first
 
+    def preview(self, label: str) -> Locator:
+        """The preview above the panel of this Apply button."""
+        button = self.page.get_by_role("button", name=label, exact=True)
+        panel = self.page.locator(".marimo-cell", has=button).first
+        return panel.locator("xpath=preceding::*[contains(concat(' ', @class, ' '), ' marimo-cell ')][1]")
+
     def edit(self, variable: str, change: Any) -> None:
         """Change the text in the cell of a variable or a function, and run the cell as a learner does."""
         pattern = re.compile(rf"\b{variable} = |def {variable}\(")

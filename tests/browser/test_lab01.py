@@ -52,7 +52,7 @@ def test_an_edit_is_previewed_then_applied_and_the_verdict_changes(lab: LabPage,
     lab.sees("llm-apps and llm-workshop exist", "NOT ATTEMPTED")
 
     lab.edit("namespaces_yaml", lambda before: NAMESPACES)
-    expect(lab.cell("Apply namespaces")).to_contain_text("llm-workshop")
+    expect(lab.preview("Apply namespaces")).to_contain_text("llm-workshop")
     assert cluster.view().find("Namespace", "llm-system") is None, "a preview changed the cluster"
 
     lab.press("Apply namespaces")
@@ -70,7 +70,7 @@ def test_an_edit_is_previewed_then_applied_and_the_verdict_changes(lab: LabPage,
     lab.picture("quota-as-handed-out", at=lab.cell("Apply the quota"))
 
     lab.edit("quota_yaml", lambda before: before.replace('limits.cpu: "12"', 'limits.cpu: "24"'))
-    expect(lab.cell("Apply the quota")).to_contain_text("would change")
+    expect(lab.preview("Apply the quota")).to_contain_text("would change")
     lab.press("Apply the quota")
     lab.sees("as planned, are admitted together", "PASS")
     lab.sees("so that the plan and one more model server do not fit", "PARTIAL", "limits.cpu: 24 admitted")
@@ -84,7 +84,7 @@ def test_an_edit_is_previewed_then_applied_and_the_verdict_changes(lab: LabPage,
 
 def test_unreadable_yaml_is_explained_and_nothing_is_applied(lab: LabPage, cluster: Cluster) -> None:
     lab.edit("namespaces_yaml", lambda before: before.replace("kind: Namespace", "kind Namespace"))
-    expect(lab.cell("Apply namespaces")).to_contain_text("this is not YAML: line")
+    expect(lab.preview("Apply namespaces")).to_contain_text("this is not YAML: line")
     lab.press("Apply namespaces")
     expect(lab.cell("Apply namespaces")).to_contain_text("The API server was not asked.")
     assert cluster.view().find("Namespace", "llm-system") is None
@@ -97,7 +97,7 @@ SHARED, UNSHARED = "nvidia.com/gpu.sharing-strategy: time-slicing", "nvidia.com/
 def test_the_experiments_go_wrong_first_and_then_right(lab: LabPage, cluster: Cluster) -> None:
     """Parts 3 and 4 as a beginner walks them."""
     lab.edit("namespaces_yaml", lambda before: NAMESPACES)
-    expect(lab.cell("Apply namespaces")).to_contain_text("llm-workshop")
+    expect(lab.preview("Apply namespaces")).to_contain_text("llm-workshop")
     lab.press("Apply namespaces")
     lab.sees("finds the namespace of the applications", "PASS")
     lab.edit("quota_yaml", lambda before: before.replace('limits.cpu: "12"', 'limits.cpu: "14"'))
@@ -124,7 +124,7 @@ def test_the_experiments_go_wrong_first_and_then_right(lab: LabPage, cluster: Cl
     lab.edit(
         "two_tenants_yaml", lambda before: before.replace("nvidia.com/gpu: 1", "nvidia.com/mig-1g.10gb: 1")
     )
-    expect(lab.cell("Apply the three Jobs")).to_contain_text("would be replaced")
+    expect(lab.preview("Apply the three Jobs")).to_contain_text("would be replaced")
     lab.press("Apply the three Jobs")
     lab.sees("one-learner ran on a card", "PASS")
     lab.press("MIG slices")

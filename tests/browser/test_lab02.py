@@ -54,7 +54,7 @@ def test_a_wrong_promise_and_a_wrong_start_are_seen_and_mended(lab: LabPage, clu
             .replace('SEQS: "16"', 'SEQS: "4"')
         ),
     )
-    expect(lab.cell("Apply the policy")).to_contain_text("would change")
+    expect(lab.preview("Apply the policy")).to_contain_text("would change")
     lab.press("Apply the policy")
     lab.sees("promises the model that applications ask for", "PASS")
 

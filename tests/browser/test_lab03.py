@@ -42,7 +42,7 @@ def test_a_memory_goes_wrong_first_and_then_right(lab: LabPage, cluster: Cluster
     lab.sees("runs a ready pod", "PASS")
     lab.sees("storage path lies on a bound claim", "FAIL", "a volume of kind emptyDir")
     lab.edit("memory_yaml", lambda before: solved("03_memory.py", "memory_yaml"))
-    expect(lab.cell("Apply Qdrant")).to_contain_text("would be replaced")
+    expect(lab.preview("Apply Qdrant")).to_contain_text("would be replaced")
     lab.press("Apply Qdrant")
     lab.sees("storage path lies on a bound claim", "PASS")
     lab.sees("Readiness asks the path that is red while loading", "PASS")

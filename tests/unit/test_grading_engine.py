@@ -44,6 +44,11 @@ class Ground:
         self.before_read: Callable[[], None] = lambda: None
         self.scope = SimpleNamespace(suffix="")
         self.deadlines: list[Deadline | None] = []
+        self.asked_pods: set[tuple[str, str]] = set()
+        self.asked_services: set[tuple[str, str]] = set()
+
+    def within(self, deadline: Deadline) -> Ground:
+        return self.view(deadline)
 
     def identity(self) -> Any:
         self.before_identity()

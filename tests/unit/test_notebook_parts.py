@@ -12,6 +12,7 @@ from helpers.cluster.fake import FakeCluster
 from helpers.errors import ClusterUnreachable
 from helpers.labs.lab01_substrate import draw_gpu, draw_quota
 from helpers.notebook.html import inline
+from helpers.notebook.reset import undone
 
 NAMESPACE = "apiVersion: v1\nkind: Namespace\nmetadata: {name: llm-system}\n"
 JOB = """
@@ -36,8 +37,9 @@ def text(part: Any) -> str:
 
 
 def test_a_preview_says_what_would_change_and_changes_nothing(fake_cluster: FakeCluster) -> None:
-    panel = nb.apply_panel(session(fake_cluster), NAMESPACE, IDLE)
-    assert "would be created" in text(panel)
+    shown = text(nb.preview(session(fake_cluster), NAMESPACE))
+    assert "would be created" in shown
+    nb.apply_panel(session(fake_cluster), NAMESPACE, IDLE)
     assert fake_cluster.view().find("Namespace", "llm-system") is None
 
 
@@ -130,3 +132,39 @@ def test_the_board_says_the_verdict_in_words(fake_cluster: FakeCluster) -> None:
     live = nb.grade_now(session(fake_cluster))
     assert "NOT ATTEMPTED" in text(nb.board(live, "namespaces"))
     assert "0 of" in text(nb.scoreboard(live))
+
+
+POD = """
+apiVersion: v1
+kind: Pod
+metadata: {name: guest, namespace: llm-system}
+spec: {containers: [{name: run, image: i, command: [sleep, "1"]}]}
+"""
+
+
+def test_a_new_objects_preview_shows_what_is_written(fake_cluster: FakeCluster) -> None:
+    shown = text(nb.preview(session(fake_cluster), NAMESPACE + "---" + POD))
+    assert "What is written" in shown and "spec.containers[run].command" in shown
+
+
+def test_a_finished_pod_previews_as_a_replacement_and_apply_starts_it_again(
+    fake_cluster: FakeCluster,
+) -> None:
+    lab = session(fake_cluster)
+    nb.applied(lab, NAMESPACE + "---" + POD)
+    fake_cluster.set_status("Pod", "guest", {"phase": "Succeeded"}, "llm-system")
+    shown = text(nb.preview(lab, POD))
+    assert "would be replaced" in shown and "it has ended (Succeeded)" in shown
+    assert "deleted and created anew" in text(nb.applied(lab, POD))
+    assert "as it was" in text(nb.applied(lab, POD)), "said as the preview says it"
+
+
+def test_a_part_is_reset_without_a_terminal_and_a_full_namespace_stays(fake_cluster: FakeCluster) -> None:
+    lab = session(fake_cluster)
+    nb.applied(lab, NAMESPACE + "---" + POD)
+    kept = undone(lab, NAMESPACE)
+    assert "stays: it holds guest" in kept and fake_cluster.view().find("Namespace", "llm-system")
+    assert "Deleted: Pod guest." in undone(lab, POD)
+    assert fake_cluster.view().find("Pod", "guest", "llm-system") is None
+    assert "Deleted: Namespace llm-system." in undone(lab, NAMESPACE)
+    assert "Nothing of this part was there." in undone(lab, NAMESPACE)

@@ -88,7 +88,8 @@ class HiddenPackage:
         if not hidden:
             return lab
         bound = [_bound(check, mine) for check in hidden]
-        return Lab(lab.id, lab.title, lab.module, lab.namespaces, _by_id([*lab.checks, *bound]))
+        extended = _by_id([*lab.checks, *bound])
+        return Lab(lab.id, lab.title, lab.module, lab.namespaces, extended, images=lab.images)
 
 
 def load_hidden(path: Path) -> HiddenPackage:

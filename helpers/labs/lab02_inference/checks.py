@@ -44,7 +44,7 @@ NEXT_PODS = f"kubectl get pods -n {NAMESPACE} -l {LABELS}"
 NEXT_DEPLOYMENT = f"kubectl get deployment {DEPLOYMENT} -n {NAMESPACE} -o yaml"
 NEXT_PROXY = f"kubectl get --raw /api/v1/namespaces/{NAMESPACE}/services/http:{SERVICE}:{PORT}/proxy"
 
-lab = Lab("02", "Inference", module=__name__, namespaces=(NAMESPACE, APPS))
+lab = Lab("02", "Inference", module=__name__, namespaces=(NAMESPACE, APPS), images=("vllm", "model"))
 
 
 # Life cycle: what lab 01 leaves is there, the images too; only what this lab makes is reset.
@@ -60,11 +60,9 @@ LAB_OBJECTS = (
 )
 
 
-def start(cluster: Cluster, progress: Callable[[str], None] = lambda line: None) -> list[str]:
-    """Namespaces and quota where lab 01 left none; on an embedded cluster the images of vLLM and its model."""
+def start(cluster: Cluster) -> list[str]:
+    """Namespaces and quota where lab 01 left none."""
     import yaml
-
-    from helpers.stack.bring_up import load_images
 
     view, done = cluster.view(), []
     text = (REPOSITORY / "manifests" / "labs" / "02" / "start" / "substrate.yaml").read_text()
@@ -73,9 +71,6 @@ def start(cluster: Cluster, progress: Callable[[str], None] = lambda line: None)
         if view.find(item["kind"], metadata["name"], metadata.get("namespace")) is None:
             cluster.apply(item)
             done.append(f"{item['kind']} {metadata['name']} created")
-    if cluster.profile().name == "embedded" and not cluster.scope.suffix:
-        progress("building and importing the images of vLLM and its model, where they are missing")
-        load_images("vllm", "model")
     return done
 
 

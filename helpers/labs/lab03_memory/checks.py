@@ -38,24 +38,19 @@ REPLACED_AFTER_S = 15
 NEXT_PODS = f"kubectl get pods -n {NAMESPACE} -l {LABELS} -o wide"
 NEXT_COLLECTION = f"kubectl get --raw /api/v1/namespaces/{NAMESPACE}/services/http:{SERVICE}:{PORT}/proxy/collections/{COLLECTION}"
 
-lab = Lab("03", "Memory", module=__name__, namespaces=(NAMESPACE,))
+lab = Lab("03", "Memory", module=__name__, namespaces=(NAMESPACE,), images=("qdrant",))
 
 
 # Life cycle: only Qdrant is this lab's; what labs 01 and 02 made in the same namespace stays.
 
 
-def start(cluster: Cluster, progress: Callable[[str], None] = lambda line: None) -> list[str]:
-    """The namespace is there, and on an embedded cluster the image of Qdrant."""
-    from helpers.stack.bring_up import load_images
-
+def start(cluster: Cluster) -> list[str]:
+    """The namespace is there."""
     done = []
     for name in (NAMESPACE, "llm-apps"):
         if cluster.view().find("Namespace", name) is None:
             cluster.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}})
             done.append(f"namespace {name} created")
-    if cluster.profile().name == "embedded" and not cluster.scope.suffix:
-        progress("importing the image of Qdrant, where the cluster lacks it")
-        load_images("qdrant")
     return done
 
 

@@ -42,7 +42,7 @@ EXPECTED: dict[tuple[str, str], bool] = {
 }
 NEXT = "kubectl get networkpolicy -n llm-system"
 
-lab = Lab("04", "Isolation", module=__name__, namespaces=())
+lab = Lab("04", "Isolation", module=__name__, namespaces=(), images=("vllm", "model", "qdrant"))
 
 # One sweep serves all checks of a run; it lives as long as the connection that it was made through.
 _LOOKS: WeakKeyDictionary[object, SharedLook] = WeakKeyDictionary()

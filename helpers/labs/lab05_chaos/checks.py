@@ -35,7 +35,7 @@ JITTER_HELPS_TO = 2 / 3
 HERD_SERVED = 16  # of 24: the last ones may still wait when the watch ends
 OBJECTIVE = 0.97
 
-lab = Lab("05", "Chaos", module=__name__, namespaces=())
+lab = Lab("05", "Chaos", module=__name__, namespaces=(), images=("vllm", "model", "qdrant"))
 
 
 # Journals
