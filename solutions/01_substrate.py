@@ -423,10 +423,10 @@ def _(live):
 
 
 @app.cell(hide_code=True)
-def _(guess_refusal, pressed):
+def _(live, pressed):
     mo.stop(
-        guess_refusal.value is None and not pressed,
-        nb.course("<small>What to notice: appears once your prediction above is committed.</small>"),
+        not (nb.passed(live, "refusal") or pressed),
+        nb.course("<small>What to notice: appears once both refusals above are seen.</small>"),
     )
     mo.md(r"""
     **What to notice.** The same request, two kinds of no:

@@ -207,7 +207,7 @@ def _(guess_start):
         truth="exits",
         because="The Service is named `vllm`, so the kubelet puts `VLLM_PORT=tcp://10.…:8000` into every container of the "
         "namespace, and `VLLM_PORT` is a setting of vLLM itself. It ends with an error that says so, is started again, and "
-        "ends again, with longer and longer pauses. The exit code is its own: nobody killed it.",
+        "ends again, with longer and longer pauses. The exit code of that first end is its own. (Later ends may look otherwise: the panel shows the latest.)",
         instead={
             "ready": "Look at the restarts. This does not heal with time.",
             "killed": "A kubelet kills what fails its liveness probe, and this fragment has none. Look at the exit code.",
@@ -347,7 +347,7 @@ def _(guess_retry):
         "ending, or gone. Those may pass, and lab 05 retries exactly those.",
         instead={
             "later": "A model that is still loading refuses the connection: there is nobody to say 404.",
-            "other": "All pods of a Service are of one template.",
+            "other": "A selector decides who is behind a Service, and two templates can share its labels, as a canary does. Here there is one.",
         },
     )
     return
@@ -501,7 +501,7 @@ def _(guess_roll):
         guess_roll.value,
         truth="stuck",
         because="The quota admits one GPU and the old pod has it: `FailedCreate … exceeded quota`. (Without a quota: "
-        "`Pending`, Insufficient nvidia.com/gpu.) The old pod goes on serving, so no alarm rings; the rollout just never ends. "
+        "`Pending`, Insufficient nvidia.com/gpu.) The old pod goes on serving, so callers notice nothing; after 600 s the Deployment says `ProgressDeadlineExceeded`, and goes on trying. "
         "With one GPU something has to give: `Recreate`, or a rolling update that does not surge.",
         instead={
             "smooth": "For that the namespace would need two GPUs for a minute.",
@@ -667,7 +667,7 @@ def _():
     - A startup probe buys the time a model needs; liveness stays strict, and begins afterwards.
     - A ConfigMap changes nothing by itself. The checksum in the template makes a change of policy a rollout.
     - With one GPU a rollout has a gap. What can be kept is every answer that was begun: preStop, shutdown time-out, grace.
-    - 4xx is an answer; no connection is none. Only the second is worth a retry.
+    - 4xx is an answer; no connection is none. Retry the second, and of the first only 429 and 408, after a pause.
     - The queue is invisible except in its own metrics.
 
     **Next:** `course open 03`, the memory.

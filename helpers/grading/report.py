@@ -90,6 +90,8 @@ class CheckResult:
         """Bind a verdict to its check; the check's own words fill in what the verdict lacks."""
         why = verdict.why_text or check.why
         next_command = verdict.next_command or check.next
+        if verdict.left:
+            verdict = replace(verdict, observed=f"{verdict.observed} (and {verdict.left} more to mend)")
         return cls(
             check=check.id,
             task=check.task,

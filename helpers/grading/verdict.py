@@ -32,7 +32,10 @@ class Observed(Protocol):
 
 @dataclass(frozen=True)
 class Verdict:
-    """What one check saw. `credit` is the share of the check's points, 0 to 1."""
+    """What one check saw. `credit` is the share of the check's points, 0 to 1.
+
+    `left` counts the expectations that do not hold beside the one that its words are about.
+    """
 
     status: Status
     expected: str = ""
@@ -41,6 +44,7 @@ class Verdict:
     hint_text: str = ""
     next_command: str = ""
     credit: float = 0.0
+    left: int = 0
     evidence: tuple[Evidence, ...] = field(default_factory=tuple)
 
     def why(self, text: str) -> Self:
@@ -79,6 +83,7 @@ def all_of(*parts: Verdict) -> Verdict:
         worst,
         status=status,
         credit=sum(part.credit for part in parts) / len(parts),
+        left=max(0, sum(1 + part.left for part in parts if part.status is not Status.PASS) - 1),
         evidence=tuple(dict.fromkeys(item for part in parts for item in part.evidence)),
         why_text=next((part.why_text for part in parts if part.why_text), ""),
         hint_text=next((part.hint_text for part in parts if part.hint_text), ""),

@@ -15,7 +15,7 @@ so that no edit of the learner's re-creates them.
 from __future__ import annotations
 
 from helpers.notebook.actions import delete_panel, guard_panel, shape_panel, start_panel
-from helpers.notebook.board import LiveReport, board, grade_now, refresh, scoreboard
+from helpers.notebook.board import LiveReport, board, grade_now, passed, refresh, scoreboard
 from helpers.notebook.events import event_table, job_table, pod_table
 from helpers.notebook.hints import hints
 from helpers.notebook.html import card, course, inline, problem_card, table, word
@@ -49,6 +49,7 @@ __all__ = [
     "needs_cluster",
     "no_cluster_card",
     "open_lab",
+    "passed",
     "pod_table",
     "predict",
     "preview",

@@ -9,7 +9,7 @@ import marimo as mo
 
 from helpers.errors import LabError
 from helpers.labs.registry import load_lab
-from helpers.notebook.html import course, esc, inline, problem_card, word
+from helpers.notebook.html import course, esc, inline, next_step, problem_card, word
 from helpers.notebook.session import LabSession, waiting_card
 
 if TYPE_CHECKING:
@@ -64,6 +64,12 @@ def board(live: LiveReport, task: str) -> mo.Html:
     return course(
         images_line(live) + "".join(_verdict(result, criteria) for result in live.task(task)), live=True
     )
+
+
+def passed(live: LiveReport, task: str) -> bool:
+    """Whether every check of a task holds now, for what a page shows only then."""
+    results = live.task(task)
+    return bool(results) and all(result.status.value == "PASS" for result in results)
 
 
 def scoreboard(live: LiveReport, titles: dict[str, str] | None = None) -> mo.Html:
@@ -144,7 +150,7 @@ def _detail(result: CheckResult, criteria: dict[str, str]) -> str:
     if status in _SPOKEN:
         rows.append(("why", result.why))
     if status != "PASS":
-        rows.append(("next", f"`{result.next}`" if result.next else ""))
+        rows.append(("next", next_step(result.next)))
     listed = "".join(f"<dt>{name}</dt><dd>{inline(text)}</dd>" for name, text in rows if text)
     return f"<dl>{listed}</dl>{_hint(result)}"
 

@@ -13,6 +13,10 @@ _BOLD = re.compile(r"\*\*([^*]+)\*\*")
 _ITALIC = re.compile(r"(?<![\w*])\*(\w[^*<>]*)\*(?![\w*])")
 
 
+# What a button of the labs' pages does as well as this command.
+_BUTTONS = {f"course start {lab}": "Put backends and probes in place" for lab in ("04", "05")}
+
+
 def esc(text: object) -> str:
     """Text as HTML shows it, never as HTML reads it."""
     return escape(str(text), quote=True)
@@ -56,6 +60,14 @@ def table(head: Sequence[str], rows: Iterable[Sequence[str]], *, kind: str = "")
     return f'<table class="facts {esc(kind)}"><thead><tr>{top}</tr></thead><tbody>{body}</tbody></table>'
 
 
+def next_step(command: str) -> str:
+    """The next command as a page says it: the page's own button first, where it does the same."""
+    if not command:
+        return ""
+    button = _BUTTONS.get(command)
+    return f"press **{button}** on this page, or in a terminal: `{command}`" if button else f"`{command}`"
+
+
 def problem_card(
     message: str, next_command: str = "", *, title: str = "", details: Sequence[str] = ()
 ) -> mo.Html:
@@ -64,6 +76,6 @@ def problem_card(
     `details` are what was seen last: conditions, events, the end of a log.
     """
     first = f"<b>{inline(title)}</b><br>" if title else ""
-    then = f"<div>Next: <code>{esc(next_command)}</code></div>" if next_command else ""
+    then = f"<div>Next: {inline(next_step(next_command))}</div>" if next_command else ""
     seen = "".join(f"<div><small>{inline(line)}</small></div>" for line in details)
     return course(f'<div class="card" role="status">{first}<div>{inline(message)}</div>{seen}{then}</div>')

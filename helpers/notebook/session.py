@@ -158,7 +158,7 @@ def _title(problem: LabError) -> str:
 
     if isinstance(problem, InvalidManifest):
         return "The API server was not asked."
-    if isinstance(problem, StepMissing):
+    if isinstance(problem, StepMissing) or problem.next_command.startswith("course start "):
         return "Another step comes first."
     if isinstance(problem, InvalidInput):
         return "The cell above cannot be used as it is."

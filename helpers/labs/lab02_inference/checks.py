@@ -320,7 +320,7 @@ def patient_start(cluster: ClusterView) -> Verdict:
             load_s,
             at_least=LOAD_BUDGET_S,
             that=f"at least {LOAD_BUDGET_S} s to load",
-            observed=f"killed after {load_s:g} s of loading",
+            observed=f"a load may last {load_s:g} s",
             evidence=deployment,
         ),
         expect(

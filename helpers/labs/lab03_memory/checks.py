@@ -357,7 +357,7 @@ def _probe_path(container: dict[str, Any], name: str) -> str:
     task="collection",
     points=2,
     needs=["memory.ready"],
-    why="Size and distance are fixed when a collection is created; a mismatch is refused, or worse, quietly useless.",
+    why="Size and distance are fixed when a collection is created; another size is refused, and another distance changes every score that a threshold was chosen for.",
     hint="The embedding model decides both. Its vectors have length one.",
     next=NEXT_COLLECTION,
 )

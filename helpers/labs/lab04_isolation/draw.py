@@ -84,7 +84,7 @@ _SEEN = (
 )
 _MEANT = (
     "Rows call, columns are called. <b>open</b> and <b>closed</b> are what the text means; nothing was sent. "
-    "<em>red</em>: not as it should be; <u>amber</u>: would change."
+    "<em>red</em>: not as it should be; <u>amber</u>: would change, from what is now to what the text means."
 )
 
 
@@ -137,9 +137,8 @@ def _forecast_cell(
         changes = now[(caller, target)].allowed != decision.allowed
         goal = goals.get((caller, target))
         off = goal is not None and decision.allowed is not goal
-        lines = [f"<b>{state}</b>"]
-        if changes:
-            lines.append(f"<small><u>now {'closed' if decision.allowed else 'open'}</u></small>")
+        before = "closed" if decision.allowed else "open"
+        lines = [f"<b>{before} → {state}</b>" if changes else f"<b>{state}</b>"]
         if off:
             lines.append(f"<small><em>should be {'open' if goal else 'closed'}</em></small>")
         border = "change" if changes else "off" if off else ""
