@@ -7,9 +7,9 @@ from typing import Any
 from helpers.cluster.fake import FakeCluster
 from helpers.errors import ProbeInconclusive
 from helpers.grading import Lab, Verdict, all_of, expect, grade
+from helpers.labs.lab04_isolation.draw import _forecast_cell
 from helpers.notebook.board import LiveReport, board, passed
 from helpers.notebook.html import next_step, problem_card
-from helpers.labs.lab04_isolation.draw import _forecast_cell
 from helpers.notebook.session import LabSession, needs_cluster
 from helpers.stack.policy_forecast import Decision
 
