@@ -78,7 +78,7 @@ def workload(kind: str, name: str, labels: dict[str, str]) -> dict[str, Any]:
 
 
 def verdicts(cluster: FakeCluster, lab: str, tmp_path: Path) -> list[CheckResult]:
-    return list(grade([lab], cluster, journals=tmp_path).verdicts)
+    return list(grade([load_lab(lab)], cluster, journals=tmp_path).verdicts)
 
 
 VLLM = {"app": "vllm"}
