@@ -48,6 +48,9 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 
+author_commands = typer.Typer(help="Make what learners get from what authors write.", no_args_is_help=True)
+app.add_typer(author_commands, name="author", rich_help_panel="For authors")
+
 LabArgument = Annotated[str, typer.Argument(metavar="LAB", help="The lab's number, such as 01.")]
 
 
@@ -262,6 +265,18 @@ def progress() -> None:
     from helpers.labs.registry import lab_ids, load_lab
 
     print_progress(Progress().labs(), [load_lab(number) for number in lab_ids()], console())
+
+
+@author_commands.command(name="lab")
+def author_lab(lab: LabArgument) -> None:
+    """Make the notebook that a learner edits from its solution and its drafts."""
+    from helpers.grading.solution import notebook_of
+    from helpers.notebook.lab_source import lab_text
+
+    solution = notebook_of(lab, "solutions")
+    notebook = solution.parent.parent / "labs" / solution.name
+    notebook.write_text(lab_text(solution))
+    typer.echo(f"labs/{notebook.name} is made from solutions/{solution.name}. Next: git diff labs")
 
 
 @app.command(name="check-author", rich_help_panel=AUTHORS)

@@ -557,7 +557,14 @@ def _(lab, live, one_learner_yaml, twenty_learners_yaml, two_tenants_yaml):
 
 
 @app.cell(hide_code=True)
-def _(apply_jobs, lab, one_learner_yaml, pressed, twenty_learners_yaml, two_tenants_yaml):
+def _(
+    apply_jobs,
+    lab,
+    one_learner_yaml,
+    pressed,
+    twenty_learners_yaml,
+    two_tenants_yaml,
+):
     nb.apply_panel(
         lab,
         "---".join([one_learner_yaml, twenty_learners_yaml, two_tenants_yaml]),
@@ -849,7 +856,7 @@ def _(live):
 
 
 @app.cell(hide_code=True)
-def _(live, titles, tick):
+def _(live, tick, titles):
     mo.vstack([mo.md("### The whole lab"), nb.scoreboard(live, titles), tick])
     return
 

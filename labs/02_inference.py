@@ -458,7 +458,15 @@ def _():
 
 
 @app.cell(hide_code=True)
-def _(COLLEAGUE, apply_rollout, lab, objects, pressed, rollout_yaml, start_yaml):
+def _(
+    COLLEAGUE,
+    apply_rollout,
+    lab,
+    objects,
+    pressed,
+    rollout_yaml,
+    start_yaml,
+):
     draw.deployment_panel(lab, objects, [COLLEAGUE, start_yaml, rollout_yaml], apply_rollout, pressed=pressed)
     return
 
@@ -516,7 +524,16 @@ def _():
 
 
 @app.cell(hide_code=True)
-def _(COLLEAGUE, drain_now, lab, objects, pressed, rollout_yaml, start_yaml, watched):
+def _(
+    COLLEAGUE,
+    drain_now,
+    lab,
+    objects,
+    pressed,
+    rollout_yaml,
+    start_yaml,
+    watched,
+):
     # `watched` comes first, so that its time line sees the old pod go.
     draw.drain_panel(lab, objects, [COLLEAGUE, start_yaml, rollout_yaml], drain_now, watched, pressed=pressed)
     return

@@ -8,7 +8,7 @@ app = marimo.App(
 )
 
 with app.setup(hide_code=True):
-    import random  # noqa: F401 (section 4 needs it)
+    import random
     import time
 
     import httpx
@@ -21,7 +21,7 @@ with app.setup(hide_code=True):
     from helpers.chaos.gameday import game_day
     from helpers.chaos.herd import herd
     from helpers.labs.lab05_chaos import draw
-    from helpers.stack.backoff import BackendUnavailable  # noqa: F401 (section 4 needs it)
+    from helpers.stack.backoff import BackendUnavailable
 
 
 @app.cell(hide_code=True)

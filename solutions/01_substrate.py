@@ -18,11 +18,9 @@ with app.setup(hide_code=True):
 
 
 @app.cell(hide_code=True)
-def _():
+def title():
     mo.md(r"""
-    # 01 · The GPU substrate, solved
-
-    *The same page with every exercise solved, and why. `course solve 01` runs it with its buttons pressed.*
+    # 01 · The GPU substrate
 
     A pod that should serve a model is not there. Is the model wrong, the image, the network, the quota, the node?
     In this lab you build the ground that the whole stack stands on, and you learn to hear **who says no**:
@@ -35,13 +33,13 @@ def _():
 
 
 @app.cell(hide_code=True)
-def _(lab, reconnect):
+def cluster_card(lab, reconnect):
     mo.vstack([lab.card(), reconnect])
     return
 
 
 @app.cell(hide_code=True)
-def _():
+def four_layers_and_who_owns_which():
     mo.md(r"""
     ## Four layers, and who owns which failure
 
@@ -52,13 +50,13 @@ def _():
 
 
 @app.cell(hide_code=True)
-def _():
+def layer_picture():
     nb.layer_picture(focus="substrate")
     return
 
 
 @app.cell(hide_code=True)
-def _():
+def guess_layer():
     guess_layer = nb.predict(
         "The Deployment `vllm` exists and wants one replica. `kubectl get pods` lists **no pod at all**. "
         "Which layer do you look at first?",
@@ -73,7 +71,7 @@ def _():
 
 
 @app.cell(hide_code=True)
-def _(guess_layer):
+def guess_layer_answer(guess_layer):
     nb.reveal(
         guess_layer.value,
         truth="substrate",
@@ -88,7 +86,7 @@ def _(guess_layer):
 
 
 @app.cell(hide_code=True)
-def _():
+def three_namespaces():
     mo.md(r"""
     ## 1 · Three namespaces
 
@@ -106,7 +104,7 @@ def _():
 
 
 @app.cell
-def _():
+def namespaces_yaml():
     namespaces_yaml = """
     apiVersion: v1
     kind: Namespace
@@ -129,7 +127,7 @@ def _():
 
 
 @app.cell(hide_code=True)
-def _():
+def why_namespaces_yaml():
     mo.md(r"""
     **Why.** The label says what a namespace is *for*, so that policies need not know its name. Labelling `llm-system` as
     well would let the backends call each other as if they were applications.
@@ -138,25 +136,25 @@ def _():
 
 
 @app.cell(hide_code=True)
-def _(lab, live, namespaces_yaml):
+def preview_namespaces_yaml(lab, live, namespaces_yaml):
     nb.preview(lab, namespaces_yaml, live)
     return
 
 
 @app.cell(hide_code=True)
-def _(apply_namespaces, lab, namespaces_yaml, pressed):
+def apply_namespaces_yaml(apply_namespaces, lab, namespaces_yaml, pressed):
     nb.apply_panel(lab, namespaces_yaml, apply_namespaces, pressed=pressed)
     return
 
 
 @app.cell(hide_code=True)
-def _(live):
+def board_namespaces(live):
     nb.board(live, "namespaces")
     return
 
 
 @app.cell(hide_code=True)
-def _():
+def hints_namespaces():
     nb.hints(
         "`kubectl create namespace llm-apps --dry-run=client -o yaml` prints the YAML of a namespace.",
         "A label stands under `metadata.labels`, beside `metadata.name`. Only `llm-apps` gets it.",
@@ -166,7 +164,7 @@ def _():
 
 
 @app.cell(hide_code=True)
-def _():
+def a_quota_that_adds_up():
     mo.md(r"""
     ## 2 · A quota that adds up
 
@@ -181,13 +179,13 @@ def _():
 
 
 @app.cell(hide_code=True)
-def _():
+def workload_table():
     draw_quota.workload_table()
     return
 
 
 @app.cell(hide_code=True)
-def _():
+def guess_quota():
     guess_quota = nb.predict(
         "A colleague wrote the quota below, and says it is made for these two. You apply it, start vLLM, then Qdrant. "
         "What happens?",
@@ -203,7 +201,7 @@ def _():
 
 
 @app.cell(hide_code=True)
-def _(guess_quota):
+def guess_quota_answer(guess_quota):
     nb.reveal(
         guess_quota.value,
         truth="second",
@@ -219,7 +217,7 @@ def _(guess_quota):
 
 
 @app.cell(hide_code=True)
-def _():
+def task_edit_the_quota_until():
     mo.md(r"""
     **Your turn.** Edit the quota until the plan fits in every dimension, and *no more*: a second model server
     beside it must still be refused. The picture follows every run of the cell; only **Apply** changes the cluster.
@@ -228,7 +226,7 @@ def _():
 
 
 @app.cell
-def _():
+def quota_yaml():
     quota_yaml = """
     apiVersion: v1
     kind: ResourceQuota
@@ -250,7 +248,7 @@ def _():
 
 
 @app.cell(hide_code=True)
-def _():
+def why_quota_yaml():
     mo.md(r"""
     **Why.** 10 + 4 = 14 in `limits.cpu`; every other sum fits already. 14 and not 24: with room for another ten, a second
     model server would be admitted in this dimension, and only the GPU would still stop it. The other way to close the gap
@@ -260,7 +258,7 @@ def _():
 
 
 @app.cell(hide_code=True)
-def _(guess_quota, lab, live, pressed, quota_yaml):
+def quota_picture(guess_quota, lab, live, pressed, quota_yaml):
     mo.stop(
         guess_quota.value is None and not pressed,
         nb.course(
@@ -272,25 +270,25 @@ def _(guess_quota, lab, live, pressed, quota_yaml):
 
 
 @app.cell(hide_code=True)
-def _(lab, live, quota_yaml):
+def preview_quota_yaml(lab, live, quota_yaml):
     nb.preview(lab, quota_yaml, live)
     return
 
 
 @app.cell(hide_code=True)
-def _(apply_quota, lab, pressed, quota_yaml):
+def apply_quota_yaml(apply_quota, lab, pressed, quota_yaml):
     nb.apply_panel(lab, quota_yaml, apply_quota, pressed=pressed)
     return
 
 
 @app.cell(hide_code=True)
-def _(live):
+def board_quota(live):
     nb.board(live, "quota")
     return
 
 
 @app.cell(hide_code=True)
-def _():
+def hints_quota():
     nb.hints(
         "Add the two columns of the table, line by line, and hold each sum against the quota. One line overruns.",
         "There are two ways to close a gap: raise the quota, or lower what a workload takes. Here the plan stands.",
@@ -300,7 +298,7 @@ def _():
 
 
 @app.cell(hide_code=True)
-def _():
+def who_said_no():
     mo.md(r"""
     ## 3 · Who said no?
 
@@ -311,7 +309,7 @@ def _():
 
 
 @app.cell(hide_code=True)
-def _():
+def guess_refusal():
     guess_refusal = nb.predict(
         "What do you see after `kubectl apply -n llm-system -f greedy.yaml`?",
         {
@@ -325,7 +323,7 @@ def _():
 
 
 @app.cell(hide_code=True)
-def _(guess_refusal):
+def guess_refusal_answer(guess_refusal):
     nb.reveal(
         guess_refusal.value,
         truth="silent",
@@ -341,7 +339,7 @@ def _(guess_refusal):
 
 
 @app.cell(hide_code=True)
-def _(lab):
+def task_as_it_stands_the(lab):
     mo.md(rf"""
     **Your turn.** As it stands, the text asks for one GPU. Make it ask for sixteen, and apply it: the panel sends it
     to both namespaces. Notice the preview: the API server has nothing against either *Deployment*.
@@ -352,7 +350,7 @@ def _(lab):
 
 
 @app.cell
-def _():
+def greedy_yaml():
     greedy_yaml = """
     apiVersion: apps/v1
     kind: Deployment
@@ -379,7 +377,7 @@ def _():
 
 
 @app.cell(hide_code=True)
-def _():
+def why_greedy_yaml():
     mo.md(r"""
     **Why.** Sixteen is more than the quota admits and more than this node has. In `llm-system` the ReplicaSet reports
     `FailedCreate`: no pod. In `llm-workshop` the pod exists and stays Pending: `Insufficient nvidia.com/gpu`.
@@ -388,19 +386,19 @@ def _():
 
 
 @app.cell(hide_code=True)
-def _(greedy_yaml, lab, live):
+def preview_greedy_yaml(greedy_yaml, lab, live):
     nb.preview(lab, greedy_yaml, live, namespaces=("llm-system", "llm-workshop"))
     return
 
 
 @app.cell(hide_code=True)
-def _(apply_greedy, greedy_yaml, lab, pressed):
+def apply_greedy_yaml(apply_greedy, greedy_yaml, lab, pressed):
     nb.apply_panel(lab, greedy_yaml, apply_greedy, pressed=pressed, namespaces=("llm-system", "llm-workshop"))
     return
 
 
 @app.cell(hide_code=True)
-def _(lab, live):
+def event_table(lab, live):
     mo.vstack(
         [
             mo.md("**What the cluster says**, latest first, in both namespaces:"),
@@ -417,13 +415,13 @@ def _(lab, live):
 
 
 @app.cell(hide_code=True)
-def _(live):
+def board_refusal(live):
     nb.board(live, "refusal")
     return
 
 
 @app.cell(hide_code=True)
-def _(live, pressed):
+def notice_who_said_no(live, pressed):
     mo.stop(
         not (nb.passed(live, "refusal") or pressed),
         nb.course("<small>What to notice: appears once both refusals above are seen.</small>"),
@@ -446,7 +444,7 @@ def _(live, pressed):
 
 
 @app.cell(hide_code=True)
-def _():
+def hints_refusal():
     nb.hints(
         "The amount stands under `limits`, as `nvidia.com/gpu: 1`. An extended resource needs no request beside it.",
         "If a pod of `greedy` runs, it asks for too little: compare with what your node offers (picture in part 4).",
@@ -457,7 +455,7 @@ def _():
 
 
 @app.cell(hide_code=True)
-def _():
+def one_card_three_shapes():
     mo.md(r"""
     ## 4 · One card, three shapes
 
@@ -476,13 +474,13 @@ def _():
 
 
 @app.cell(hide_code=True)
-def _(lab, live):
+def gpu_picture(lab, live):
     draw_gpu.gpu_picture(lab, ("llm-system", "llm-workshop"), live)
     return
 
 
 @app.cell(hide_code=True)
-def _():
+def guess_shape():
     guess_shape = nb.predict(
         "The node offers one full GPU, and it is free. A pod asks for `nvidia.com/mig-1g.10gb: 1`, "
         "a seventh of such a card. What does the scheduler do?",
@@ -497,7 +495,7 @@ def _():
 
 
 @app.cell(hide_code=True)
-def _(guess_shape):
+def guess_shape_answer(guess_shape):
     nb.reveal(
         guess_shape.value,
         truth="pending",
@@ -514,7 +512,7 @@ def _(guess_shape):
 
 
 @app.cell(hide_code=True)
-def _():
+def task_three_situations_three_jobs():
     mo.md(r"""
     **Your turn.** Three situations, three Jobs, and you choose the shape for each. As they stand, all three ask for
     the same thing. Edit `limits` and `nodeSelector` so that each gets what it needs, *and cannot land on what would be
@@ -528,7 +526,7 @@ def _():
 
 
 @app.cell
-def _():
+def one_learner_yaml():
     one_learner_yaml = """
     apiVersion: batch/v1
     kind: Job
@@ -549,7 +547,7 @@ def _():
 
 
 @app.cell
-def _():
+def twenty_learners_yaml():
     twenty_learners_yaml = """
     apiVersion: batch/v1
     kind: Job
@@ -572,7 +570,7 @@ def _():
 
 
 @app.cell
-def _():
+def two_tenants_yaml():
     two_tenants_yaml = """
     apiVersion: batch/v1
     kind: Job
@@ -595,7 +593,7 @@ def _():
 
 
 @app.cell(hide_code=True)
-def _():
+def why_three_shapes():
     mo.md(r"""
     **Why.** One learner: a whole card, and the selector keeps the pod off a card that advertises itself several times. Twenty
     learners: the same resource name, and the selector insists on sharing, so that four run at a time instead of one. Two
@@ -605,13 +603,13 @@ def _():
 
 
 @app.cell(hide_code=True)
-def _(lab, live, one_learner_yaml, twenty_learners_yaml, two_tenants_yaml):
+def preview_shape_jobs(lab, live, one_learner_yaml, twenty_learners_yaml, two_tenants_yaml):
     nb.preview(lab, "---".join([one_learner_yaml, twenty_learners_yaml, two_tenants_yaml]), live)
     return
 
 
 @app.cell(hide_code=True)
-def _(apply_jobs, lab, one_learner_yaml, pressed, twenty_learners_yaml, two_tenants_yaml):
+def apply_shape_jobs(apply_jobs, lab, one_learner_yaml, pressed, twenty_learners_yaml, two_tenants_yaml):
     nb.apply_panel(
         lab,
         "---".join([one_learner_yaml, twenty_learners_yaml, two_tenants_yaml]),
@@ -622,7 +620,7 @@ def _(apply_jobs, lab, one_learner_yaml, pressed, twenty_learners_yaml, two_tena
 
 
 @app.cell(hide_code=True)
-def _():
+def task_be_the_administrator():
     mo.md(r"""
     **Now be the administrator.** Jobs whose shape is not offered wait. Change what the node advertises, and watch
     the card above, and the pods that nobody touches. (In a terminal: `course gpu --shape mig`.)
@@ -631,13 +629,13 @@ def _():
 
 
 @app.cell(hide_code=True)
-def _(lab, shape_full, shape_mig, shape_time):
+def shape_panel(lab, shape_full, shape_mig, shape_time):
     nb.shape_panel(lab, {"full": shape_full, "mig": shape_mig, "time-slicing": shape_time})
     return
 
 
 @app.cell
-def _(lab, pressed):
+def solve_shapes(lab, pressed):
     mo.stop(
         not pressed
         or lab.cluster is None
@@ -657,19 +655,19 @@ def _(lab, pressed):
 
 
 @app.cell(hide_code=True)
-def _(lab, live):
+def job_table(lab, live):
     nb.job_table(lab, "llm-workshop", live)
     return
 
 
 @app.cell(hide_code=True)
-def _(live):
+def board_shapes(live):
     nb.board(live, "shapes")
     return
 
 
 @app.cell(hide_code=True)
-def _():
+def hints_shapes():
     nb.hints(
         "Which of the three rows of the table gives memory of its own to several pods at once? Only one.",
         "A slice has its own resource name, so it needs no selector. The other two share a name: only "
@@ -681,7 +679,7 @@ def _():
 
 
 @app.cell(hide_code=True)
-def _():
+def guarding_the_gpu():
     mo.md(r"""
     ## 5 · Guarding the GPU
 
@@ -693,7 +691,7 @@ def _():
 
 
 @app.cell(hide_code=True)
-def _():
+def guess_taint():
     guess_taint = nb.predict(
         "This cluster has one node. You taint it with `nvidia.com/gpu=present:NoSchedule`. "
         "What happens to cluster DNS, which runs on it and does not tolerate this taint?",
@@ -708,7 +706,7 @@ def _():
 
 
 @app.cell(hide_code=True)
-def _(guess_taint):
+def guess_taint_answer(guess_taint):
     nb.reveal(
         guess_taint.value,
         truth="later",
@@ -724,7 +722,7 @@ def _(guess_taint):
 
 
 @app.cell(hide_code=True)
-def _():
+def task_raise_the_guard_then():
     mo.md(r"""
     **Your turn.** Raise the guard, then apply the two pods. `guest` must be kept out; `model-server` must get in, and
     for that it lacks something. When you have seen both, take the guard down: `guest` is then placed without your help.
@@ -733,20 +731,20 @@ def _():
 
 
 @app.cell(hide_code=True)
-def _(guard_down, guard_up, lab):
+def guard_panel(guard_down, guard_up, lab):
     nb.guard_panel(lab, guard_up, guard_down)
     return
 
 
 @app.cell
-def _(lab, pressed):
+def solve_raise_the_guard(lab, pressed):
     mo.stop(not pressed or lab.cluster is None or bool(lab.cluster.scope.suffix))
     gpu.set_guard(lab.cluster, on=True)
     return
 
 
 @app.cell
-def _():
+def guard_yaml():
     guard_yaml = """
     apiVersion: v1
     kind: Pod
@@ -774,7 +772,7 @@ def _():
 
 
 @app.cell(hide_code=True)
-def _():
+def why_guard_yaml():
     mo.md(r"""
     **Why.** `Exists` tolerates the taint whatever its value, which is how GPU workloads usually write it. `guest` has no
     business on the node and gets none. The toleration does not *bring* `model-server` there: its request for a GPU does.
@@ -783,19 +781,19 @@ def _():
 
 
 @app.cell(hide_code=True)
-def _(guard_yaml, lab, live):
+def preview_guard_yaml(guard_yaml, lab, live):
     nb.preview(lab, guard_yaml, live)
     return
 
 
 @app.cell(hide_code=True)
-def _(apply_guard, guard_yaml, lab, pressed):
+def apply_guard_yaml(apply_guard, guard_yaml, lab, pressed):
     nb.apply_panel(lab, guard_yaml, apply_guard, pressed=pressed)
     return
 
 
 @app.cell
-def _(guard_yaml, lab, pressed):
+def solve_take_the_guard_down(guard_yaml, lab, pressed):
     mo.stop(not pressed or lab.cluster is None)
     # In a class the guard is the instructor's: there is nothing to raise, and the requests speak alone.
     _mine = not lab.cluster.scope.suffix
@@ -822,19 +820,19 @@ def _(guard_yaml, lab, pressed):
 
 
 @app.cell(hide_code=True)
-def _(lab, live):
+def pod_table(lab, live):
     nb.pod_table(lab, ("llm-workshop",), live, names=("guest", "model-server"))
     return
 
 
 @app.cell(hide_code=True)
-def _(live):
+def board_guard(live):
     nb.board(live, "guard")
     return
 
 
 @app.cell(hide_code=True)
-def _():
+def hints_guard():
     nb.hints(
         "A toleration names the taint it tolerates: `key`, `operator`, `value` and `effect`.",
         "Replace `[]` by a list with one entry: `- key: nvidia.com/gpu`, then `operator: Exists` and the taint's effect.",
@@ -846,7 +844,7 @@ def _():
 
 
 @app.cell(hide_code=True)
-def _():
+def the_price_of_doing_nothing():
     mo.md(r"""
     ## 6 · The price of doing nothing
 
@@ -861,7 +859,7 @@ def _():
 
 
 @app.cell
-def _():
+def shown_idle_yaml():
     idle_yaml = """
     apiVersion: v1
     kind: Pod
@@ -889,19 +887,19 @@ def _():
 
 
 @app.cell(hide_code=True)
-def _(idle_yaml, lab, live):
+def preview_idle_yaml(idle_yaml, lab, live):
     nb.preview(lab, idle_yaml, live)
     return
 
 
 @app.cell(hide_code=True)
-def _(apply_idle, idle_yaml, lab, pressed):
+def apply_idle_yaml(apply_idle, idle_yaml, lab, pressed):
     nb.apply_panel(lab, idle_yaml, apply_idle, pressed=pressed)
     return
 
 
 @app.cell
-def _(idle_yaml, lab, pressed):
+def solve_end_idle_holder(idle_yaml, lab, pressed):
     mo.stop(not pressed or lab.cluster is None)
     for _ in range(5):
         _word = lab.cluster.wait_until(
@@ -929,7 +927,7 @@ def _(idle_yaml, lab, pressed):
 
 
 @app.cell(hide_code=True)
-def _(lab, live, price, release):
+def waiting_meter(lab, live, price, release):
     mo.vstack(
         [
             draw_gpu.waiting_meter(lab, "llm-workshop", "next-in-line", price.value, live),
@@ -940,13 +938,13 @@ def _(lab, live, price, release):
 
 
 @app.cell(hide_code=True)
-def _(live):
+def board_idle(live):
     nb.board(live, "idle")
     return
 
 
 @app.cell(hide_code=True)
-def _(cards, price):
+def idle_cost_chart(cards, price):
     mo.vstack(
         [
             mo.md("**The same, over a week.** Set the price of your cards and how many are held:"),
@@ -958,7 +956,7 @@ def _(cards, price):
 
 
 @app.cell(hide_code=True)
-def _():
+def notice_the_price_of_doing_nothing():
     mo.md(r"""
     **What to notice.** Your quota did not free the card: it bounds how often the mistake can be made, one GPU in
     `llm-system`, and that is all it does. What frees cards is a habit: a scale-down at night, a lifetime for
@@ -968,7 +966,7 @@ def _():
 
 
 @app.cell(hide_code=True)
-def _():
+def hints_idle():
     nb.hints(
         "If `next-in-line` ran at once, nobody held the card, or the node offers several: part 4's picture shows it.",
         "The holder must be placed first. Apply again: both pods are replaced.",
@@ -978,7 +976,7 @@ def _():
 
 
 @app.cell(hide_code=True)
-def _():
+def hand_over():
     mo.md(r"""
     ## 7 · Hand over
 
@@ -989,19 +987,19 @@ def _():
 
 
 @app.cell(hide_code=True)
-def _(live):
+def board_handover(live):
     nb.board(live, "handover")
     return
 
 
 @app.cell(hide_code=True)
-def _(live, titles, tick):
+def whole_lab(live, tick, titles):
     mo.vstack([mo.md("### The whole lab"), nb.scoreboard(live, titles), tick])
     return
 
 
 @app.cell(hide_code=True)
-def _():
+def quiz_three_events_and_two_decisions():
     mo.md(r"""
     ### Quiz: three events, and two decisions
     """)
@@ -1009,13 +1007,13 @@ def _():
 
 
 @app.cell(hide_code=True)
-def _(QUESTIONS, answers):
+def quiz_board(QUESTIONS, answers):
     nb.quiz_board(answers, QUESTIONS)
     return
 
 
 @app.cell(hide_code=True)
-def _():
+def what_you_take_along():
     mo.md(r"""
     ### What you take along
 
@@ -1031,20 +1029,20 @@ def _():
 
 
 @app.cell(hide_code=True)
-def _(reconnect):
+def lab(reconnect):
     # Plumbing: what marimo must not create anew when a cell above is edited.
     lab = nb.open_lab("01", reconnect.value)
     return (lab,)
 
 
 @app.cell(hide_code=True)
-def _():
+def pressed():
     pressed = False  # `course solve` runs the solution with True: as if every button had been pressed
     return (pressed,)
 
 
 @app.cell(hide_code=True)
-def _():
+def controls():
     reconnect = mo.ui.run_button(label="Connect again")
     tick = nb.refresh()
     apply_namespaces = nb.apply_button("Apply namespaces")
@@ -1082,7 +1080,7 @@ def _():
 
 
 @app.cell(hide_code=True)
-def _(
+def live_grade(
     apply_greedy,
     apply_guard,
     apply_idle,
@@ -1118,7 +1116,7 @@ def _(
 
 
 @app.cell(hide_code=True)
-def _():
+def titles_and_quiz():
     titles = {
         "namespaces": "1 · Three namespaces",
         "quota": "2 · A quota that adds up",

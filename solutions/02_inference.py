@@ -15,11 +15,9 @@ with app.setup(hide_code=True):
 
 
 @app.cell(hide_code=True)
-def _():
+def title():
     mo.md(r"""
-    # 02 · The inference backend, solved
-
-    *This is the lab with its answers and the reasons for them. `course solve 02` runs it with every button pressed.*
+    # 02 · The inference backend
 
     A model server is a process that needs seconds or minutes before it can say a word, holds the most expensive device you
     have, and answers for seconds at a time. Kubernetes knows nothing of this until you tell it.
@@ -32,19 +30,19 @@ def _():
 
 
 @app.cell(hide_code=True)
-def _(lab, reconnect):
+def cluster_card(lab, reconnect):
     mo.vstack([lab.card(), reconnect])
     return
 
 
 @app.cell(hide_code=True)
-def _():
+def layer_picture():
     nb.layer_picture(focus="inference")
     return
 
 
 @app.cell(hide_code=True)
-def _():
+def serving_policy():
     mo.md(r"""
     ## 1 · Serving policy
 
@@ -61,7 +59,7 @@ def _():
 
 
 @app.cell
-def _():
+def policy_yaml():
     policy_yaml = """
     apiVersion: v1
     kind: ConfigMap
@@ -93,19 +91,19 @@ def _():
 
 
 @app.cell(hide_code=True)
-def _(lab, live, policy_yaml):
+def preview_policy_yaml(lab, live, policy_yaml):
     nb.preview(lab, policy_yaml, live)
     return
 
 
 @app.cell(hide_code=True)
-def _(apply_policy, lab, policy_yaml, pressed):
+def apply_policy_yaml(apply_policy, lab, policy_yaml, pressed):
     nb.apply_panel(lab, policy_yaml, apply_policy, pressed=pressed)
     return
 
 
 @app.cell(hide_code=True)
-def _():
+def why_policy_yaml():
     mo.md(r"""
     **Why so.** 3,000 tokens of prompt and 500 of answer need 3,500, and the chat template some thirty more; 4,096 is the
     next power of two. The cache holds 17,408 tokens, 17,408 / 4,096 = 4.25, so four sequences can grow to their full
@@ -115,13 +113,13 @@ def _():
 
 
 @app.cell(hide_code=True)
-def _(live):
+def board_policy(live):
     nb.board(live, "policy")
     return
 
 
 @app.cell(hide_code=True)
-def _():
+def hints_policy():
     nb.hints(
         "Prompt and answer share one context. Add them up, and leave a little for the chat template.",
         "`MAX_MODEL_LEN` is a string in a ConfigMap: keep the quotes. A power of two is customary, not needed.",
@@ -131,7 +129,7 @@ def _():
 
 
 @app.cell(hide_code=True)
-def _():
+def a_model_needs_time():
     mo.md(r"""
     ## 2 · A model needs time
 
@@ -143,7 +141,7 @@ def _():
 
 
 @app.cell(hide_code=True)
-def _():
+def guess_start():
     guess_start = nb.predict(
         "You apply it as it stands. The Service `vllm` of part 1 exists already. What becomes of the first container?",
         {
@@ -157,7 +155,7 @@ def _():
 
 
 @app.cell
-def _():
+def start_yaml():
     start_yaml = """
     spec:
       template:
@@ -183,25 +181,25 @@ def _():
 
 
 @app.cell(hide_code=True)
-def _(COLLEAGUE, apply_start, lab, objects, pressed, start_yaml):
+def start_panel(COLLEAGUE, apply_start, lab, objects, pressed, start_yaml):
     draw.deployment_panel(lab, objects, [COLLEAGUE, start_yaml], apply_start, pressed=pressed)
     return
 
 
 @app.cell(hide_code=True)
-def _(apply_start, lab, pressed):
+def start_timeline(apply_start, lab, pressed):
     draw.start_timeline(lab, asked=apply_start.value, pressed=pressed)
     return
 
 
 @app.cell(hide_code=True)
-def _(lab, live):
+def crash_panel(lab, live):
     draw.crash_panel(lab, live)
     return
 
 
 @app.cell(hide_code=True)
-def _(guess_start):
+def guess_start_answer(guess_start):
     nb.reveal(
         guess_start.value,
         truth="exits",
@@ -217,7 +215,7 @@ def _(guess_start):
 
 
 @app.cell(hide_code=True)
-def _():
+def task_the_first_fault():
     mo.md(r"""
     **Your turn: the first fault.** Nobody needs the variables of service links, since names are found by DNS: switch
     them off in the fragment above. A process that hangs must not go unnoticed either, says your colleague, and brings
@@ -234,7 +232,7 @@ def _():
 
 
 @app.cell(hide_code=True)
-def _():
+def guess_liveness():
     guess_liveness = nb.predict(
         "Service links are off, and the probe is in. You apply it. What becomes of the container now?",
         {
@@ -248,7 +246,7 @@ def _():
 
 
 @app.cell(hide_code=True)
-def _(guess_liveness):
+def guess_liveness_answer(guess_liveness):
     nb.reveal(
         guess_liveness.value,
         truth="killed",
@@ -264,7 +262,7 @@ def _(guess_liveness):
 
 
 @app.cell(hide_code=True)
-def _():
+def task_the_second_fault():
     mo.md(r"""
     **Your turn: the second fault.** Give a load **at least two minutes**, and yet notice a dead process within five. One
     probe cannot do both. Edit the fragment and apply it, as often as you need, until the model is served. Watch the time
@@ -274,13 +272,13 @@ def _():
 
 
 @app.cell(hide_code=True)
-def _(live):
+def board_start(live):
     nb.board(live, "start")
     return
 
 
 @app.cell(hide_code=True)
-def _():
+def hints_start():
     nb.hints(
         "`enableServiceLinks` stands in the pod's spec, beside `containers`.",
         "A `startupProbe` has the same form as the others. Until it has passed once, the other two are not asked.",
@@ -292,7 +290,7 @@ def _():
 
 
 @app.cell(hide_code=True)
-def _(lab, live):
+def cache_panel(lab, live):
     mo.vstack(
         [
             mo.md(
@@ -306,7 +304,7 @@ def _(lab, live):
 
 
 @app.cell(hide_code=True)
-def _():
+def what_it_serves_and_what_it():
     mo.md(r"""
     ## 3 · What it serves, and what it refuses
 
@@ -317,7 +315,7 @@ def _():
 
 
 @app.cell(hide_code=True)
-def _():
+def guess_retry():
     guess_retry = nb.predict(
         "An application asks for a model name with a typing error, and retries four times with exponential back-off. "
         "What does it gain?",
@@ -332,13 +330,13 @@ def _():
 
 
 @app.cell(hide_code=True)
-def _(ask, lab, pressed):
+def ask_panel(ask, lab, pressed):
     draw.ask_panel(lab, ask, pressed=pressed)
     return
 
 
 @app.cell(hide_code=True)
-def _(guess_retry):
+def guess_retry_answer(guess_retry):
     nb.reveal(
         guess_retry.value,
         truth="nothing",
@@ -354,7 +352,7 @@ def _(guess_retry):
 
 
 @app.cell(hide_code=True)
-def _():
+def the_context_is_a_budget():
     mo.md(r"""
     **The context is a budget.** Prompt, chat template and answer share it. The server counts with its own tokenizer
     (`POST /tokenize`); beyond the budget it refuses with 400, before it computes anything.
@@ -363,13 +361,13 @@ def _():
 
 
 @app.cell(hide_code=True)
-def _(answer_tokens, ask, lab, prompt):
+def context_panel(answer_tokens, ask, lab, prompt):
     mo.vstack([prompt, answer_tokens, draw.context_panel(lab, prompt.value, answer_tokens.value, ask.value)])
     return
 
 
 @app.cell(hide_code=True)
-def _():
+def the_kv_cache():
     mo.md(r"""
     **The KV cache is the other budget.** Every token of every conversation that is being answered occupies a place in
     it. Below are the figures of *your* ConfigMap, in part 1. Where the worst case overruns the cache, vLLM admits
@@ -381,19 +379,19 @@ def _():
 
 
 @app.cell(hide_code=True)
-def _(lab, policy_yaml):
+def kv_picture(lab, policy_yaml):
     draw.kv_picture(lab, policy_yaml)
     return
 
 
 @app.cell(hide_code=True)
-def _(live):
+def board_serving(live):
     nb.board(live, "serving")
     return
 
 
 @app.cell(hide_code=True)
-def _():
+def guess_config():
     guess_config = nb.predict(
         "The ConfigMap in the cluster now says something else than when the pod started. What does the running server do?",
         {
@@ -407,7 +405,7 @@ def _():
 
 
 @app.cell(hide_code=True)
-def _(guess_config):
+def guess_config_answer(guess_config):
     nb.reveal(
         guess_config.value,
         truth="keeps",
@@ -422,7 +420,7 @@ def _(guess_config):
 
 
 @app.cell(hide_code=True)
-def _():
+def hints_serving():
     nb.hints(
         "The product must not exceed what the cache holds. At least four callers come at once.",
         "If `draw.model` falls short: the name or the context of the *process* differ from the ConfigMap. "
@@ -432,7 +430,7 @@ def _():
 
 
 @app.cell(hide_code=True)
-def _():
+def rolling_out_losing_nothing():
     mo.md(r"""
     ## 4 · Rolling out, losing nothing
 
@@ -443,7 +441,7 @@ def _():
 
 
 @app.cell(hide_code=True)
-def _():
+def guess_roll():
     guess_roll = nb.predict(
         "One GPU, one pod that holds it, `maxSurge: 1`, `maxUnavailable: 0`. What happens?",
         {
@@ -457,7 +455,7 @@ def _():
 
 
 @app.cell
-def _():
+def rollout_yaml():
     rollout_yaml = """
     spec:
       strategy: {type: Recreate}
@@ -476,19 +474,27 @@ def _():
 
 
 @app.cell(hide_code=True)
-def _(COLLEAGUE, apply_rollout, lab, objects, pressed, rollout_yaml, start_yaml):
+def rollout_panel(
+    COLLEAGUE,
+    apply_rollout,
+    lab,
+    objects,
+    pressed,
+    rollout_yaml,
+    start_yaml,
+):
     draw.deployment_panel(lab, objects, [COLLEAGUE, start_yaml, rollout_yaml], apply_rollout, pressed=pressed)
     return
 
 
 @app.cell(hide_code=True)
-def _(apply_rollout, lab, pressed):
+def rollout_timeline(apply_rollout, lab, pressed):
     draw.start_timeline(lab, asked=apply_rollout.value, pressed=pressed)
     return
 
 
 @app.cell(hide_code=True)
-def _(lab, live):
+def event_table(lab, live):
     nb.event_table(
         lab, ("llm-system",), live, reasons=("FailedCreate", "ScalingReplicaSet", "Killing"), last=5
     )
@@ -496,7 +502,7 @@ def _(lab, live):
 
 
 @app.cell(hide_code=True)
-def _(guess_roll):
+def guess_roll_answer(guess_roll):
     nb.reveal(
         guess_roll.value,
         truth="stuck",
@@ -512,7 +518,7 @@ def _(guess_roll):
 
 
 @app.cell(hide_code=True)
-def _():
+def task_edit_the_fragment_so():
     mo.md(r"""
     **Your turn.** Edit the fragment, so that
 
@@ -534,21 +540,30 @@ def _():
 
 
 @app.cell(hide_code=True)
-def _(COLLEAGUE, drain_now, lab, objects, pressed, rollout_yaml, start_yaml, watched):
+def drain_panel(
+    COLLEAGUE,
+    drain_now,
+    lab,
+    objects,
+    pressed,
+    rollout_yaml,
+    start_yaml,
+    watched,
+):
     # `watched` comes first, so that its time line sees the old pod go.
     draw.drain_panel(lab, objects, [COLLEAGUE, start_yaml, rollout_yaml], drain_now, watched, pressed=pressed)
     return
 
 
 @app.cell(hide_code=True)
-def _(drain_now, lab):
+def watched(drain_now, lab):
     watched = draw.start_timeline(lab, asked=drain_now.value)
     watched
     return (watched,)
 
 
 @app.cell(hide_code=True)
-def _():
+def why_rollout_yaml():
     mo.md(r"""
     **Why so.** `Recreate` ends the old pod first: the GPU, and the quota with it, are free when the new one asks. The
     checksum makes the ConfigMap's content part of the template. Five seconds of preStop are plenty for endpoints to be
@@ -558,13 +573,13 @@ def _():
 
 
 @app.cell(hide_code=True)
-def _(live):
+def board_rollout(live):
     nb.board(live, "rollout")
     return
 
 
 @app.cell(hide_code=True)
-def _():
+def hints_rollout():
     nb.hints(
         "`strategy: {type: Recreate}` takes no `rollingUpdate` beside it.",
         "A pause before SIGTERM needs no shell: `lifecycle: {preStop: {sleep: {seconds: …}}}`.",
@@ -577,7 +592,7 @@ def _():
 
 
 @app.cell(hide_code=True)
-def _():
+def notice_rolling_out_losing_nothing():
     mo.md(r"""
     **What to notice.** Nothing was lost, and yet there was a gap: between the old pod's last answer and the new pod's
     first, the Service had no endpoint, and callers were refused. With one GPU that gap is the price; a client that
@@ -591,7 +606,7 @@ def _():
 
 
 @app.cell(hide_code=True)
-def _():
+def guess_queue():
     guess_queue = nb.predict(
         "Twelve clients at once, four sequences admitted. Against a single client, what changes most?",
         {
@@ -605,13 +620,13 @@ def _():
 
 
 @app.cell(hide_code=True)
-def _(lab, measure, pressed):
+def load_panel(lab, measure, pressed):
     draw.load_panel(lab, measure, pressed=pressed)
     return
 
 
 @app.cell(hide_code=True)
-def _(guess_queue):
+def guess_queue_answer(guess_queue):
     nb.reveal(
         guess_queue.value,
         truth="first",
@@ -628,13 +643,13 @@ def _(guess_queue):
 
 
 @app.cell(hide_code=True)
-def _(live):
+def board_queue(live):
     nb.board(live, "queue")
     return
 
 
 @app.cell(hide_code=True)
-def _():
+def what_a_smoke_test_proves():
     mo.md(r"""
     ## 6 · What a smoke test proves
 
@@ -647,19 +662,19 @@ def _():
 
 
 @app.cell(hide_code=True)
-def _(live, tick, titles):
+def whole_lab(live, tick, titles):
     mo.vstack([mo.md("### The whole lab"), nb.scoreboard(live, titles), tick])
     return
 
 
 @app.cell(hide_code=True)
-def _(QUESTIONS, answers):
+def quiz_board(QUESTIONS, answers):
     mo.vstack([mo.md("### Quiz"), nb.quiz_board(answers, QUESTIONS)])
     return
 
 
 @app.cell(hide_code=True)
-def _():
+def what_you_take_along():
     mo.md(r"""
     ### What you take along
 
@@ -676,7 +691,7 @@ def _():
 
 
 @app.cell(hide_code=True)
-def _(reconnect):
+def lab(reconnect):
     # Plumbing: what marimo must not create anew when a cell above is edited.
     lab = draw.serving_session(nb.open_lab("02", reconnect.value))
     objects = draw.vllm_objects(lab)
@@ -684,7 +699,7 @@ def _(reconnect):
 
 
 @app.cell(hide_code=True)
-def _():
+def COLLEAGUE():
     # What the colleague left out of the Deployment of manifests/stack/vllm: everything about an orderly end.
     COLLEAGUE = """
     spec:
@@ -699,13 +714,13 @@ def _():
 
 
 @app.cell(hide_code=True)
-def _():
+def pressed():
     pressed = False  # `course solve` runs the solution with True: as if every button had been pressed
     return (pressed,)
 
 
 @app.cell(hide_code=True)
-def _():
+def controls():
     reconnect = mo.ui.run_button(label="Connect again")
     tick = nb.refresh("10s")
     apply_policy = nb.apply_button("Apply the policy")
@@ -731,13 +746,21 @@ def _():
 
 
 @app.cell(hide_code=True)
-def _(apply_policy, apply_rollout, apply_start, drain_now, lab, measure, tick):
+def live_grade(
+    apply_policy,
+    apply_rollout,
+    apply_start,
+    drain_now,
+    lab,
+    measure,
+    tick,
+):
     live = nb.grade_now(lab, tick, apply_policy, apply_start, apply_rollout, drain_now, measure)
     return (live,)
 
 
 @app.cell(hide_code=True)
-def _():
+def titles_and_quiz():
     titles = {
         "policy": "1 · Serving policy",
         "start": "2 · A model needs time",

@@ -3,7 +3,7 @@ import marimo
 __generated_with = "0.25.2"
 app = marimo.App(
     width="medium",
-    app_title="03 · The memory layer · solved",
+    app_title="03 · The memory layer, solved",
     css_file="../helpers/notebook/course.css",
 )
 
@@ -20,9 +20,9 @@ with app.setup(hide_code=True):
 
 
 @app.cell(hide_code=True)
-def _():
+def title():
     mo.md(r"""
-    # 03 · The memory layer: solved, with the reasons
+    # 03 · The memory layer
 
     A model answers from what it was trained on; what your organisation knows must be fetched for it. That is the work
     of a vector database: passages go in as vectors, and the passages nearest to a question come out. It is the first
@@ -37,19 +37,19 @@ def _():
 
 
 @app.cell(hide_code=True)
-def _(lab, reconnect):
+def cluster_card(lab, reconnect):
     mo.vstack([lab.card(), reconnect])
     return
 
 
 @app.cell(hide_code=True)
-def _():
+def layer_picture():
     nb.layer_picture(focus="memory")
     return
 
 
 @app.cell(hide_code=True)
-def _():
+def guess_loss():
     guess_loss = nb.predict(
         "Qdrant runs in a Deployment with an `emptyDir`, and holds a million vectors. Its container crashes "
         "(out of memory) and is restarted in the same pod. An hour later the node is drained. What is left?",
@@ -64,7 +64,7 @@ def _():
 
 
 @app.cell(hide_code=True)
-def _(guess_loss):
+def guess_loss_answer(guess_loss):
     nb.reveal(
         guess_loss.value,
         truth="crash",
@@ -79,7 +79,7 @@ def _(guess_loss):
 
 
 @app.cell(hide_code=True)
-def _():
+def how_much_will_it_hold():
     mo.md(r"""
     ## 1 · How much will it hold?
 
@@ -95,14 +95,14 @@ def _():
 
 
 @app.cell
-def _():
+def plan():
     plan = Collection(vectors=2_000_000, dimensions=384, payload_bytes=512, snapshots=2)
     claim = "16Gi"
     return claim, plan
 
 
 @app.cell(hide_code=True)
-def _():
+def why_plan():
     mo.md(r"""
     **Why so.** Vectors 2.9 GiB, graph 0.2, payload 1.0: 4.1 GiB are stored. Two snapshots bring 8.2 more, rewriting 2.0: 14.2 GiB. A third
     snapshot would cost 4.1 GiB, and a model of 1024 dimensions makes the stored part 8.8 GiB.
@@ -111,13 +111,13 @@ def _():
 
 
 @app.cell(hide_code=True)
-def _(claim, plan):
+def sizing_picture(claim, plan):
     draw.sizing_picture(plan, claim)
     return
 
 
 @app.cell(hide_code=True)
-def _():
+def hints_plan():
     nb.hints(
         "Read the bars: which part is the largest, and what does it grow with?",
         "`datatype='float16'` halves the vectors, `uint8` quarters them; both cost some precision.",
@@ -127,7 +127,7 @@ def _():
 
 
 @app.cell(hide_code=True)
-def _():
+def a_pod_with_a_name_and():
     mo.md(r"""
     ## 2 · A pod with a name and a volume
 
@@ -149,7 +149,7 @@ def _():
 
 
 @app.cell
-def _():
+def memory_yaml():
     memory_yaml = """
     apiVersion: v1
     kind: Service
@@ -243,7 +243,7 @@ def _():
 
 
 @app.cell(hide_code=True)
-def _():
+def why_memory_yaml():
     mo.md(r"""
     **Why so.** The claim template makes `qdrant-storage-qdrant-0`, which no deletion of pod or StatefulSet touches. The headless Service gives
     `qdrant-0` its DNS name (also while it loads) and the scraper its target. `/readyz` is red until the shards are loaded, so
@@ -253,31 +253,31 @@ def _():
 
 
 @app.cell(hide_code=True)
-def _(lab, live, memory_yaml):
+def preview_memory_yaml(lab, live, memory_yaml):
     nb.preview(lab, memory_yaml, live)
     return
 
 
 @app.cell(hide_code=True)
-def _(apply_memory, lab, memory_yaml, pressed):
+def apply_memory_yaml(apply_memory, lab, memory_yaml, pressed):
     nb.apply_panel(lab, memory_yaml, apply_memory, pressed=pressed)
     return
 
 
 @app.cell(hide_code=True)
-def _(lab, live):
+def pod_table(lab, live):
     nb.pod_table(lab, ("llm-system",), live)
     return
 
 
 @app.cell(hide_code=True)
-def _(live):
+def board_install(live):
     nb.board(live, "install")
     return
 
 
 @app.cell(hide_code=True)
-def _():
+def hints_install():
     nb.hints(
         "`volumeClaimTemplates` stands beside `template`, not in it. Its name is what `volumeMounts` refers to; "
         "the volume of that name in `volumes` must go.",
@@ -291,7 +291,7 @@ def _():
 
 
 @app.cell(hide_code=True)
-def _():
+def a_collection_for_your_model():
     mo.md(r"""
     ## 3 · A collection for your model
 
@@ -308,13 +308,13 @@ def _():
 
 
 @app.cell
-def _():
+def collection():
     collection = {"size": 384, "distance": "Cosine", "index": "layer"}
     return (collection,)
 
 
 @app.cell(hide_code=True)
-def _():
+def why_collection():
     mo.md(r"""
     **Why so.** The model decides: 384 numbers, of length one, so the angle is all there is to compare. The keyword index makes the filter part of
     the search: without it, Qdrant reads the payload of each candidate.
@@ -323,13 +323,13 @@ def _():
 
 
 @app.cell(hide_code=True)
-def _(collection, lab, live):
+def collection_preview(collection, lab, live):
     draw.collection_preview(lab, collection, live)
     return
 
 
 @app.cell(hide_code=True)
-def _(collection, lab, make_collection, pressed):
+def wait_for_qdrant(collection, lab, make_collection, pressed):
     def make_it(say):
         wanted = collection_of(collection)
         draw.wait_for_qdrant(lab, say)
@@ -344,7 +344,7 @@ def _(collection, lab, make_collection, pressed):
 
 
 @app.cell(hide_code=True)
-def _():
+def task_to_point():
     mo.md(r"""
     Now the passages. `to_point` makes a point of each: an **id**, the vector, and a **payload**, which is what filters
     and readers see of it.
@@ -355,26 +355,23 @@ def _():
     return
 
 
-@app.cell
-def _():
-    def to_point(passage, vector):
-        return {
-            "id": passage.id,
-            "vector": vector,
-            "payload": {
-                "kind": "passage",
-                "key": passage.key,
-                "layer": passage.layer,
-                "title": passage.title,
-                "text": passage.text,
-            },
-        }
-
-    return (to_point,)
+@app.function
+def to_point(passage, vector):
+    return {
+        "id": passage.id,
+        "vector": vector,
+        "payload": {
+            "kind": "passage",
+            "key": passage.key,
+            "layer": passage.layer,
+            "title": passage.title,
+            "text": passage.text,
+        },
+    }
 
 
 @app.cell(hide_code=True)
-def _():
+def why_to_point():
     mo.md(r"""
     **Why so.** The id is a UUID of version 5 of the passage's key: whoever ingests, and however often, the same passage is the same point.
     The layer goes into the payload, because a filter sees nothing else.
@@ -383,19 +380,19 @@ def _():
 
 
 @app.cell(hide_code=True)
-def _(ingest, lab, pressed, to_point):
+def ingest_panel(ingest, lab, pressed):
     draw.ingest_panel(lab, ingest, memory.corpus(), to_point, pressed=pressed)
     return
 
 
 @app.cell(hide_code=True)
-def _(live):
+def board_collection(live):
     nb.board(live, "collection")
     return
 
 
 @app.cell(hide_code=True)
-def _():
+def hints_collection():
     nb.hints(
         "The size and the distance of the model stand in the text above. For vectors of length one, `Cosine` is the angle.",
         "`passage.id` is the same on every machine and every day; `uuid4()` never is.",
@@ -406,7 +403,7 @@ def _():
 
 
 @app.cell(hide_code=True)
-def _():
+def task_ask():
     mo.md(r"""
     Ask it something. Edit the question, or set `layer` to `"inference"`, `"memory"`, `"isolation"`, `"chaos"` or
     `"substrate"`. The filter is applied *during* the search, not afterwards: you get three hits of that layer, not
@@ -416,20 +413,20 @@ def _():
 
 
 @app.cell
-def _():
+def question():
     question = "Why does my pod stay Pending although a GPU is free?"
     layer = "substrate"
     return layer, question
 
 
 @app.cell(hide_code=True)
-def _(ingest, lab, layer, lost, question, restored):
+def answers(ingest, lab, layer, lost, question, restored):
     draw.answers(lab, question, layer, ingest, lost, restored)
     return
 
 
 @app.cell(hide_code=True)
-def _():
+def health_is_not_correctness():
     mo.md(r"""
     ## 4 · Health is not correctness
 
@@ -439,13 +436,13 @@ def _():
 
 
 @app.cell(hide_code=True)
-def _(lab, live):
+def vital_signs(lab, live):
     draw.vital_signs(lab, live)
     return
 
 
 @app.cell(hide_code=True)
-def _():
+def guess_health():
     guess_health = nb.predict(
         "Overnight somebody re-created the collection, and the ingestion job failed at once. "
         "Which of these alarms rings first?",
@@ -460,7 +457,7 @@ def _():
 
 
 @app.cell(hide_code=True)
-def _(guess_health):
+def guess_health_answer(guess_health):
     nb.reveal(
         guess_health.value,
         truth="none",
@@ -476,7 +473,7 @@ def _(guess_health):
 
 
 @app.cell(hide_code=True)
-def _(break_memory, lab, pressed):
+def broken_panel(break_memory, lab, pressed):
     mo.vstack(
         [
             mo.md(
@@ -489,7 +486,7 @@ def _(break_memory, lab, pressed):
 
 
 @app.cell(hide_code=True)
-def _():
+def the_process_dies():
     mo.md(r"""
     ## 5 · The process dies
 
@@ -500,7 +497,7 @@ def _():
 
 
 @app.cell(hide_code=True)
-def _():
+def guess_restart():
     guess_restart = nb.predict(
         "A client sends a point, and Qdrant acknowledges it. A moment later the process is killed with `SIGKILL`, "
         "before anything was flushed to segments. Is the point there after the restart?",
@@ -515,7 +512,7 @@ def _():
 
 
 @app.cell(hide_code=True)
-def _(guess_restart):
+def guess_restart_answer(guess_restart):
     nb.reveal(
         guess_restart.value,
         truth="yes",
@@ -530,7 +527,7 @@ def _(guess_restart):
 
 
 @app.cell(hide_code=True)
-def _(kill_pod, lab, pressed):
+def restart_panel(kill_pod, lab, pressed):
     @nb.needs_cluster
     def restart(session):
         with mo.status.spinner(title="Deleting qdrant-0 and watching its successor") as spinner:
@@ -545,13 +542,13 @@ def _(kill_pod, lab, pressed):
 
 
 @app.cell(hide_code=True)
-def _(live):
+def board_restart(live):
     nb.board(live, "restart")
     return
 
 
 @app.cell(hide_code=True)
-def _():
+def hints_restart():
     nb.hints(
         "`kubectl delete pod -n llm-system qdrant-0`, then `kubectl get pods -n llm-system -w`.",
         "The check looks at `/metrics` of the running process: how many points it serves, and how often it was sent any. "
@@ -561,7 +558,7 @@ def _():
 
 
 @app.cell(hide_code=True)
-def _():
+def the_disk_is_gone():
     mo.md(r"""
     ## 6 · The disk is gone
 
@@ -575,13 +572,13 @@ def _():
 
 
 @app.cell
-def _():
+def shown_volume_note():
     note = "Escalation for the memory layer: the on-call phone hangs beside the coffee machine."
     return (note,)
 
 
 @app.cell(hide_code=True)
-def _(lab, note, pressed, write_note):
+def snapshots(lab, note, pressed, write_note):
     def write(say):
         with memory.connect(lab.cluster) as qdrant:
             qdrant.write_note(text_of("note", note), embedder())
@@ -592,7 +589,7 @@ def _(lab, note, pressed, write_note):
 
 
 @app.cell(hide_code=True)
-def _(lab, pressed, take_copy):
+def copies(lab, pressed, take_copy):
     def copy(say):
         with memory.connect(lab.cluster) as qdrant:
             say("taking the snapshot")
@@ -607,7 +604,7 @@ def _(lab, pressed, take_copy):
 
 
 @app.cell(hide_code=True)
-def _():
+def guess_volume():
     guess_volume = nb.predict(
         "You delete the claim while the pod is running. What happens first?",
         {
@@ -621,7 +618,7 @@ def _():
 
 
 @app.cell(hide_code=True)
-def _(guess_volume):
+def guess_volume_answer(guess_volume):
     nb.reveal(
         guess_volume.value,
         truth="protected",
@@ -636,7 +633,7 @@ def _(guess_volume):
 
 
 @app.cell(hide_code=True)
-def _(copies, lab, lose, pressed):
+def lost(copies, lab, lose, pressed):
     def lose_it(say):
         draw.newest_copy(copies)  # without one there would be no way back
         memory.lose_volume(lab.cluster, on_progress=say)
@@ -653,7 +650,7 @@ def _(copies, lab, lose, pressed):
 
 
 @app.cell(hide_code=True)
-def _(copies, lab, pressed, restore):
+def restored(copies, lab, pressed, restore):
     def bring_back(say):
         newest = draw.newest_copy(copies)
         say(f"uploading {newest.name}")
@@ -668,7 +665,7 @@ def _(copies, lab, pressed, restore):
 
 
 @app.cell(hide_code=True)
-def _(kill_again, lab, pressed, restart):
+def restore_preview(kill_again, lab, pressed, restart):
     mo.vstack(
         [
             mo.md(
@@ -683,13 +680,13 @@ def _(kill_again, lab, pressed, restart):
 
 
 @app.cell(hide_code=True)
-def _(live):
+def board_restore(live):
     nb.board(live, "restore")
     return
 
 
 @app.cell(hide_code=True)
-def _():
+def hints_restore():
     nb.hints(
         "Look at *Vital signs* above between the steps: green all the time, whatever the collection holds.",
         "With kubectl: `kubectl scale statefulset qdrant --replicas=0`, `kubectl delete pvc qdrant-storage-qdrant-0`, "
@@ -703,7 +700,7 @@ def _():
 
 
 @app.cell(hide_code=True)
-def _():
+def seen_by_prometheus():
     mo.md(r"""
     ## 7 · Seen by Prometheus
 
@@ -714,13 +711,13 @@ def _():
 
 
 @app.cell(hide_code=True)
-def _(lab, live):
+def metrics_table(lab, live):
     draw.metrics_table(lab, live)
     return
 
 
 @app.cell(hide_code=True)
-def _():
+def task_service_monitor():
     mo.md(r"""
     A `ServiceMonitor` tells the Prometheus Operator what to scrape: Services by label, a port by *name*. It selects the
     headless Service only, because through both of them every pod would be counted twice. Read what your cluster says to it:
@@ -729,7 +726,7 @@ def _():
 
 
 @app.cell
-def _():
+def shown_monitor_yaml():
     monitor_yaml = """
     apiVersion: monitoring.coreos.com/v1
     kind: ServiceMonitor
@@ -749,13 +746,13 @@ def _():
 
 
 @app.cell(hide_code=True)
-def _(lab, monitor_yaml):
+def monitor_preview(lab, monitor_yaml):
     nb.preview(lab, monitor_yaml)
     return
 
 
 @app.cell(hide_code=True)
-def _():
+def notice_the_target():
     mo.md(r"""
     **What to notice.** A ServiceMonitor is no part of Kubernetes: without the operator's CustomResourceDefinition the
     API server has no such kind, and a chart with `serviceMonitor.enabled: true` fails as a whole. Prometheus being
@@ -769,13 +766,13 @@ def _():
 
 
 @app.cell(hide_code=True)
-def _(lab, live):
+def gpu_table(lab, live):
     draw.gpu_table(lab, live)
     return
 
 
 @app.cell(hide_code=True)
-def _():
+def notice_two_kinds_of_memory():
     mo.md(r"""
     **What to notice.** A card can be **held and idle**: while lab 02's vLLM waits for requests, `DCGM_FI_DEV_GPU_UTIL`
     is near 0, nobody else gets the card, and the hour costs the same. That is worth an alert of its own. A busy card is
@@ -786,13 +783,13 @@ def _():
 
 
 @app.cell(hide_code=True)
-def _(live):
+def board_metrics(live):
     nb.board(live, "metrics")
     return
 
 
 @app.cell(hide_code=True)
-def _():
+def upgrades_go_one_step_at_a():
     mo.md(r"""
     ## 8 · Upgrades go one step at a time
 
@@ -805,25 +802,25 @@ def _():
 
 
 @app.cell
-def _():
+def shown_running_version():
     running_version, wanted_version = "1.15", "1.20"
     return running_version, wanted_version
 
 
 @app.cell(hide_code=True)
-def _(running_version, wanted_version):
+def upgrade_path(running_version, wanted_version):
     draw.upgrade_path(running_version, wanted_version)
     return
 
 
 @app.cell(hide_code=True)
-def _(live, tick, titles):
+def whole_lab(live, tick, titles):
     mo.vstack([mo.md("### The whole lab"), nb.scoreboard(live, titles), tick])
     return
 
 
 @app.cell(hide_code=True)
-def _():
+def quiz():
     mo.md(r"""
     ### Quiz
     """)
@@ -831,13 +828,13 @@ def _():
 
 
 @app.cell(hide_code=True)
-def _(QUESTIONS, quiz_answers):
+def quiz_board(QUESTIONS, quiz_answers):
     nb.quiz_board(quiz_answers, QUESTIONS)
     return
 
 
 @app.cell(hide_code=True)
-def _():
+def what_you_take_along():
     mo.md(r"""
     ### What you take along
 
@@ -853,20 +850,20 @@ def _():
 
 
 @app.cell(hide_code=True)
-def _(reconnect):
+def lab(reconnect):
     # Plumbing: what marimo must not create anew when a cell above is edited.
     lab = nb.open_lab("03", reconnect.value)
     return (lab,)
 
 
 @app.cell(hide_code=True)
-def _():
+def pressed():
     pressed = False  # `course solve` runs the solution with True: as if every button had been pressed
     return (pressed,)
 
 
 @app.cell(hide_code=True)
-def _():
+def controls():
     reconnect = mo.ui.run_button(label="Connect again")
     tick = nb.refresh()
     apply_memory = nb.apply_button("Apply Qdrant")
@@ -896,7 +893,7 @@ def _():
 
 
 @app.cell(hide_code=True)
-def _(
+def live_grade(
     apply_memory,
     ingest,
     kill_again,
@@ -926,7 +923,7 @@ def _(
 
 
 @app.cell(hide_code=True)
-def _():
+def titles_and_quiz():
     titles = {
         "install": "2 · A pod with a name and a volume",
         "collection": "3 · A collection for your model",

@@ -15,7 +15,7 @@ with app.setup(hide_code=True):
 
 
 @app.cell(hide_code=True)
-def _():
+def title():
     mo.md(r"""
     # 04 · Isolation
 
@@ -29,7 +29,7 @@ def _():
 
 
 @app.cell(hide_code=True)
-def _():
+def solved_note():
     mo.md(r"""
     *The same page with every exercise solved, and why. `course solve 04` runs it with its buttons pressed.*
     """)
@@ -37,13 +37,13 @@ def _():
 
 
 @app.cell(hide_code=True)
-def _(lab, reconnect):
+def cluster_card(lab, reconnect):
     mo.vstack([lab.card(), reconnect])
     return
 
 
 @app.cell(hide_code=True)
-def _():
+def who_calls_whom():
     mo.md(r"""
     ## Who calls whom
 
@@ -55,13 +55,13 @@ def _():
 
 
 @app.cell(hide_code=True)
-def _(lab, place, pressed):
+def probes_panel(lab, place, pressed):
     nb.start_panel(lab, place, pressed=pressed)
     return
 
 
 @app.cell(hide_code=True)
-def _():
+def the_callers():
     mo.md(r"""
     | caller | stands for |
     | --- | --- |
@@ -76,7 +76,7 @@ def _():
 
 
 @app.cell(hide_code=True)
-def _():
+def is_anything_enforced_here_at_all():
     mo.md(r"""
     ## 1 · Is anything enforced here at all?
 
@@ -88,19 +88,19 @@ def _():
 
 
 @app.cell(hide_code=True)
-def _(lab, live):
+def enforcement_card(lab, live):
     draw.enforcement_card(lab, live)
     return
 
 
 @app.cell(hide_code=True)
-def _(live):
+def board_isolation(live):
     nb.board(live, "isolation")
     return
 
 
 @app.cell(hide_code=True)
-def _():
+def what_the_first_policy_forgot():
     mo.md(r"""
     ## 2 · What the first policy forgot
 
@@ -111,7 +111,7 @@ def _():
 
 
 @app.cell(hide_code=True)
-def _():
+def guess_forgot():
     guess_forgot = nb.predict(
         "That policy is in force, and it is the only one in `llm-system`. Who reaches what?",
         {
@@ -125,7 +125,7 @@ def _():
 
 
 @app.cell(hide_code=True)
-def _(guess_forgot):
+def guess_forgot_answer(guess_forgot):
     nb.reveal(
         guess_forgot.value,
         truth="qdrant",
@@ -140,7 +140,7 @@ def _(guess_forgot):
 
 
 @app.cell(hide_code=True)
-def _():
+def how_to_read_the_matrix():
     mo.md(r"""
     Now look. Each cell is a real connection, tried a moment ago; hold the pointer over a cell for the policy that decides it.
     """)
@@ -148,7 +148,7 @@ def _():
 
 
 @app.cell(hide_code=True)
-def _(guess_forgot, lab, live, pressed):
+def allowlist_matrix(guess_forgot, lab, live, pressed):
     mo.stop(
         guess_forgot.value is None and not pressed,
         nb.course("<small>The matrix appears once your prediction is committed.</small>"),
@@ -158,13 +158,13 @@ def _(guess_forgot, lab, live, pressed):
 
 
 @app.cell(hide_code=True)
-def _(live):
+def board_allowlist(live):
     nb.board(live, "allowlist")
     return
 
 
 @app.cell(hide_code=True)
-def _():
+def task_close_qdrant():
     mo.md(r"""
     **Your turn.** Close Qdrant to everybody but the application (TCP 6333), and let Prometheus, which lives in the
     namespace `llm-monitoring` with the label `app.kubernetes.io/name: prometheus`, read the metrics of both. The text
@@ -174,7 +174,7 @@ def _():
 
 
 @app.cell
-def _():
+def qdrant_yaml():
     qdrant_yaml = """
     apiVersion: networking.k8s.io/v1
     kind: NetworkPolicy
@@ -227,25 +227,25 @@ def _():
 
 
 @app.cell(hide_code=True)
-def _(lab, qdrant_yaml):
+def forecast_matrix(lab, qdrant_yaml):
     draw.forecast_matrix(lab, qdrant_yaml)
     return
 
 
 @app.cell(hide_code=True)
-def _(lab, live, qdrant_yaml):
+def preview_qdrant_yaml(lab, live, qdrant_yaml):
     nb.preview(lab, qdrant_yaml, live)
     return
 
 
 @app.cell(hide_code=True)
-def _(apply_qdrant, lab, pressed, qdrant_yaml):
+def apply_qdrant_yaml(apply_qdrant, lab, pressed, qdrant_yaml):
     nb.apply_panel(lab, qdrant_yaml, apply_qdrant, pressed=pressed)
     return
 
 
 @app.cell(hide_code=True)
-def _():
+def why_qdrant_yaml():
     mo.md(r"""
     **Why.** The colleague's selector, `app: qdrant`, is no label of the chart: a policy that selects nothing is valid, and
     does nothing. Rules without `from` admit everybody. Prometheus is found by namespace *and* pod label in **one** peer;
@@ -255,13 +255,13 @@ def _():
 
 
 @app.cell(hide_code=True)
-def _(live):
+def board_forgotten(live):
     nb.board(live, "forgotten")
     return
 
 
 @app.cell(hide_code=True)
-def _():
+def hints_forgotten():
     nb.hints(
         "`kubectl get pods -n llm-system --show-labels`: which labels do Qdrant's pods really carry?",
         "`from` is a list of peers, and a rule without it means everybody. A peer with `namespaceSelector` *and* `podSelector` means both at once.",
@@ -273,7 +273,7 @@ def _():
 
 
 @app.cell(hide_code=True)
-def _():
+def names_for_ports():
     mo.md(r"""
     ## 3 · Names for ports
 
@@ -284,7 +284,7 @@ def _():
 
 
 @app.cell(hide_code=True)
-def _():
+def guess_named():
     guess_named = nb.predict(
         "One policy selects *all* pods of `llm-system` and allows `ports: [{port: http}]`. What is open?",
         {
@@ -299,7 +299,7 @@ def _():
 
 
 @app.cell(hide_code=True)
-def _(guess_named):
+def guess_named_answer(guess_named):
     nb.reveal(
         guess_named.value,
         truth="each",
@@ -315,7 +315,7 @@ def _(guess_named):
 
 
 @app.cell(hide_code=True)
-def _():
+def deny_by_default():
     mo.md(r"""
     ## 4 · Deny by default
 
@@ -326,7 +326,7 @@ def _():
 
 
 @app.cell(hide_code=True)
-def _():
+def guess_deny():
     guess_deny = nb.predict(
         "You deny all ingress and all egress for every pod of `llm-system`; the rules for vLLM and Qdrant stay. What breaks first?",
         {
@@ -340,7 +340,7 @@ def _():
 
 
 @app.cell(hide_code=True)
-def _(guess_deny):
+def guess_deny_answer(guess_deny):
     nb.reveal(
         guess_deny.value,
         truth="dns",
@@ -355,7 +355,7 @@ def _(guess_deny):
 
 
 @app.cell(hide_code=True)
-def _():
+def task_deny():
     mo.md(r"""
     **Your turn.** As it stands the policy closes one direction. Close the other too, and add a policy that lets every pod
     of the namespace ask CoreDNS (namespace `kube-system`, pods labelled `k8s-app: kube-dns`, UDP and TCP 53), and nothing else.
@@ -364,7 +364,7 @@ def _():
 
 
 @app.cell
-def _():
+def deny_yaml():
     deny_yaml = """
     apiVersion: networking.k8s.io/v1
     kind: NetworkPolicy
@@ -397,25 +397,25 @@ def _():
 
 
 @app.cell(hide_code=True)
-def _(deny_yaml, lab):
+def forecast_matrix_2(deny_yaml, lab):
     draw.forecast_matrix(lab, deny_yaml)
     return
 
 
 @app.cell(hide_code=True)
-def _(deny_yaml, lab, live):
+def preview_deny_yaml(deny_yaml, lab, live):
     nb.preview(lab, deny_yaml, live)
     return
 
 
 @app.cell(hide_code=True)
-def _(apply_deny, deny_yaml, lab, pressed):
+def apply_deny_yaml(apply_deny, deny_yaml, lab, pressed):
     nb.apply_panel(lab, deny_yaml, apply_deny, pressed=pressed)
     return
 
 
 @app.cell(hide_code=True)
-def _():
+def why_deny_yaml():
     mo.md(r"""
     **Why.** An empty `podSelector` selects every pod of the namespace, today's and tomorrow's. `policyTypes` names both
     directions and there is no rule: nothing is allowed. Policies add up, so the exceptions stay where they are.
@@ -424,13 +424,13 @@ def _():
 
 
 @app.cell(hide_code=True)
-def _(live):
+def board_deny(live):
     nb.board(live, "deny")
     return
 
 
 @app.cell(hide_code=True)
-def _():
+def hints_deny():
     nb.hints(
         "Which directions does `policyTypes` name? A direction that no policy names is open.",
         "An egress rule has `to` and `ports`. `to` takes the same peers as `from` does.",
@@ -440,7 +440,7 @@ def _():
 
 
 @app.cell(hide_code=True)
-def _():
+def a_label_is_a_claim():
     mo.md(r"""
     ## 5 · A label is a claim
 
@@ -451,7 +451,7 @@ def _():
 
 
 @app.cell(hide_code=True)
-def _():
+def guess_label():
     guess_label = nb.predict(
         "Which label of a namespace can its owner *not* choose?",
         {
@@ -465,7 +465,7 @@ def _():
 
 
 @app.cell(hide_code=True)
-def _(guess_label):
+def guess_label_answer(guess_label):
     nb.reveal(
         guess_label.value,
         truth="name",
@@ -481,7 +481,7 @@ def _(guess_label):
 
 
 @app.cell(hide_code=True)
-def _():
+def task_label():
     mo.md(r"""
     **Your turn.** Change the policies of vLLM and of Qdrant so that the impostor stays outside and the application stays in. Keep what Prometheus needs.
     """)
@@ -489,7 +489,7 @@ def _():
 
 
 @app.cell
-def _():
+def label_yaml():
     label_yaml = """
     apiVersion: networking.k8s.io/v1
     kind: NetworkPolicy
@@ -546,25 +546,25 @@ def _():
 
 
 @app.cell(hide_code=True)
-def _(lab, label_yaml):
+def forecast_matrix_3(lab, label_yaml):
     draw.forecast_matrix(lab, label_yaml)
     return
 
 
 @app.cell(hide_code=True)
-def _(lab, label_yaml, live):
+def preview_label_yaml(lab, label_yaml, live):
     nb.preview(lab, label_yaml, live)
     return
 
 
 @app.cell(hide_code=True)
-def _(apply_label, lab, label_yaml, pressed):
+def apply_label_yaml(apply_label, lab, label_yaml, pressed):
     nb.apply_panel(lab, label_yaml, apply_label, pressed=pressed)
     return
 
 
 @app.cell(hide_code=True)
-def _():
+def why_label_yaml():
     mo.md(r"""
     **Why.** Two labels in **one** `matchLabels` must both hold. As two peers in the list, the role alone would still be enough.
     Keeping the role says what the rule is for; the name makes it true.
@@ -573,13 +573,13 @@ def _():
 
 
 @app.cell(hide_code=True)
-def _(live):
+def board_label(live):
     nb.board(live, "label")
     return
 
 
 @app.cell(hide_code=True)
-def _():
+def hints_label():
     nb.hints(
         "Add a second line under the same `matchLabels`: both labels must then hold.",
         "Two entries in `from` are alternatives. One entry with two labels is a conjunction.",
@@ -589,7 +589,7 @@ def _():
 
 
 @app.cell(hide_code=True)
-def _():
+def three_ways_to_hear_no():
     mo.md(r"""
     ## 6 · Three ways to hear no
 
@@ -601,13 +601,13 @@ def _():
 
 
 @app.cell(hide_code=True)
-def _(apply_label, lab):
+def three_noes(apply_label, lab):
     draw.three_noes(lab, apply_label)
     return
 
 
 @app.cell(hide_code=True)
-def _():
+def the_whole_matrix():
     mo.md(r"""
     ## 7 · The whole matrix
 
@@ -619,25 +619,25 @@ def _():
 
 
 @app.cell(hide_code=True)
-def _(lab, live):
+def observed_matrix(lab, live):
     draw.observed_matrix(lab, live)
     return
 
 
 @app.cell(hide_code=True)
-def _(live):
+def board_matrix(live):
     nb.board(live, "matrix")
     return
 
 
 @app.cell(hide_code=True)
-def _(live, tick, titles):
+def whole_lab(live, tick, titles):
     mo.vstack([nb.scoreboard(live, titles), tick])
     return
 
 
 @app.cell(hide_code=True)
-def _():
+def what_to_notice():
     mo.md(r"""
     ## What to notice
 
@@ -651,26 +651,26 @@ def _():
 
 
 @app.cell(hide_code=True)
-def _(QUESTIONS, answers):
+def quiz_board(QUESTIONS, answers):
     nb.quiz_board(answers, QUESTIONS)
     return
 
 
 @app.cell(hide_code=True)
-def _(reconnect):
+def lab(reconnect):
     # Plumbing: what marimo must not create anew when a cell above is edited.
     lab = nb.open_lab("04", reconnect.value)
     return (lab,)
 
 
 @app.cell(hide_code=True)
-def _():
+def pressed():
     pressed = False  # `course solve` runs the solution with True: as if every button had been pressed
     return (pressed,)
 
 
 @app.cell(hide_code=True)
-def _():
+def controls():
     reconnect = mo.ui.run_button(label="Connect again")
     tick = nb.refresh("10s")
     place = nb.apply_button("Put backends and probes in place", kind="neutral")
@@ -681,13 +681,13 @@ def _():
 
 
 @app.cell(hide_code=True)
-def _(apply_deny, apply_label, apply_qdrant, lab, place, tick):
+def live_grade(apply_deny, apply_label, apply_qdrant, lab, place, tick):
     live = nb.grade_now(lab, tick, place, apply_qdrant, apply_deny, apply_label)
     return (live,)
 
 
 @app.cell(hide_code=True)
-def _():
+def titles_and_quiz():
     titles = {
         "isolation": "Enforcement",
         "allowlist": "The allow-list",

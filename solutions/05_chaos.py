@@ -28,7 +28,7 @@ with app.setup(hide_code=True):
 
 
 @app.cell(hide_code=True)
-def _():
+def title():
     mo.md(r"""
     # 05 · Chaos
 
@@ -43,7 +43,7 @@ def _():
 
 
 @app.cell(hide_code=True)
-def _():
+def solved_note():
     mo.md(r"""
     *The same page with every exercise solved, and why. `course solve 05` runs it with its buttons pressed.*
     """)
@@ -51,13 +51,13 @@ def _():
 
 
 @app.cell(hide_code=True)
-def _(lab, reconnect):
+def cluster_card(lab, reconnect):
     mo.vstack([lab.card(), reconnect])
     return
 
 
 @app.cell(hide_code=True)
-def _():
+def the_shape_of_an_experiment():
     mo.md(r"""
     ## The shape of an experiment
 
@@ -73,13 +73,13 @@ def _():
 
 
 @app.cell(hide_code=True)
-def _(lab, place, pressed):
+def probes_panel(lab, place, pressed):
     nb.start_panel(lab, place, pressed=pressed)
     return
 
 
 @app.cell(hide_code=True)
-def _():
+def the_model_server_goes_away():
     mo.md(r"""
     ## 1 · The model server goes away
     """)
@@ -87,7 +87,7 @@ def _():
 
 
 @app.cell(hide_code=True)
-def _():
+def guess_vllm():
     guess_vllm = nb.predict(
         "vLLM's only pod is deleted. A new one is *Running* three seconds later. When do clients get answers again?",
         {
@@ -101,7 +101,7 @@ def _():
 
 
 @app.cell(hide_code=True)
-def _(lab, pressed, run_vllm, stop_vllm):
+def done_vllm(lab, pressed, run_vllm, stop_vllm):
     done_vllm = draw.experiment_panel(
         lab,
         ("delete-vllm",),
@@ -115,7 +115,7 @@ def _(lab, pressed, run_vllm, stop_vllm):
 
 
 @app.cell(hide_code=True)
-def _(guess_vllm):
+def guess_vllm_answer(guess_vllm):
     nb.reveal(
         guess_vllm.value,
         truth="ready",
@@ -130,13 +130,13 @@ def _(guess_vllm):
 
 
 @app.cell(hide_code=True)
-def _(live):
+def board_inference(live):
     nb.board(live, "inference")
     return
 
 
 @app.cell(hide_code=True)
-def _():
+def the_memory_goes_away():
     mo.md(r"""
     ## 2 · The memory goes away
     """)
@@ -144,7 +144,7 @@ def _():
 
 
 @app.cell(hide_code=True)
-def _():
+def guess_qdrant():
     guess_qdrant = nb.predict(
         "Now Qdrant's pod is deleted. What does a client see that asks **vLLM directly**, without retrieval?",
         {
@@ -158,7 +158,7 @@ def _():
 
 
 @app.cell(hide_code=True)
-def _(done_vllm, lab, pressed, run_qdrant, stop_qdrant):
+def done_qdrant(done_vllm, lab, pressed, run_qdrant, stop_qdrant):
     mo.stop(pressed and done_vllm is None)
     done_qdrant = draw.experiment_panel(
         lab,
@@ -173,7 +173,7 @@ def _(done_vllm, lab, pressed, run_qdrant, stop_qdrant):
 
 
 @app.cell(hide_code=True)
-def _(guess_qdrant):
+def guess_qdrant_answer(guess_qdrant):
     nb.reveal(
         guess_qdrant.value,
         truth="same",
@@ -189,13 +189,13 @@ def _(guess_qdrant):
 
 
 @app.cell(hide_code=True)
-def _(live):
+def board_memory(live):
     nb.board(live, "memory")
     return
 
 
 @app.cell(hide_code=True)
-def _():
+def name_the_layer():
     mo.md(r"""
     ## 3 · Name the layer
 
@@ -207,7 +207,7 @@ def _():
 
 
 @app.cell
-def _(done_qdrant, done_vllm, lab):
+def findings_yaml(done_qdrant, done_vllm, lab):
     findings_yaml = draw.findings(
         lab,
         {
@@ -222,19 +222,19 @@ def _(done_qdrant, done_vllm, lab):
 
 
 @app.cell(hide_code=True)
-def _(findings_yaml, lab, live):
+def preview_findings_yaml(findings_yaml, lab, live):
     nb.preview(lab, findings_yaml, live)
     return
 
 
 @app.cell(hide_code=True)
-def _(apply_findings, findings_yaml, lab, pressed):
+def apply_findings_yaml(apply_findings, findings_yaml, lab, pressed):
     nb.apply_panel(lab, findings_yaml, apply_findings, pressed=pressed)
     return
 
 
 @app.cell(hide_code=True)
-def _():
+def why_findings_yaml():
     mo.md(r"""
     **Why.** The symptom is whatever the client said. With no ready endpoint kube-proxy rejects the connection, so *refused* is the
     usual word; some attempts time out instead. The solution takes it from the journal, as you take it from the picture.
@@ -243,13 +243,13 @@ def _():
 
 
 @app.cell(hide_code=True)
-def _(live):
+def board_attribution(live):
     nb.board(live, "attribution")
     return
 
 
 @app.cell(hide_code=True)
-def _():
+def hints_attribution():
     nb.hints(
         "The client's word is one of: refused, timeout, reset, dns, or `HTTP` with a number. Any that the journal holds is right.",
         "The layer is named after the backend that was replaced; unaffected is the layer of the lane without red.",
@@ -258,7 +258,7 @@ def _():
 
 
 @app.cell(hide_code=True)
-def _():
+def the_caller_s_side():
     mo.md(r"""
     ## 4 · The caller's side
 
@@ -297,7 +297,7 @@ def call_with_backoff(operation, call, *, budget_s):
 
 
 @app.cell(hide_code=True)
-def _(done_qdrant, lab, pressed, run_judge, stop_judge):
+def done_backoff(done_qdrant, lab, pressed, run_judge, stop_judge):
     mo.stop(pressed and done_qdrant is None)
     done_backoff = draw.experiment_panel(
         lab,
@@ -312,7 +312,7 @@ def _(done_qdrant, lab, pressed, run_judge, stop_judge):
 
 
 @app.cell(hide_code=True)
-def _():
+def the_judge():
     mo.md(r"""
     The judge gives your function calls that go through a recording proxy, deletes Qdrant's pod meanwhile, and counts
     **attempts on the wire**: your text is not read. The way to Qdrant opens when its new pod is Ready and your function
@@ -322,19 +322,19 @@ def _():
 
 
 @app.cell(hide_code=True)
-def _(lab, live):
+def trials_table(lab, live):
     draw.trials_table(lab, live)
     return
 
 
 @app.cell(hide_code=True)
-def _(live):
+def board_backoff(live):
     nb.board(live, "backoff")
     return
 
 
 @app.cell(hide_code=True)
-def _():
+def hints_backoff():
     nb.hints(
         "`httpx.TransportError` is the base of everything that happens below HTTP. `httpx.HTTPStatusError` carries `error.response.status_code`.",
         "Keep the last error in a name, and `raise BackendUnavailable(...) from last`.",
@@ -345,7 +345,7 @@ def _():
 
 
 @app.cell(hide_code=True)
-def _():
+def the_herd():
     mo.md(r"""
     ## 5 · The herd
 
@@ -357,7 +357,7 @@ def _():
 
 
 @app.cell(hide_code=True)
-def _():
+def guess_herd():
     guess_herd = nb.predict(
         "Without jitter: what does vLLM's own queue look like when the backend is back?",
         {
@@ -371,7 +371,7 @@ def _():
 
 
 @app.cell(hide_code=True)
-def _(done_backoff, lab, pressed, run_herd, stop_herd):
+def done_herd(done_backoff, lab, pressed, run_herd, stop_herd):
     mo.stop(pressed and done_backoff is None)
     done_herd = draw.experiment_panel(
         lab,
@@ -389,13 +389,13 @@ def _(done_backoff, lab, pressed, run_herd, stop_herd):
 
 
 @app.cell(hide_code=True)
-def _(lab, live):
+def herd_chart(lab, live):
     draw.herd_chart(lab, live)
     return
 
 
 @app.cell(hide_code=True)
-def _(guess_herd):
+def guess_herd_answer(guess_herd):
     nb.reveal(
         guess_herd.value,
         truth="wall",
@@ -410,13 +410,13 @@ def _(guess_herd):
 
 
 @app.cell(hide_code=True)
-def _(live):
+def board_herd(live):
     nb.board(live, "herd")
     return
 
 
 @app.cell(hide_code=True)
-def _():
+def game_day():
     mo.md(r"""
     ## 6 · Game day
 
@@ -429,7 +429,7 @@ def _():
 
 
 @app.cell(hide_code=True)
-def _():
+def notice_the_herd():
     mo.vstack(
         [
             nb.course("Layers: " + ", ".join(f"<code>{layer}</code>" for layer in LAYERS)),
@@ -445,13 +445,13 @@ def _():
 
 
 @app.cell
-def _():
+def seed():
     seed = 6
     return (seed,)
 
 
 @app.cell(hide_code=True)
-def _(done_herd, lab, pressed, run_day, seed, stop_day):
+def done_game_day(done_herd, lab, pressed, run_day, seed, stop_day):
     mo.stop(pressed and done_herd is None)
     draw.experiment_panel(
         lab,
@@ -476,19 +476,19 @@ def diagnose(cluster):
         resource = cluster.profile().gpu_resource
         if node.allocatable(resource) < int(node.path(f"status.capacity[{resource}]", 0)):
             return "substrate", "gpu-unhealthy", [Step("gpu", "Node", node.name, None, {"unhealthy": False})]
-    return examine(cluster, "vllm", "Deployment", "inference") or examine(
+    return solved_backend(cluster, "vllm", "Deployment", "inference") or solved_backend(
         cluster, "qdrant", "StatefulSet", "memory"
     )
 
 
 @app.function
-def examine(cluster, name, kind, layer):
+def solved_backend(cluster, name, kind, layer):
     """One backend: its Service, its controller, its pods; None when all is well."""
     view = cluster.view()
     wanted = {
         item["kind"]: item
         for item in cluster.kustomize(
-            REPOSITORY / "manifests" / name / "overlays" / cluster.profile().overlay
+            REPOSITORY / "manifests" / "stack" / name / "overlays" / cluster.profile().overlay
         )
     }
     labels = wanted[kind]["spec"]["selector"]["matchLabels"]
@@ -552,7 +552,7 @@ def solved_game_day(cluster, seed, **options):
 
 
 @app.cell(hide_code=True)
-def _():
+def why_the_walk():
     mo.md(r"""
     **Why.** The walk is always the same: does the client's own side stop it (policies), is the node well, has the Service endpoints, is there a
     pod, why is it not Ready? Each step rules out a layer. The repair changes the one thing that is wrong.
@@ -561,13 +561,13 @@ def _():
 
 
 @app.cell(hide_code=True)
-def _(live):
+def board_gameday(live):
     nb.board(live, "gameday")
     return
 
 
 @app.cell(hide_code=True)
-def _():
+def hints_gameday():
     nb.hints(
         "Start at the client: is it refused at once (no endpoint), or does it time out (nobody answers, or something drops)?",
         "`kubectl get endpointslices,pods,events -n llm-system`, then `kubectl describe` the object that looks wrong. Policies live in `llm-apps` too.",
@@ -577,13 +577,13 @@ def _():
 
 
 @app.cell(hide_code=True)
-def _(live, tick, titles):
+def whole_lab(live, tick, titles):
     mo.vstack([nb.scoreboard(live, titles), tick])
     return
 
 
 @app.cell(hide_code=True)
-def _():
+def what_to_notice():
     mo.md(r"""
     ## What to notice
 
@@ -596,30 +596,31 @@ def _():
 
 
 @app.cell(hide_code=True)
-def _(QUESTIONS, answers):
+def quiz_board(QUESTIONS, answers):
     nb.quiz_board(answers, QUESTIONS)
     return
 
 
 @app.cell(hide_code=True)
-def _(reconnect):
+def lab(reconnect):
     # Plumbing: what marimo must not create anew when a cell above is edited.
     lab = nb.open_lab("05", reconnect.value)
     return (lab,)
 
 
 @app.cell(hide_code=True)
-def _():
+def pressed():
     pressed = False  # `course solve` runs the solution with True: as if every button had been pressed
     return (pressed,)
 
 
 @app.cell(hide_code=True)
-def _():
+def controls():
     reconnect = mo.ui.run_button(label="Connect again")
     tick = nb.refresh("3s")
     place = nb.apply_button("Put backends and probes in place", kind="neutral")
     apply_findings = nb.apply_button("Apply the findings")
+    apply_answer = nb.apply_button("Commit the diagnosis")
     run_vllm, stop_vllm = (
         nb.apply_button("Delete vLLM's pod", kind="danger"),
         nb.apply_button("Stop and undo", kind="neutral"),
@@ -641,6 +642,7 @@ def _():
         nb.apply_button("Give up and undo", kind="neutral"),
     )
     return (
+        apply_answer,
         apply_findings,
         place,
         reconnect,
@@ -659,13 +661,13 @@ def _():
 
 
 @app.cell(hide_code=True)
-def _(apply_findings, lab, place, tick):
-    live = nb.grade_now(lab, tick, place, apply_findings)
+def live_grade(apply_answer, apply_findings, lab, place, tick):
+    live = nb.grade_now(lab, tick, place, apply_findings, apply_answer)
     return (live,)
 
 
 @app.cell(hide_code=True)
-def _():
+def titles_and_quiz():
     titles = {
         "inference": "The model server goes away",
         "memory": "The memory goes away",

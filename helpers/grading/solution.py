@@ -47,7 +47,9 @@ def notebook_of(lab: str, folder: str) -> Path:
     found = sorted((REPOSITORY / folder).glob(f"{wanted}_*.py"))
     if not found:
         have = ", ".join(file.stem[:2] for file in sorted((REPOSITORY / folder).glob("[0-9][0-9]_*.py")))
-        raise NotebookMissing(f"there is no {folder}/{wanted}_….py; {folder}: {have or 'none yet'}")
+        raise NotebookMissing(
+            f"there is no {folder}/{wanted}_….py; {folder}: {have or 'none yet'}", next_command=f"ls {folder}"
+        )
     return found[0]
 
 
