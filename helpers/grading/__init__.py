@@ -15,7 +15,16 @@ if TYPE_CHECKING:
     from helpers.grading.declare import Check, DeclarationError, Lab
     from helpers.grading.engine import grade
     from helpers.grading.report import CheckResult, Report
-    from helpers.grading.verdict import Evidence, Status, Verdict, all_of, expect, not_attempted
+    from helpers.grading.verdict import (
+        Evidence,
+        Status,
+        Verdict,
+        all_of,
+        expect,
+        expect_true,
+        falls_short,
+        not_attempted,
+    )
 
 _HOMES = {
     "Check": "declare",
@@ -29,6 +38,8 @@ _HOMES = {
     "Verdict": "verdict",
     "all_of": "verdict",
     "expect": "verdict",
+    "expect_true": "verdict",
+    "falls_short": "verdict",
     "not_attempted": "verdict",
 }
 
@@ -43,6 +54,8 @@ __all__ = [
     "Verdict",
     "all_of",
     "expect",
+    "expect_true",
+    "falls_short",
     "grade",
     "not_attempted",
 ]

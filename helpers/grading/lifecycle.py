@@ -1,12 +1,12 @@
 """A lab's life cycle: `start` prepares, `reset` goes back; `solution.py` solves.
 
 What a lab starts from is `manifests/labs/NN/start/*.yaml` (`$TOOLBOX`, `$VLLM` … stand for this
-cluster's images); a lab without that folder starts from nothing. A lab's module may replace or add
-to this with functions of its own:
+cluster's images); a lab without that folder starts from nothing. A lab may declare functions of its
+own that replace or add to this:
 
-    prerequisites(view) -> list[Verdict]   what must hold before the lab makes sense; each must PASS
-    start(cluster[, progress])             instead of applying the start manifests
-    reset(cluster[, progress])             instead of pruning back to them
+    @lab.prerequisites (view) -> verdicts          what must hold before the lab makes sense; each must PASS
+    @lab.start (cluster, progress) -> lines        instead of applying the start manifests
+    @lab.reset (cluster, progress) -> lines        instead of pruning back to them
 
 The images that a lab declares are brought in first, where the cluster lacks them.
 
@@ -16,9 +16,7 @@ puts back what was changed; where nothing differs it writes nothing.
 
 from __future__ import annotations
 
-import inspect
 import re
-from collections.abc import Callable
 from pathlib import Path
 from string import Template
 from typing import TYPE_CHECKING, Any
@@ -26,7 +24,7 @@ from typing import TYPE_CHECKING, Any
 from helpers.cluster.deadline import Deadline
 from helpers.cluster.leftovers import DELETE_TIMEOUT_S, leftovers
 from helpers.errors import EnvironmentFault, InvalidManifest
-from helpers.grading.declare import Lab
+from helpers.grading.declare import Lab, Progress
 from helpers.grading.journal import journal_for
 from helpers.grading.verdict import Status
 from helpers.settings import REPOSITORY
@@ -36,7 +34,6 @@ from helpers.stack.images import missing
 if TYPE_CHECKING:
     from helpers.cluster import Cluster, Resource
 
-Progress = Callable[[str], None]
 READ_TIMEOUT_S = 15.0
 # Field managers that act for the cluster: they do not count as somebody's edit.
 _SYSTEM_MANAGERS = re.compile(r"kube(?!ctl).*|.*-controller(-manager)?|.*-provisioner|.*-operator|course")
@@ -54,9 +51,8 @@ def start(lab: Lab, cluster: Cluster, progress: Progress) -> list[str]:
     """
     check_prerequisites(lab, cluster)
     brought = _bring_in(lab, cluster, progress)
-    hook = lab.hook("start")
-    if hook:
-        return brought + _run_hook(hook, cluster, progress)
+    if lab.start_with:
+        return [*brought, *lab.start_with(cluster, progress)]
     return brought + _apply(cluster, start_manifests(lab, cluster), progress)
 
 
@@ -70,9 +66,9 @@ def _bring_in(lab: Lab, cluster: Cluster, progress: Progress) -> list[str]:
 
 
 def check_prerequisites(lab: Lab, cluster: Cluster) -> None:
-    """Ask for all that the lab's module says must hold first."""
-    hook = lab.hook("prerequisites")
-    for verdict in hook(cluster.view(Deadline(READ_TIMEOUT_S))) if hook else ():
+    """Ask for all that the lab says must hold first."""
+    view = cluster.view(Deadline(READ_TIMEOUT_S))
+    for verdict in lab.asks_first(view) if lab.asks_first else ():
         if verdict.status is not Status.PASS:
             message = f"lab {lab.id} needs {verdict.expected}; the cluster has {verdict.observed}"
             raise PrerequisiteMissing(message, next_command=verdict.next_command or "course doctor")
@@ -84,8 +80,7 @@ def reset(lab: Lab, cluster: Cluster, progress: Progress, *, journals: Path | No
     A second reset finds nothing to do and writes nothing.
     """
     check_prerequisites(lab, cluster)
-    hook = lab.hook("reset")
-    done = _run_hook(hook, cluster, progress) if hook else _prune(lab, cluster, progress)
+    done = list(lab.reset_with(cluster, progress)) if lab.reset_with else _prune(lab, cluster, progress)
     uid = cluster.identity().uid
     if journal_for(lab.id, uid, suffix=cluster.scope.suffix, home=journals).forget():
         done.append("forgot what was seen once (the journal)")
@@ -105,12 +100,6 @@ def start_manifests(lab: Lab, cluster: Cluster) -> list[dict[str, Any]]:
         except InvalidManifest as problem:
             raise InvalidManifest(f"{file.relative_to(REPOSITORY)}: {problem}") from problem
     return objects
-
-
-def _run_hook(hook: Callable[..., Any], cluster: Cluster, progress: Progress) -> list[str]:
-    wants_progress = "progress" in inspect.signature(hook).parameters
-    done = hook(cluster, progress=progress) if wants_progress else hook(cluster)
-    return list(done or ())
 
 
 def _apply(cluster: Cluster, manifests: list[dict[str, Any]], progress: Progress) -> list[str]:

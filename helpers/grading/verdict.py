@@ -59,6 +59,14 @@ class Verdict:
         """The command that shows the learner what the check saw."""
         return replace(self, next_command=command)
 
+    def about(self, evidence: Observed | Evidence | None) -> Self:
+        """The object that all of it rests on, where the expectations joined here did not each name it."""
+        return replace(self, evidence=tuple(dict.fromkeys((*self.evidence, *_reference(evidence)))))
+
+    def summed_up(self, observed: str) -> Self:
+        """A PASS of many parts, in one sentence that speaks for all of them; what falls short keeps its words."""
+        return replace(self, observed=observed) if self.status is Status.PASS else self
+
     def and_(self, *others: Verdict) -> Verdict:
         """Join expectations: the first that is worst speaks; some met and some not is PARTIAL."""
         return all_of(self, *others)
@@ -97,16 +105,15 @@ _UNSET: Any = object()
 
 def expect(
     value: Any,
+    that: str = "",
+    observed: str | None = None,
+    evidence: Observed | Evidence | None = None,
     *,
     equals: Any = _UNSET,
     contains: str | None = None,
     at_least: float | None = None,
     at_most: float | None = None,
     one_of: tuple[Any, ...] | None = None,
-    truthy: bool = False,
-    that: str = "",
-    observed: str | None = None,
-    evidence: Observed | Evidence | None = None,
 ) -> Verdict:
     """One expectation on one observed value: exactly one condition must be given.
 
@@ -123,20 +130,28 @@ def expect(
         tests.append((value is not None and value <= at_most, f"at most {at_most:g}"))
     if one_of is not None:
         tests.append((value in one_of, " or ".join(map(str, one_of))))
-    if truthy:
-        tests.append((bool(value), "true"))
     if len(tests) != 1:
         raise ValueError("expect() takes exactly one condition")
     met, wanted = tests[0]
-    reference = evidence if isinstance(evidence, Evidence) or evidence is None else evidence.evidence()
     shown = observed if observed is not None else ("nothing" if value is None else str(value))
-    return Verdict(
-        status=Status.PASS if met else Status.FAIL,
-        expected=that or wanted,
-        observed=shown,
-        credit=1.0 if met else 0.0,
-        evidence=(reference,) if reference else (),
-    )
+    return expect_true(met, that or wanted, shown, evidence)
+
+
+def expect_true(met: Any, that: str, observed: str, evidence: Observed | Evidence | None = None) -> Verdict:
+    """What the check found out itself: PASS if `met` is true, else FAIL, with the words for both sides."""
+    status, credit = (Status.PASS, 1.0) if met else (Status.FAIL, 0.0)
+    return Verdict(status, that, observed, credit=credit, evidence=_reference(evidence))
+
+
+def falls_short(expected: str, observed: str, evidence: Observed | Evidence | None = None) -> Verdict:
+    """A FAIL without a value to compare: what was looked for is not there, or is something else."""
+    return expect_true(False, expected, observed, evidence)
+
+
+def _reference(evidence: Observed | Evidence | None) -> tuple[Evidence, ...]:
+    if evidence is None:
+        return ()
+    return (evidence if isinstance(evidence, Evidence) else evidence.evidence(),)
 
 
 def not_attempted(expected: str, observed: str = "nothing yet", **words: Any) -> Verdict:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from helpers.classroom.marking.hidden import HiddenLab
 from helpers.classroom.seats.variables import LABEL, Variables
 from helpers.cluster import quantity
-from helpers.grading import Verdict, all_of, expect
+from helpers.grading import Verdict, all_of, expect, expect_true
 
 if TYPE_CHECKING:
     from helpers.cluster import ClusterView, ResourceQuota
@@ -19,30 +19,22 @@ if TYPE_CHECKING:
 lab = HiddenLab("01")
 
 
-@lab.check(
-    "hidden.figures",
-    points=3,
-    needs=["namespaces"],
-    task="quota",
-    why="Every seat has figures of its own: a quota that fits somebody else's plan is not yours.",
-    next="course seat",
-)
+@lab.check("hidden.figures", points=3, needs=["namespaces"], task="quota")
 def own_figures(cluster: ClusterView, mine: Variables) -> Verdict:
-    """The quota of `llm-system` has the figures of your own seat."""
+    """The quota of `llm-system` has the figures of your own seat.
+
+    Why: Every seat has figures of its own: a quota that fits somebody else's plan is not yours.
+    Next: course seat
+    """
     quota = cluster.resource_quota()
     return all_of(*(_limit(quota, name, wanted) for name, wanted in mine.quota.items()))
 
 
 def _limit(quota: ResourceQuota, dimension: str, wanted: str) -> Verdict:
     hard = quota.hard(dimension)
-    return expect(
-        hard == quantity(wanted),
-        truthy=True,
-        that=f"{dimension}: the figure of your seat",
-        observed=f"{dimension}: "
-        + ("the figure of your seat" if hard == quantity(wanted) else "another figure"),
-        evidence=quota,
-    )
+    right = hard == quantity(wanted)
+    shown = "the figure of your seat" if right else "another figure"
+    return expect_true(right, f"{dimension}: the figure of your seat", f"{dimension}: {shown}", quota)
 
 
 @lab.check("hidden.seat", points=1, needs=["namespaces"], task="quota", next="course seat")

@@ -495,3 +495,45 @@ def test_evidence_of_all_expectations_is_kept_once() -> None:
         expect(1, equals=1, evidence=one), expect(1, equals=1, evidence=Evidence("Pod", "b"))
     )
     assert [item.name for item in verdict.evidence] == ["a", "b"]
+
+
+def test_needs_takes_the_check_itself_and_the_docstring_its_words() -> None:
+    lab = Lab("99", "Tiny")
+
+    @lab.check("first")
+    def first(cluster: Any) -> Verdict:
+        """It is there."""
+        return passing()
+
+    @lab.check("second", needs=first)
+    def second(cluster: Any) -> Verdict:
+        """It is right,
+        and stays so.
+
+        Why: Because
+            of this.
+        Hint: Look there.
+        Next: kubectl get it
+        """
+        return passing()
+
+    check = lab.checks[1]
+    assert check.needs == ("first",)
+    assert check.criterion == "It is right, and stays so."
+    assert (check.why, check.hint, check.next) == ("Because of this.", "Look there.", "kubectl get it")
+
+
+def test_a_need_that_is_no_check_and_a_misspelled_word_are_refused() -> None:
+    lab = Lab("99", "Tiny")
+    with pytest.raises(DeclarationError, match="passing is needed, and is no check"):
+        lab.check("a", needs=passing)(lambda cluster: passing())
+
+    def misspelled(cluster: Any) -> Verdict:
+        """It is there.
+
+        Wy: nobody reads this.
+        """
+        return passing()
+
+    with pytest.raises(DeclarationError, match="misspelled: its docstring may say why, hint, next, not wy"):
+        lab.check("a")(misspelled)

@@ -156,31 +156,26 @@ def test_a_broken_start_manifest_names_its_file(cluster: FakeCluster, lab: Lab, 
         lifecycle.start(lab, cluster, say)
 
 
-class Hooks:
-    """Stands for a lab's module."""
+def test_a_lab_may_declare_its_own_start_reset_and_prerequisites(cluster: FakeCluster, lab: Lab) -> None:
+    verdict, said = expect("none", equals="a GPU").next("course gpu --shape full"), list[str]()
 
-    verdict = expect("none", equals="a GPU").next("course gpu --shape full")
+    @lab.prerequisites
+    def a_gpu(view: Any) -> list[Verdict]:
+        return [verdict]
 
-    def prerequisites(self, view: Any) -> list[Verdict]:
-        return [self.verdict]
-
-    def start(self, cluster: Any, progress: Any) -> list[str]:
+    @lab.start
+    def start(cluster: Any, progress: Any) -> list[str]:
         progress("waiting")
         return ["did something"]
 
-    def reset(self, cluster: Any) -> None:
-        return None
+    @lab.reset
+    def reset(cluster: Any, progress: Any) -> list[str]:
+        return []
 
-
-def test_a_labs_module_may_bring_its_own_hooks(
-    cluster: FakeCluster, lab: Lab, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    hooks, said = Hooks(), list[str]()
-    monkeypatch.setattr(lab, "hook", lambda name: getattr(hooks, name, None))
     with pytest.raises(PrerequisiteMissing, match="lab 99 needs a GPU; the cluster has none") as caught:
         lifecycle.start(lab, cluster, said.append)
     assert caught.value.next_command == "course gpu --shape full"
-    hooks.verdict = expect(1, equals=1)
+    verdict = expect(1, equals=1)
     assert lifecycle.start(lab, cluster, said.append) == ["did something"]
     assert said == ["waiting"]
     assert lifecycle.reset(lab, cluster, said.append) == []

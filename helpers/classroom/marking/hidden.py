@@ -88,8 +88,7 @@ class HiddenPackage:
         if not hidden:
             return lab
         bound = [_bound(check, mine) for check in hidden]
-        extended = _by_id([*lab.checks, *bound])
-        return Lab(lab.id, lab.title, lab.module, lab.namespaces, extended, images=lab.images)
+        return replace(lab, _checks=_by_id([*lab.checks, *bound]))
 
 
 def load_hidden(path: Path) -> HiddenPackage:

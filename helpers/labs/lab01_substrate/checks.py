@@ -7,14 +7,14 @@ The quota is asked by dry run, the scheduler by what it did to the probes that t
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import replace
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
 from helpers.cluster.leftovers import CLASS_LABEL, delete_leftovers
 from helpers.cluster.past_events import events_are_gone
 from helpers.errors import ProbeInconclusive
-from helpers.grading import Lab, Status, Verdict, all_of, expect, not_attempted
+from helpers.grading import Lab, Verdict, all_of, expect, expect_true, falls_short, not_attempted
+from helpers.grading.declare import Progress, quiet
 from helpers.stack import gpu
 from helpers.stack.quota import (
     COMPUTE,
@@ -40,10 +40,11 @@ MOST_OBJECTS = 20
 CLASS_SIZE = 20
 SHORTEST_WAIT_S = 10
 
-lab = Lab("01", "Substrate", module=__name__, namespaces=(SYSTEM, APPS, WORKSHOP))
+lab = Lab("01", "Substrate", namespaces=(SYSTEM, APPS, WORKSHOP))
 
 
-def reset(cluster: Cluster) -> list[str]:
+@lab.reset
+def reset(cluster: Cluster, progress: Progress = quiet) -> list[str]:
     """Back to nothing: the lab's namespaces, and what no namespace holds, the taint and the card's shape."""
     mine = not cluster.scope.suffix  # the nodes of a class are everybody's
     done = [f"took the guard from node {name}" for name in (gpu.set_guard(cluster, on=False) if mine else ())]
@@ -59,22 +60,15 @@ def reset(cluster: Cluster) -> list[str]:
 # a. Namespaces
 
 
-@lab.check(
-    "namespaces",
-    points=2,
-    why="Quota, policy and clean-up all work by namespace: backends, applications and experiments are kept apart.",
-    hint="A Namespace is an object like any other: `kind: Namespace` and a name.",
-    next="kubectl get namespaces",
-)
+@lab.check("namespaces", points=2)
 def three_namespaces(cluster: ClusterView) -> Verdict:
-    """`llm-system`, `llm-apps` and `llm-workshop` exist and are Active."""
-    verdict = all_of(*(_active(cluster, name) for name in lab.namespaces))
-    return _sum_up(verdict, "all three are Active")
+    """`llm-system`, `llm-apps` and `llm-workshop` exist and are Active.
 
-
-def _sum_up(verdict: Verdict, observed: str) -> Verdict:
-    """A PASS of many parts, in one sentence that speaks for all of them."""
-    return replace(verdict, observed=observed) if verdict.status is Status.PASS else verdict
+    Why: Quota, policy and clean-up all work by namespace: backends, applications and experiments are kept apart.
+    Hint: A Namespace is an object like any other: `kind: Namespace` and a name.
+    Next: kubectl get namespaces
+    """
+    return all_of(*(_active(cluster, name) for name in lab.namespaces)).summed_up("all three are Active")
 
 
 def _active(cluster: ClusterView, name: str) -> Verdict:
@@ -82,38 +76,30 @@ def _active(cluster: ClusterView, name: str) -> Verdict:
     if found is None:
         return not_attempted(f"namespace {name}", f"no namespace {name}")
     phase = "Terminating" if found.is_terminating else found.path("status.phase", "Active")
-    return expect(phase, equals="Active", that=f"{name} Active", observed=f"{name} {phase}", evidence=found)
+    return expect(phase, f"{name} Active", f"{name} {phase}", found, equals="Active")
 
 
-@lab.check(
-    "namespaces.label",
-    needs=["namespaces"],
-    why="The policy of lab 04 will let in whoever carries this label: one namespace too many is a hole, none an outage.",
-    hint="Labels stand under `metadata.labels`, and a selector compares key and value letter by letter.",
-    next=f"kubectl get namespaces -L {ROLE_LABEL}",
-)
+@lab.check("namespaces.label", needs=three_namespaces)
 def only_the_apps_are_labelled(cluster: ClusterView) -> Verdict:
-    """Selecting `kubedojo.dev/role=llm-apps` finds the namespace of the applications, and no other."""
+    """Selecting `kubedojo.dev/role=llm-apps` finds the namespace of the applications, and no other.
+
+    Why: The policy of lab 04 will let in whoever carries this label: one namespace too many is a hole, none an outage.
+    Hint: Labels stand under `metadata.labels`, and a selector compares key and value letter by letter.
+    Next: kubectl get namespaces -L kubedojo.dev/role
+    """
     names, own = _namespaces_with_the_role(cluster), cluster.scope.namespace(APPS)
     strangers = sorted(names - {own})
     apps = cluster.namespace(APPS)
     shown = f"{ROLE_LABEL}={apps.labels[ROLE_LABEL]}" if ROLE_LABEL in apps.labels else "no such label"
     return all_of(
-        expect(
-            own in names,
-            truthy=True,
-            that=f"{APPS} is selected",
-            observed=f"{APPS} has {shown}",
-            evidence=apps,
-        ),
+        expect_true(own in names, f"{APPS} is selected", f"{APPS} has {shown}"),
         expect(
             strangers,
+            "no other namespace is selected",
+            f"also selected: {', '.join(strangers) or 'none'}",
             equals=[],
-            that="no other namespace is selected",
-            observed=f"also selected: {', '.join(strangers) or 'none'}",
-            evidence=apps,
         ),
-    )
+    ).about(apps)
 
 
 def _namespaces_with_the_role(cluster: ClusterView) -> set[str]:
@@ -173,36 +159,32 @@ def _used(quotas: Iterable[ResourceQuota]) -> dict[str, Decimal]:
     return dict(found)
 
 
-@lab.check(
-    "quota.gpu",
-    points=3,
-    needs=["namespaces"],
-    why="Extended resources are never overcommitted, and nothing else limits how many cards a namespace takes.",
-    hint="A ResourceQuota counts a GPU by its request: the dimension is called `requests.` and the resource's name.",
-    next="kubectl describe quota -n llm-system",
-)
+@lab.check("quota.gpu", points=3, needs=three_namespaces)
 def one_gpu_and_not_two(cluster: ClusterView) -> Verdict:
-    """The namespace `llm-system` admits one GPU and refuses the second."""
+    """The namespace `llm-system` admits one GPU and refuses the second.
+
+    Why: Extended resources are never overcommitted, and nothing else limits how many cards a namespace takes.
+    Hint: A ResourceQuota counts a GPU by its request: the dimension is called `requests.` and the resource's name.
+    Next: kubectl describe quota -n llm-system
+    """
     quotas = _quotas(cluster)
     hard = _tightest(quotas).get(GPU)
     two = _ask(cluster, question_pod({**TINY, GPU: Decimal(2)}, "question-two-gpus"))
     refused = GPU in exceeded(two.reason)
     parts = [
-        expect(hard, equals=1, that="one GPU at most", observed=_limit(hard), evidence=quotas[0]),
-        expect(
+        expect(hard, "one GPU at most", _limit(hard), quotas[0], equals=1),
+        expect_true(
             refused,
-            truthy=True,
-            that="a pod with two GPUs is refused",
-            observed="a pod with two GPUs "
-            + (f"was refused: {two.reason}" if not two.allowed else "was admitted"),
-            evidence=two,
+            "a pod with two GPUs is refused",
+            "a pod with two GPUs " + (f"was refused: {two.reason}" if not two.allowed else "was admitted"),
+            two,
         ),
     ]
     if not _used(quotas).get(GPU) and not _is_out_of_turn(cluster):
         parts.append(
             _admitted(_ask(cluster, question_pod({**TINY, GPU: Decimal(1)}, "question-one-gpu")), "one GPU")
         )
-    return _sum_up(all_of(*parts), f"one is admitted; two: {two.reason}")
+    return all_of(*parts).summed_up(f"one is admitted; two: {two.reason}")
 
 
 def _limit(hard: Decimal | None) -> str:
@@ -212,40 +194,37 @@ def _limit(hard: Decimal | None) -> str:
 
 
 def _admitted(answer: Admission, what: str) -> Verdict:
-    return expect(
+    return expect_true(
         answer.allowed,
-        truthy=True,
-        that=f"{what} is admitted",
-        observed=f"{what}: " + ("admitted" if answer.allowed else answer.reason),
-        evidence=answer,
+        f"{what} is admitted",
+        f"{what}: " + ("admitted" if answer.allowed else answer.reason),
+        answer,
     )
 
 
-@lab.check(
-    "quota.fits",
-    points=3,
-    needs=["quota.gpu"],
-    why="A quota refuses a pod as soon as one dimension overruns: the workload that comes second stays away.",
-    hint="Add up what vLLM and Qdrant take, dimension by dimension, and compare each sum with the quota.",
-    next="kubectl describe quota -n llm-system",
-)
+@lab.check("quota.fits", points=3, needs=one_gpu_and_not_two)
 def both_workloads_fit(cluster: ClusterView) -> Verdict:
-    """vLLM and Qdrant, as planned, are admitted together: in every dimension."""
+    """vLLM and Qdrant, as planned, are admitted together: in every dimension.
+
+    Why: A quota refuses a pod as soon as one dimension overruns: the workload that comes second stays away.
+    Hint: Add up what vLLM and Qdrant take, dimension by dimension, and compare each sum with the quota.
+    Next: kubectl describe quota -n llm-system
+    """
     quotas = _quotas(cluster)
     hard = _tightest(quotas)
     lines = arithmetic(hard)
     over = [f"{line.dimension}: {line.says()}" for line in lines if not line.fits]
     fits = expect(
         over,
+        "the sum of both within the quota, in every dimension",
+        "; ".join(over) or "every sum is within the quota",
+        quotas[0],
         equals=[],
-        that="the sum of both within the quota, in every dimension",
-        observed="; ".join(over) or "every sum is within the quota",
-        evidence=quotas[0],
     )
     if over:
         return fits
     verdict = all_of(fits, *_nothing_else_refuses(cluster, hard, _used(quotas)))
-    return _sum_up(verdict, f"both fit in all {len(lines)} dimensions")
+    return verdict.summed_up(f"both fit in all {len(lines)} dimensions")
 
 
 def _nothing_else_refuses(
@@ -267,16 +246,14 @@ def _nothing_else_refuses(
     return answers
 
 
-@lab.check(
-    "quota.brake",
-    points=3,
-    needs=["quota.gpu"],
-    why="A quota that admits everything is none: it must stop the mistake of starting the same model twice.",
-    hint="The plan must fit, and not a second model server beside it: which dimension has room for more, or no limit?",
-    next="kubectl describe quota -n llm-system",
-)
+@lab.check("quota.brake", points=3, needs=one_gpu_and_not_two)
 def no_room_for_another_model_server(cluster: ClusterView) -> Verdict:
-    """Every dimension is limited, so that the plan and one more model server do not fit."""
+    """Every dimension is limited, so that the plan and one more model server do not fit.
+
+    Why: A quota that admits everything is none: it must stop the mistake of starting the same model twice.
+    Hint: The plan must fit, and not a second model server beside it: which dimension has room for more, or no limit?
+    Next: kubectl describe quota -n llm-system
+    """
     hard = _tightest(_quotas(cluster))
     too_much = total_of([*PLANNED, VLLM])
     claim = _ask(cluster, question_claim(too_much["requests.storage"], "question-storage"))
@@ -287,16 +264,15 @@ def no_room_for_another_model_server(cluster: ClusterView) -> Verdict:
     counted = [
         expect(
             hard.get(name, Decimal(10**9)),
+            f"at most {MOST_OBJECTS} {name}",
+            f"{name}: " + (f"{hard[name]:f} at most" if name in hard else "not limited"),
+            claim,
             at_most=MOST_OBJECTS,
-            that=f"at most {MOST_OBJECTS} {name}",
-            observed=f"{name}: " + (f"{hard[name]:f} at most" if name in hard else "not limited"),
-            evidence=claim,
         )
         for name in ("persistentvolumeclaims", "pods")
     ]
-    return _sum_up(
-        all_of(*asked, *counted), f"refused in {len(asked)} dimensions; claims and pods are counted"
-    )
+    verdict = all_of(*asked, *counted)
+    return verdict.summed_up(f"refused in {len(asked)} dimensions; claims and pods are counted")
 
 
 def _refused_dimensions(cluster: ClusterView, amount: Mapping[str, Decimal]) -> set[str]:
@@ -313,46 +289,35 @@ def _refused_dimensions(cluster: ClusterView, amount: Mapping[str, Decimal]) -> 
 
 def _refuses(dimension: str, refused: bool, amount: Decimal, answer: Admission) -> Verdict:
     text = amount_text(dimension, amount)
-    return expect(
+    return expect_true(
         refused,
-        truthy=True,
-        that=f"{dimension}: {text} refused",
-        observed=f"{dimension}: {text} " + ("refused" if refused else "admitted"),
-        evidence=answer,
+        f"{dimension}: {text} refused",
+        f"{dimension}: {text} " + ("refused" if refused else "admitted"),
+        answer,
     )
 
 
 # c. Who said no?
 
 
-@lab.check(
-    "refusal.admission",
-    points=2,
-    needs=["quota.gpu"],
-    why="A Deployment is accepted even when its pods never are: the refusal stands on the ReplicaSet, not in `kubectl apply`.",
-    hint="Ask for more GPUs than the quota holds, and state CPU and memory too, or the quota refuses for that first.",
-    next="kubectl describe replicaset -n llm-system",
-)
+@lab.check("refusal.admission", points=2, needs=one_gpu_and_not_two)
 def admission_refused(cluster: ClusterView) -> Verdict:
-    """In `llm-system` a ReplicaSet has no pod, because admission refused its GPUs."""
+    """In `llm-system` a ReplicaSet has no pod, because admission refused its GPUs.
+
+    Why: A Deployment is accepted even when its pods never are: the refusal stands on the ReplicaSet, not in `kubectl apply`.
+    Hint: Ask for more GPUs than the quota holds, and state CPU and memory too, or the quota refuses for that first.
+    Next: kubectl describe replicaset -n llm-system
+    """
     expected = "a ReplicaSet whose pods the quota refuses for their GPUs"
     stuck = _stuck_replica_sets(cluster)
     if not stuck:
         admitted = [pod for pod in cluster.pods(SYSTEM) if gpu.requested(pod.path("spec", {}))]
         if not admitted:
             return not_attempted(expected, "no ReplicaSet in llm-system is refused")
-        return expect(
-            False, truthy=True, that=expected, observed=f"{admitted[0]} was admitted", evidence=admitted[0]
-        )
+        return falls_short(expected, f"{admitted[0]} was admitted", admitted[0])
     by_gpu = [(item, words) for item, words in stuck if any(map(gpu.is_gpu, _resources(exceeded(words))))]
     replica_set, words = (by_gpu or stuck)[0]
-    return expect(
-        bool(by_gpu),
-        truthy=True,
-        that=expected,
-        observed=f"{replica_set.name}: {words}",
-        evidence=replica_set,
-    )
+    return expect_true(by_gpu, expected, f"{replica_set.name}: {words}", replica_set)
 
 
 def _stuck_replica_sets(cluster: ClusterView) -> list[tuple[Resource, str]]:
@@ -374,16 +339,14 @@ def _resources(dimensions: Iterable[str]) -> set[str]:
     return {dimension.removeprefix("requests.") for dimension in dimensions}
 
 
-@lab.check(
-    "refusal.scheduling",
-    points=2,
-    needs=["refusal.admission"],
-    why="Pending is the scheduler's no: the pod exists, the quota had nothing against it, and no node can give what it asks.",
-    hint="The same Deployment, in a namespace that no quota guards.",
-    next="kubectl describe pod -n llm-workshop",
-)
+@lab.check("refusal.scheduling", points=2, needs=admission_refused)
 def scheduler_refused(cluster: ClusterView) -> Verdict:
-    """In `llm-workshop` a pod with the same request exists and stays Pending for want of GPUs."""
+    """In `llm-workshop` a pod with the same request exists and stays Pending for want of GPUs.
+
+    Why: Pending is the scheduler's no: the pod exists, the quota had nothing against it, and no node can give what it asks.
+    Hint: The same Deployment, in a namespace that no quota guards.
+    Next: kubectl describe pod -n llm-workshop
+    """
     wanted = [gpu.requested(item.path("spec.template.spec", {})) for item, _ in _stuck_replica_sets(cluster)]
     same = [pod for pod in cluster.pods(WORKSHOP) if gpu.requested(pod.path("spec", {})) in wanted]
     expected = (
@@ -397,7 +360,7 @@ def scheduler_refused(cluster: ClusterView) -> Verdict:
     ]
     pod = (waiting or same)[0]
     says = _scheduler_says(pod) or f"phase {pod.phase}, placed on {pod.node or 'no node'}"
-    return expect(bool(waiting), truthy=True, that=expected, observed=f"{pod.name}: {says}", evidence=pod)
+    return expect_true(waiting, expected, f"{pod.name}: {says}", pod)
 
 
 def _scheduler_says(pod: Resource) -> str:
@@ -421,7 +384,7 @@ def _class_run(cluster: ClusterView, name: str) -> tuple[Resource, dict[str, Any
 
 def _asks(job: Resource, spec: Mapping[str, Any], right: bool, expected: str) -> Verdict:
     asked = ", ".join(f"{resource}: {count}" for resource, count in gpu.requested(spec).items()) or "no GPU"
-    return expect(right, truthy=True, that=expected, observed=f"each pod asks for {asked}", evidence=job)
+    return expect_true(right, expected, f"each pod asks for {asked}", job)
 
 
 def _served(cluster: ClusterView, job: Resource, pods: list[Pod], *, at_least: int) -> list[Verdict]:
@@ -431,9 +394,9 @@ def _served(cluster: ClusterView, job: Resource, pods: list[Pod], *, at_least: i
     says = next((words for words in map(_scheduler_says, pods) if words), "")
     if done < wanted and _fixed(cluster) and says:
         observed = f"the administrator of this cluster does not offer this shape, so nothing ran: {says}"
-        return [expect(True, truthy=True, that="asked for rightly", observed=observed, evidence=job)]
+        return [expect_true(True, "asked for rightly", observed, job)]
     observed = f"{done} of {wanted} finished" + (f"; the scheduler says: {says}" if says else "")
-    return [expect(done, at_least=wanted, that=f"{wanted} finished", observed=observed, evidence=job)]
+    return [expect(done, f"{wanted} finished", observed, job, at_least=wanted)]
 
 
 def _gpu_labels(cluster: ClusterView) -> list[dict[str, str]]:
@@ -453,26 +416,17 @@ def _refuses_cards(
     kind = "a shared card" if shared else "a card of one's own"
     lands = any(gpu.accepts(spec, labels) for labels in nodes)
     observed = f"the request accepts {kind} too" if lands else f"the request does not accept {kind}"
-    return [
-        expect(
-            lands, equals=False, that=f"a request that cannot land on {kind}", observed=observed, evidence=job
-        )
-    ]
+    return [expect(lands, f"a request that cannot land on {kind}", observed, job, equals=False)]
 
 
-_SHAPE_NEXT = "kubectl get pods -n llm-workshop -o wide; kubectl get events -n llm-workshop"
-
-
-@lab.check(
-    "shapes.one",
-    points=2,
-    needs=["namespaces"],
-    why="Latency is only explainable on a card that nobody else uses, and the resource name alone does not promise one.",
-    hint="Full and time-sliced cards have the same resource name: which node label tells them apart?",
-    next=_SHAPE_NEXT,
-)
+@lab.check("shapes.one", points=2, needs=three_namespaces)
 def one_learner(cluster: ClusterView) -> Verdict:
-    """`one-learner` ran on a card of its own, and asked so that it could not land on a shared one."""
+    """`one-learner` ran on a card of its own, and asked so that it could not land on a shared one.
+
+    Why: Latency is only explainable on a card that nobody else uses, and the resource name alone does not promise one.
+    Hint: Full and time-sliced cards have the same resource name: which node label tells them apart?
+    Next: kubectl get pods -n llm-workshop -o wide; kubectl get events -n llm-workshop
+    """
     job, spec, pods = _class_run(cluster, "one-learner")
     served = _served(cluster, job, pods, at_least=1)
     verdict = all_of(
@@ -480,19 +434,17 @@ def one_learner(cluster: ClusterView) -> Verdict:
         *_refuses_cards(cluster, job, spec, shared=True),
         *served,
     )
-    return _sum_up(verdict, f"asked for a card of its own; {_words(served)}")
+    return verdict.summed_up(f"asked for a card of its own; {_words(served)}")
 
 
-@lab.check(
-    "shapes.twenty",
-    points=2,
-    needs=["namespaces"],
-    why="Twenty short experiments on one card: in turns, nineteen wait; side by side, they share memory, time and faults.",
-    hint="Which shape advertises one card several times? Ask for that, and for nothing that a card of one's own would satisfy.",
-    next=_SHAPE_NEXT,
-)
+@lab.check("shapes.twenty", points=2, needs=three_namespaces)
 def twenty_learners(cluster: ClusterView) -> Verdict:
-    """`twenty-learners`: twenty pods finished, several at the same time on one shared card."""
+    """`twenty-learners`: twenty pods finished, several at the same time on one shared card.
+
+    Why: Twenty short experiments on one card: in turns, nineteen wait; side by side, they share memory, time and faults.
+    Hint: Which shape advertises one card several times? Ask for that, and for nothing that a card of one's own would satisfy.
+    Next: kubectl get pods -n llm-workshop -o wide; kubectl get events -n llm-workshop
+    """
     job, spec, pods = _class_run(cluster, "twenty-learners")
     asked = gpu.requested(spec)
     right = sum(asked.values()) == 1 and not any(name.startswith(gpu.MIG_PREFIX) for name in asked)
@@ -502,25 +454,23 @@ def twenty_learners(cluster: ClusterView) -> Verdict:
         *_refuses_cards(cluster, job, spec, shared=False),
         *served,
     )
-    return _sum_up(verdict, f"asked for a shared card; {_words(served)}")
+    return verdict.summed_up(f"asked for a shared card; {_words(served)}")
 
 
-@lab.check(
-    "shapes.tenants",
-    points=2,
-    needs=["namespaces"],
-    why="Time-slicing isolates neither memory nor faults: tenants that must not harm each other need slices in hardware.",
-    hint="Which shape gives each pod memory of its own? Its resource has a name of its own.",
-    next=_SHAPE_NEXT,
-)
+@lab.check("shapes.tenants", points=2, needs=three_namespaces)
 def two_tenants(cluster: ClusterView) -> Verdict:
-    """`two-tenants`: two pods ran at the same time, each on a hardware slice of its own."""
+    """`two-tenants`: two pods ran at the same time, each on a hardware slice of its own.
+
+    Why: Time-slicing isolates neither memory nor faults: tenants that must not harm each other need slices in hardware.
+    Hint: Which shape gives each pod memory of its own? Its resource has a name of its own.
+    Next: kubectl get pods -n llm-workshop -o wide; kubectl get events -n llm-workshop
+    """
     job, spec, pods = _class_run(cluster, "two-tenants")
     asked = gpu.requested(spec)
     right = len(asked) == 1 and all(name.startswith(gpu.MIG_PREFIX) for name in asked)
     served = [*_served(cluster, job, pods, at_least=2), *_side_by_side(job, pods)]
     verdict = all_of(_asks(job, spec, right, "a slice with memory of its own"), *served)
-    return _sum_up(verdict, f"asked for slices; {_words(served)}")
+    return verdict.summed_up(f"asked for slices; {_words(served)}")
 
 
 def _words(parts: Iterable[Verdict]) -> str:
@@ -533,23 +483,20 @@ def _side_by_side(job: Resource, pods: list[Pod]) -> list[Verdict]:
         return []
     most = gpu.ran_at_once(pods)
     observed = f"at most {most} ran at the same time"
-    return [expect(most, at_least=2, that="at least 2 at the same time", observed=observed, evidence=job)]
+    return [expect(most, "at least 2 at the same time", observed, job, at_least=2)]
 
 
 # e. The guard
 
 
-@lab.check(
-    "guard.kept_out",
-    points=2,
-    needs=["namespaces"],
-    mode="edge",
-    why="A pod without a GPU can fill a GPU node's CPU and memory, and the card stands idle beside it.",
-    hint="Taint the node, then start both pods: only the one that asks for the GPU gets a toleration for the taint's key and effect.",
-    next="kubectl describe pods -n llm-workshop; kubectl describe nodes",
-)
+@lab.check("guard.kept_out", points=2, needs=three_namespaces, mode="edge")
 def the_guard_keeps_guests_out(cluster: ClusterView) -> Verdict:
-    """While the node was guarded, `guest` was kept out by the taint and `model-server` was let in."""
+    """While the node was guarded, `guest` was kept out by the taint and `model-server` was let in.
+
+    Why: A pod without a GPU can fill a GPU node's CPU and memory, and the card stands idle beside it.
+    Hint: Taint the node, then start both pods: only the one that asks for the GPU gets a toleration for the taint's key and effect.
+    Next: kubectl describe pods -n llm-workshop; kubectl describe nodes
+    """
     guest, server = cluster.pod("guest", WORKSHOP), cluster.pod("model-server", WORKSHOP)
     if cluster.scope.suffix:
         return _tolerations_alone(guest, server)
@@ -560,34 +507,28 @@ def the_guard_keeps_guests_out(cluster: ClusterView) -> Verdict:
     let_in = gpu.placed_at(server)
     meanwhile = _between(guest, server)
     return all_of(
-        expect(
+        expect_true(
             kept_out,
-            truthy=True,
-            that="guest kept out by an untolerated taint",
-            observed=f"guest: {says[-1] if says else _unsaid(guest, waited)}",
-            evidence=guest,
+            "guest kept out by an untolerated taint",
+            f"guest: {says[-1] if says else _unsaid(guest, waited)}",
+            guest,
         ),
-        expect(
-            bool(gpu.requested(server.path("spec", {}))),
-            truthy=True,
-            that="model-server asks for a GPU",
-            observed="model-server asks for "
-            + ("a GPU" if gpu.requested(server.path("spec", {})) else "no GPU"),
-            evidence=server,
+        expect_true(
+            gpu.requested(server.path("spec", {})),
+            "model-server asks for a GPU",
+            "model-server asks for " + ("a GPU" if gpu.requested(server.path("spec", {})) else "no GPU"),
         ),
-        expect(
+        expect_true(
             gpu.tolerates(server.path("spec", {}), gpu.GUARD) and meanwhile,
-            truthy=True,
-            that="model-server tolerated the taint and was placed while guest waited",
-            observed="model-server "
+            "model-server tolerated the taint and was placed while guest waited",
+            "model-server "
             + (
                 _scheduler_says(server) or "not placed yet"
                 if not let_in
                 else _placed_words(server, meanwhile)
             ),
-            evidence=server,
         ),
-    )
+    ).about(server)
 
 
 def _unsaid(guest: Resource, waited: bool) -> str:
@@ -603,28 +544,14 @@ def _tolerations_alone(guest: Resource, server: Resource) -> Verdict:
     observed = f"the guard of a shared cluster is its instructor's; {shown}"
     placed = gpu.placed_at(server) is not None and bool(gpu.requested(server.path("spec", {})))
     return all_of(
-        expect(
-            tolerant["guest"],
-            equals=False,
-            that="guest does not tolerate the guard",
-            observed=observed,
-            evidence=guest,
-        ),
-        expect(
-            tolerant["model-server"],
-            equals=True,
-            that="model-server does",
-            observed=observed,
-            evidence=server,
-        ),
-        expect(
+        expect(tolerant["guest"], "guest does not tolerate the guard", observed, guest, equals=False),
+        expect(tolerant["model-server"], "model-server does", observed, equals=True),
+        expect_true(
             placed,
-            truthy=True,
-            that="model-server was placed with a GPU",
-            observed="model-server " + ("was placed with a GPU" if placed else "has no GPU or no place"),
-            evidence=server,
+            "model-server was placed with a GPU",
+            "model-server " + ("was placed with a GPU" if placed else "has no GPU or no place"),
         ),
-    )
+    ).about(server)
 
 
 def _placed_words(server: Resource, meanwhile: bool) -> str:
@@ -651,26 +578,24 @@ def _scheduler_history(cluster: ClusterView, pod: Resource) -> list[str]:
     return [words for words in (*(event.message for event in about), _scheduler_says(pod)) if words]
 
 
-@lab.check(
-    "guard.lifted",
-    needs=["guard.kept_out"],
-    why="On a cluster of one node the guard locks out everything that tolerates nothing: cluster DNS, the next time it is replaced.",
-    hint="`kubectl taint` takes a taint away when a minus sign follows it.",
-    next="kubectl describe nodes | grep -A3 Taints",
-)
+@lab.check("guard.lifted", needs=the_guard_keeps_guests_out)
 def a_node_is_open_again(cluster: ClusterView) -> Verdict:
-    """A pod that tolerates nothing finds a node again."""
+    """A pod that tolerates nothing finds a node again.
+
+    Why: On a cluster of one node the guard locks out everything that tolerates nothing: cluster DNS, the next time it is replaced.
+    Hint: `kubectl taint` takes a taint away when a minus sign follows it.
+    Next: kubectl describe nodes | grep -A3 Taints
+    """
     nodes = cluster.nodes()
     open_nodes = [
         node for node in nodes if node.is_ready and not node.path("spec.unschedulable") and not _closed(node)
     ]
     shown = "; ".join(f"{node.name}: {_taint_words(node)}" for node in nodes) or "no nodes"
-    return expect(
-        bool(open_nodes),
-        truthy=True,
-        that="a Ready node without a NoSchedule taint",
-        observed=shown,
-        evidence=(open_nodes or nodes)[0] if nodes else None,
+    return expect_true(
+        open_nodes,
+        "a Ready node without a NoSchedule taint",
+        shown,
+        (open_nodes or nodes)[0] if nodes else None,
     )
 
 
@@ -687,17 +612,14 @@ def _taint_words(node: Any) -> str:
 # f. The idle GPU
 
 
-@lab.check(
-    "idle.waited",
-    points=2,
-    needs=["namespaces"],
-    mode="edge",
-    why="A pod that holds a GPU and does nothing costs what a busy one costs; quota bounds that, and frees nothing.",
-    hint="First the holder, then `next-in-line`; look at its events, then delete the holder.",
-    next="kubectl describe pod next-in-line -n llm-workshop",
-)
+@lab.check("idle.waited", points=2, needs=three_namespaces, mode="edge")
 def the_next_in_line_waited(cluster: ClusterView) -> Verdict:
-    """`next-in-line` waited for a GPU that an idle pod held, and got it when the pod was gone."""
+    """`next-in-line` waited for a GPU that an idle pod held, and got it when the pod was gone.
+
+    Why: A pod that holds a GPU and does nothing costs what a busy one costs; quota bounds that, and frees nothing.
+    Hint: First the holder, then `next-in-line`; look at its events, then delete the holder.
+    Next: kubectl describe pod next-in-line -n llm-workshop
+    """
     pod = cluster.pod("next-in-line", WORKSHOP)
     waited_s = gpu.waited_s(pod) or 0.0
     says = _scheduler_history(cluster, pod)
@@ -708,37 +630,30 @@ def the_next_in_line_waited(cluster: ClusterView) -> Verdict:
     waiting = "still waits" if not placed else f"waited {waited_s:.0f} s"
     why = "for a GPU" if lacked else "not for a GPU"
     return all_of(
-        expect(
+        expect_true(
             bool(gpu.requested(pod.path("spec", {}))) and lacked,
-            truthy=True,
-            that="next-in-line lacked a GPU for a while",
-            observed=f"next-in-line {waiting}, {why}",
-            evidence=pod,
+            "next-in-line lacked a GPU for a while",
+            f"next-in-line {waiting}, {why}",
         ),
-        expect(
+        expect_true(
             placed and waited_s >= SHORTEST_WAIT_S,
-            truthy=True,
-            that=f"placed after at least {SHORTEST_WAIT_S} s",
-            observed=f"next-in-line {waiting}",
-            evidence=pod,
+            f"placed after at least {SHORTEST_WAIT_S} s",
+            f"next-in-line {waiting}",
         ),
-    )
+    ).about(pod)
 
 
 # Handover
 
 
-@lab.check(
-    "handover",
-    points=2,
-    needs=["idle.waited"],
-    task="handover",
-    why="Lab 02 starts a model server that needs a whole card: nothing may sit on it, and it must be offered whole.",
-    hint="Who holds a GPU now, and in which shape does the node offer its card?",
-    next="kubectl get pods -n llm-workshop; course gpu --shape full",
-)
+@lab.check("handover", points=2, needs=the_next_in_line_waited, task="handover")
 def the_card_is_free(cluster: ClusterView) -> Verdict:
-    """No experiment holds a GPU any more, and a node offers a whole card."""
+    """No experiment holds a GPU any more, and a node offers a whole card.
+
+    Why: Lab 02 starts a model server that needs a whole card: nothing may sit on it, and it must be offered whole.
+    Hint: Who holds a GPU now, and in which shape does the node offer its card?
+    Next: kubectl get pods -n llm-workshop; course gpu --shape full
+    """
     experiments = [*cluster.pods(WORKSHOP), *cluster.pods(SYSTEM, labels="app!=vllm")]
     held = gpu.holders(experiments)
     whole = [offer for offer in gpu.offers(cluster.nodes()) if offer.shape == "full" or _fixed(cluster)]
@@ -749,17 +664,13 @@ def the_card_is_free(cluster: ClusterView) -> Verdict:
     return all_of(
         expect(
             held,
+            "no experiment holds a GPU",
+            f"{held[0].pod} holds {held[0].resource}" if held else "no experiment holds a GPU",
+            cluster.namespace(WORKSHOP),
             equals=[],
-            that="no experiment holds a GPU",
-            observed=f"{held[0].pod} holds {held[0].resource}" if held else "no experiment holds a GPU",
-            evidence=cluster.namespace(WORKSHOP),
         ),
-        expect(
-            bool(whole),
-            truthy=True,
-            that="a whole card is offered",
-            observed=f"offered: {shown or 'no GPU'}",
-            evidence=nodes[0] if nodes else None,
+        expect_true(
+            whole, "a whole card is offered", f"offered: {shown or 'no GPU'}", nodes[0] if nodes else None
         ),
     )
 

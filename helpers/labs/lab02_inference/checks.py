@@ -14,15 +14,14 @@ from typing import TYPE_CHECKING, Any
 
 from helpers.cluster.past_events import events_are_gone
 from helpers.evidence import Evidence
-from helpers.grading import Lab, Verdict, all_of, expect, not_attempted
+from helpers.grading import Lab, Verdict, all_of, expect, expect_true, falls_short, not_attempted
+from helpers.grading.declare import Progress, quiet
 from helpers.labs.lab02_inference import witness
 from helpers.settings import REPOSITORY
 from helpers.stack import serving
 from helpers.stack.serving import CLAIM, CONFIG_MAP, CONTAINER, DEPLOYMENT, LABELS, NAMESPACE, PORT, SERVICE
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from helpers.cluster import Cluster, ClusterView
     from helpers.cluster.backend import HttpAnswer
     from helpers.cluster.resource import Pod, Resource, Workload
@@ -40,11 +39,8 @@ LONGEST_ANSWER_S = 20
 WAITED_S, WAITED_REQUESTS = 0.3, 6
 # A pod that was stopped while the witness ran is replaced within its grace period.
 REPLACED_WITHIN = timedelta(seconds=60)
-NEXT_PODS = f"kubectl get pods -n {NAMESPACE} -l {LABELS}"
-NEXT_DEPLOYMENT = f"kubectl get deployment {DEPLOYMENT} -n {NAMESPACE} -o yaml"
-NEXT_PROXY = f"kubectl get --raw /api/v1/namespaces/{NAMESPACE}/services/http:{SERVICE}:{PORT}/proxy"
 
-lab = Lab("02", "Inference", module=__name__, namespaces=(NAMESPACE, APPS), images=("vllm", "model"))
+lab = Lab("02", "Inference", namespaces=(NAMESPACE, APPS), images=("vllm", "model"))
 
 
 # Life cycle: what lab 01 leaves is there, the images too; only what this lab makes is reset.
@@ -60,7 +56,8 @@ LAB_OBJECTS = (
 )
 
 
-def start(cluster: Cluster) -> list[str]:
+@lab.start
+def start(cluster: Cluster, progress: Progress = quiet) -> list[str]:
     """Namespaces and quota where lab 01 left none."""
     import yaml
 
@@ -74,7 +71,8 @@ def start(cluster: Cluster) -> list[str]:
     return done
 
 
-def reset(cluster: Cluster, progress: Callable[[str], None] = lambda line: None) -> list[str]:
+@lab.reset
+def reset(cluster: Cluster, progress: Progress = quiet) -> list[str]:
     """Remove vLLM with its claim, and the witness; a second reset changes nothing."""
     done = []
     for kind, name, namespace in LAB_OBJECTS:
@@ -120,7 +118,7 @@ def _refusal(path: str, answer: HttpAnswer, expected: str) -> Verdict:
     """An answer that is none, in the words of whoever gave it."""
     who = "vLLM" if answer.from_service else "nobody behind the Service"
     observed = f"{who} answered {path} with {answer.status}: {' '.join(answer.body.split())[:120]}"
-    return expect(False, truthy=True, that=expected, observed=observed, evidence=_said(path, answer))
+    return falls_short(expected, observed, _said(path, answer))
 
 
 def _metrics(cluster: ClusterView) -> tuple[Metrics | None, HttpAnswer]:
@@ -140,14 +138,16 @@ def _figure(data: dict[str, str], name: str) -> int | None:
 
 @lab.check(
     "vllm.config",
-    task="policy",
     points=2,
-    why="The model's name and its context are promises to callers: they belong where a reviewer sees them change.",
+    task="policy",
     hint=f"Later labs send prompts of up to {LONGEST_PROMPT} tokens and want up to {LONGEST_ANSWER} back: the context holds both.",
-    next=f"kubectl get configmap {CONFIG_MAP} -n {NAMESPACE} -o yaml",
 )
 def serving_policy(cluster: ClusterView) -> Verdict:
-    """ConfigMap `vllm-model-config` promises the model that applications ask for, with room for their prompts."""
+    """ConfigMap `vllm-model-config` promises the model that applications ask for, with room for their prompts.
+
+    Why: The model's name and its context are promises to callers: they belong where a reviewer sees them change.
+    Next: kubectl get configmap vllm-model-config -n llm-system -o yaml
+    """
     config = cluster.config_map(CONFIG_MAP, NAMESPACE)
     data, needed = config.data, LONGEST_PROMPT + LONGEST_ANSWER
     name, length, seqs = (
@@ -157,55 +157,40 @@ def serving_policy(cluster: ClusterView) -> Verdict:
     )
     wanted = cluster.profile.served_model_name
     return all_of(
-        expect(
-            name,
-            equals=wanted,
-            that=f"SERVED_MODEL_NAME {wanted}",
-            observed=f"SERVED_MODEL_NAME {name or 'missing'}",
-            evidence=config,
-        ),
-        expect(
-            bool(data.get("MODEL_ID")),
-            truthy=True,
-            that="a MODEL_ID",
-            observed=f"MODEL_ID {data.get('MODEL_ID') or 'missing'}",
-            evidence=config,
-        ),
+        expect(name, f"SERVED_MODEL_NAME {wanted}", f"SERVED_MODEL_NAME {name or 'missing'}", equals=wanted),
+        expect_true(data.get("MODEL_ID"), "a MODEL_ID", f"MODEL_ID {data.get('MODEL_ID') or 'missing'}"),
         expect(
             length,
+            f"MAX_MODEL_LEN at least {needed}",
+            f"MAX_MODEL_LEN {length if length is not None else 'missing or no number'}",
             at_least=needed,
-            that=f"MAX_MODEL_LEN at least {needed}",
-            observed=f"MAX_MODEL_LEN {length if length is not None else 'missing or no number'}",
-            evidence=config,
         ),
         expect(
             seqs,
+            f"MAX_NUM_SEQS at least {CLIENTS_AT_ONCE}",
+            f"MAX_NUM_SEQS {seqs if seqs is not None else 'missing or no number'}",
             at_least=CLIENTS_AT_ONCE,
-            that=f"MAX_NUM_SEQS at least {CLIENTS_AT_ONCE}",
-            observed=f"MAX_NUM_SEQS {seqs if seqs is not None else 'missing or no number'}",
-            evidence=config,
         ),
-    )
+    ).about(config)
 
 
-@lab.check(
-    "vllm.cache",
-    task="policy",
-    why="Without a claim every replacement fetches the weights again: a restart of seconds becomes an outage.",
-    hint="A claim names its storage class, so that a surprising default does not put a model on a slow disk.",
-    next=f"kubectl describe pvc {CLAIM} -n {NAMESPACE}",
-)
+@lab.check("vllm.cache", task="policy")
 def model_cache(cluster: ClusterView) -> Verdict:
-    """The claim `vllm-model-cache` is of the cluster's fast storage class, and the Deployment `vllm`, once there, mounts it."""
+    """The claim `vllm-model-cache` is of the cluster's fast storage class, and the Deployment `vllm`, once there, mounts it.
+
+    Why: Without a claim every replacement fetches the weights again: a restart of seconds becomes an outage.
+    Hint: A claim names its storage class, so that a surprising default does not put a model on a slow disk.
+    Next: kubectl describe pvc vllm-model-cache -n llm-system
+    """
     claim = cluster.pvc(CLAIM, NAMESPACE)
     wanted = cluster.profile.storage_class
     parts = [
         expect(
             claim.storage_class,
+            f"storage class {wanted}",
+            f"storage class {claim.storage_class or 'not named'}",
+            claim,
             equals=wanted,
-            that=f"storage class {wanted}",
-            observed=f"storage class {claim.storage_class or 'not named'}",
-            evidence=claim,
         )
     ]
     deployment = cluster.find("Deployment", DEPLOYMENT, NAMESPACE)
@@ -228,42 +213,39 @@ def _mounts_claim(deployment: Resource) -> Verdict:
         for mount in item.get("volumeMounts") or []
         if mount.get("name") in claimed
     ]
-    return expect(
-        bool(mounted),
-        truthy=True,
-        that=f"vLLM mounts {CLAIM}",
-        observed=f"mounted at {', '.join(mounted)}" if mounted else f"the Deployment does not mount {CLAIM}",
-        evidence=deployment,
+    return expect_true(
+        mounted,
+        f"vLLM mounts {CLAIM}",
+        f"mounted at {', '.join(mounted)}" if mounted else f"the Deployment does not mount {CLAIM}",
+        deployment,
     )
 
 
-@lab.check(
-    "vllm.service",
-    task="policy",
-    why="Applications know one name, not pods: the Service finds them by label, and only while they are ready.",
-    hint="`kubectl get service vllm -n llm-system -o wide` shows its selector; compare it with the pods' labels.",
-    next=f"kubectl describe service {SERVICE} -n {NAMESPACE}",
-)
+@lab.check("vllm.service", task="policy")
 def stable_name(cluster: ClusterView) -> Verdict:
-    """Service `vllm` offers port 8000 inside the cluster and selects vLLM's pods."""
+    """Service `vllm` offers port 8000 inside the cluster and selects vLLM's pods.
+
+    Why: Applications know one name, not pods: the Service finds them by label, and only while they are ready.
+    Hint: `kubectl get service vllm -n llm-system -o wide` shows its selector; compare it with the pods' labels.
+    Next: kubectl describe service vllm -n llm-system
+    """
     service = cluster.service(SERVICE, NAMESPACE)
     ports = [item.get("port") for item in service.ports]
     kind = service.path("spec.type", "ClusterIP")
     parts = [
-        expect(PORT in ports, truthy=True, that="port 8000", observed=f"ports {ports}", evidence=service),
-        expect(kind, equals="ClusterIP", that="type ClusterIP", observed=f"type {kind}", evidence=service),
+        expect_true(PORT in ports, "port 8000", f"ports {ports}", service),
+        expect(kind, "type ClusterIP", f"type {kind}", service, equals="ClusterIP"),
     ]
     deployment = cluster.find("Deployment", DEPLOYMENT, NAMESPACE)
     if deployment is not None:
         labels = deployment.path("spec.template.metadata.labels", {}) or {}
         selected = bool(service.selector) and service.selector.items() <= labels.items()
         parts.append(
-            expect(
+            expect_true(
                 selected,
-                truthy=True,
-                that="a selector that finds vLLM's pods",
-                observed=f"selector {service.selector or 'empty'}, pods labelled {labels}",
-                evidence=service,
+                "a selector that finds vLLM's pods",
+                f"selector {service.selector or 'empty'}, pods labelled {labels}",
+                service,
             )
         )
     return all_of(*parts)
@@ -272,17 +254,14 @@ def stable_name(cluster: ClusterView) -> Verdict:
 # 2. Starting
 
 
-@lab.check(
-    "vllm.links",
-    task="start",
-    points=2,
-    why="A Service named vllm makes the kubelet inject VLLM_PORT=tcp://…, and vLLM reads VLLM_PORT as its own setting.",
-    hint="`kubectl logs` with `--previous` shows the words of the container that died. The last error only says that "
-    "there was one before it: which variable does the first one name?",
-    next=f"kubectl logs -n {NAMESPACE} deployment/{DEPLOYMENT} -c {CONTAINER} --previous | grep Error:",
-)
+@lab.check("vllm.links", points=2, task="start")
 def no_service_links(cluster: ClusterView) -> Verdict:
-    """No container of vLLM is given `VLLM_PORT` by a Service."""
+    """No container of vLLM is given `VLLM_PORT` by a Service.
+
+    Why: A Service named vllm makes the kubelet inject VLLM_PORT=tcp://…, and vLLM reads VLLM_PORT as its own setting.
+    Hint: `kubectl logs` with `--previous` shows the words of the container that died. The last error only says that there was one before it: which variable does the first one name?
+    Next: kubectl logs -n llm-system deployment/vllm -c vllm --previous | grep Error:
+    """
     deployment = cluster.deployment(DEPLOYMENT, NAMESPACE)
     links = _pod_spec(deployment).get("enableServiceLinks", True)
     own = next(
@@ -295,19 +274,17 @@ def no_service_links(cluster: ClusterView) -> Verdict:
         if links is False
         else f"service links on, VLLM_PORT {port or 'left to the Service'}"
     )
-    return expect(met, truthy=True, that="service links off", observed=observed, evidence=deployment)
+    return expect_true(met, "service links off", observed, deployment)
 
 
-@lab.check(
-    "vllm.budget",
-    task="start",
-    points=3,
-    why="Liveness with its defaults kills a loading model after 30 s, for ever. A startup probe buys the time, and then steps aside.",
-    hint="periodSeconds × failureThreshold of the startup probe is the time a load may take. The others wait until it has passed.",
-    next=f"kubectl get events -n {NAMESPACE} --field-selector reason=Killing",
-)
+@lab.check("vllm.budget", points=3, task="start")
 def patient_start(cluster: ClusterView) -> Verdict:
-    """A model may take two minutes to load; afterwards a process that hangs is restarted within five, and one that is not ready gets no traffic."""
+    """A model may take two minutes to load; afterwards a process that hangs is restarted within five, and one that is not ready gets no traffic.
+
+    Why: Liveness with its defaults kills a loading model after 30 s, for ever. A startup probe buys the time, and then steps aside.
+    Hint: periodSeconds × failureThreshold of the startup probe is the time a load may take. The others wait until it has passed.
+    Next: kubectl get events -n llm-system --field-selector reason=Killing
+    """
     deployment = cluster.deployment(DEPLOYMENT, NAMESPACE)
     container = _container(deployment)
     load_s = serving.load_budget_s(container)
@@ -318,58 +295,45 @@ def patient_start(cluster: ClusterView) -> Verdict:
     return all_of(
         expect(
             load_s,
+            f"at least {LOAD_BUDGET_S} s to load",
+            f"a load may last {load_s:g} s",
             at_least=LOAD_BUDGET_S,
-            that=f"at least {LOAD_BUDGET_S} s to load",
-            observed=f"a load may last {load_s:g} s",
-            evidence=deployment,
         ),
         expect(
             notice_s,
+            f"a liveness probe that acts within {NOTICE_BUDGET_S} s",
+            "no liveness probe" if notice_s is None else f"liveness acts after {notice_s:g} s",
             at_most=NOTICE_BUDGET_S,
-            that=f"a liveness probe that acts within {NOTICE_BUDGET_S} s",
-            observed="no liveness probe" if notice_s is None else f"liveness acts after {notice_s:g} s",
-            evidence=deployment,
         ),
-        expect(
-            path,
-            equals="/health",
-            that="readiness asks /health",
-            observed=f"readiness asks {path or 'nothing'}",
-            evidence=deployment,
-        ),
-    )
+        expect(path, "readiness asks /health", f"readiness asks {path or 'nothing'}", equals="/health"),
+    ).about(deployment)
 
 
-@lab.check(
-    "vllm.ready",
-    task="start",
-    points=3,
-    why="Running is about a process, Ready about an answer: only a ready pod is among the Service's endpoints.",
-    hint="`kubectl describe pod` names the probe that fails; `kubectl get endpointslices` shows who gets traffic.",
-    next=f"kubectl get endpointslices -n {NAMESPACE} -l kubernetes.io/service-name={SERVICE}",
-)
+@lab.check("vllm.ready", points=3, task="start")
 def ready_and_reachable(cluster: ClusterView) -> Verdict:
-    """One ready pod of vLLM holds a GPU, is the Service's only endpoint, and answers."""
+    """One ready pod of vLLM holds a GPU, is the Service's only endpoint, and answers.
+
+    Why: Running is about a process, Ready about an answer: only a ready pod is among the Service's endpoints.
+    Hint: `kubectl describe pod` names the probe that fails; `kubectl get endpointslices` shows who gets traffic.
+    Next: kubectl get endpointslices -n llm-system -l kubernetes.io/service-name=vllm
+    """
     deployment = cluster.deployment(DEPLOYMENT, NAMESPACE)
     pods = [pod for pod in cluster.pods(NAMESPACE, labels=LABELS) if not pod.is_terminating]
     if not pods:
-        return expect(
-            0, at_least=1, that="one pod of vLLM", observed=_no_pod(deployment), evidence=deployment
-        )
+        return expect(0, "one pod of vLLM", _no_pod(deployment), deployment, at_least=1)
     pod = pods[0]
     endpoints = cluster.endpoint_slices(SERVICE, NAMESPACE)
     verdict = all_of(
-        expect(len(pods), equals=1, that="one pod", observed=f"{len(pods)} pods", evidence=pod),
-        expect(pod.is_ready, truthy=True, that="the pod Ready", observed=_state(pod), evidence=pod),
+        expect(len(pods), "one pod", f"{len(pods)} pods", equals=1),
+        expect_true(pod.is_ready, "the pod Ready", _state(pod)),
         expect(
             endpoints,
+            f"the Service's only endpoint is the pod, {pod.ip}",
+            f"endpoints {', '.join(endpoints) or 'none'}",
             equals=[pod.ip],
-            that=f"the Service's only endpoint is the pod, {pod.ip}",
-            observed=f"endpoints {', '.join(endpoints) or 'none'}",
-            evidence=pod,
         ),
         _holds_gpu(pod, cluster.profile.gpu_resource),
-    )
+    ).about(pod)
     return verdict.and_(_answers(cluster)) if endpoints else verdict
 
 
@@ -400,30 +364,27 @@ def _holds_gpu(pod: Pod, resource: str) -> Verdict:
     held = sum(
         int((item.get("resources", {}).get("limits") or {}).get(resource, 0)) for item in pod.containers
     )
-    return expect(held, equals=1, that=f"{resource}: 1", observed=f"{resource}: {held}", evidence=pod)
+    return expect(held, f"{resource}: 1", f"{resource}: {held}", pod, equals=1)
 
 
 def _answers(cluster: ClusterView) -> Verdict:
     answer = _ask(cluster, "/health")
     if not answer.ok:
         return _refusal("/health", answer, "/health answers 200")
-    return expect(answer.status, equals=200, that="/health answers 200", evidence=_said("/health", answer))
+    return expect(answer.status, "/health answers 200", equals=200, evidence=_said("/health", answer))
 
 
 # 3. Serving
 
 
-@lab.check(
-    "vllm.model",
-    task="serving",
-    points=3,
-    needs=["vllm.ready"],
-    why="What counts is what the process serves, not what the ConfigMap says: environment is read once, at the start.",
-    hint="If ConfigMap and service disagree, the pod is older than the change. What makes a Deployment replace its pods?",
-    next=f"{NEXT_PROXY}/v1/models",
-)
+@lab.check("vllm.model", points=3, needs=ready_and_reachable, task="serving")
 def serves_what_it_promises(cluster: ClusterView) -> Verdict:
-    """`/v1/models` lists the promised name and context, and a chat completion comes back."""
+    """`/v1/models` lists the promised name and context, and a chat completion comes back.
+
+    Why: What counts is what the process serves, not what the ConfigMap says: environment is read once, at the start.
+    Hint: If ConfigMap and service disagree, the pod is older than the change. What makes a Deployment replace its pods?
+    Next: kubectl get --raw /api/v1/namespaces/llm-system/services/http:vllm:8000/proxy/v1/models
+    """
     config = cluster.config_map(CONFIG_MAP, NAMESPACE)
     answer = _ask(cluster, "/v1/models")
     if not answer.ok:
@@ -433,10 +394,10 @@ def serves_what_it_promises(cluster: ClusterView) -> Verdict:
     served = (model["id"], model.get("max_model_len"))
     match = expect(
         served,
+        f"{promised[0]} with a context of {promised[1]}, as the ConfigMap says",
+        f"{served[0]} with a context of {served[1]}",
+        _said("/v1/models", answer),
         equals=promised,
-        that=f"{promised[0]} with a context of {promised[1]}, as the ConfigMap says",
-        observed=f"{served[0]} with a context of {served[1]}",
-        evidence=_said("/v1/models", answer),
     )
     return match.and_(_chats(cluster, model["id"]))
 
@@ -449,63 +410,43 @@ def _chats(cluster: ClusterView, model: str) -> Verdict:
         return _refusal(path, answer, "a chat completion")
     choices = answer.json().get("choices") or []
     text = (choices[0].get("message") or {}).get("content") if choices else None
-    return expect(
-        bool(text),
-        truthy=True,
-        that="a chat completion with text",
-        observed=f"text {text!r}",
-        evidence=_said(path, answer),
-    )
+    return expect_true(text, "a chat completion with text", f"text {text!r}", _said(path, answer))
 
 
-@lab.check(
-    "vllm.kv",
-    task="serving",
-    points=2,
-    needs=["vllm.ready"],
-    why="Every token of every request lies in the KV cache. If all sequences may grow to the full context, the cache must hold them, or requests are pushed out and computed again.",
-    hint="The metric `vllm:cache_config_info` tells blocks and block size. MAX_MODEL_LEN × MAX_NUM_SEQS must not exceed their product.",
-    next=f"{NEXT_PROXY}/metrics | grep cache_config_info",
-)
+@lab.check("vllm.kv", points=2, needs=ready_and_reachable, task="serving")
 def kv_cache_holds_the_worst_case(cluster: ClusterView) -> Verdict:
-    """As many sequences as are admitted fit the KV cache at full length."""
+    """As many sequences as are admitted fit the KV cache at full length.
+
+    Why: Every token of every request lies in the KV cache. If all sequences may grow to the full context, the cache must hold them, or requests are pushed out and computed again.
+    Hint: The metric `vllm:cache_config_info` tells blocks and block size. MAX_MODEL_LEN × MAX_NUM_SEQS must not exceed their product.
+    Next: kubectl get --raw /api/v1/namespaces/llm-system/services/http:vllm:8000/proxy/metrics | grep cache_config_info
+    """
     config = cluster.config_map(CONFIG_MAP, NAMESPACE)
     metrics, answer = _metrics(cluster)
     if metrics is None:
         return _refusal("/metrics", answer, "metrics")
     info = metrics.select("vllm:cache_config_info")
     if not info:
-        return expect(
-            None,
-            truthy=True,
-            that="vllm:cache_config_info",
-            observed="no such metric",
-            evidence=_said("/metrics", answer),
-        )
+        return expect_true(None, "vllm:cache_config_info", "no such metric", _said("/metrics", answer))
     held = int(info[0].labels["num_gpu_blocks"]) * int(info[0].labels["block_size"])
     length, seqs = _figure(config.data, "MAX_MODEL_LEN") or 0, _figure(config.data, "MAX_NUM_SEQS") or 0
     return expect(
         length * seqs,
+        f"MAX_MODEL_LEN × MAX_NUM_SEQS at most {held:,} tokens of KV cache",
+        f"{length:,} × {seqs} = {length * seqs:,} tokens",
+        _said("/metrics", answer),
         at_most=held,
-        that=f"MAX_MODEL_LEN × MAX_NUM_SEQS at most {held:,} tokens of KV cache",
-        observed=f"{length:,} × {seqs} = {length * seqs:,} tokens",
-        evidence=_said("/metrics", answer),
     )
 
 
-@lab.check(
-    "vllm.queue",
-    task="queue",
-    points=2,
-    mode="edge",
-    needs=["vllm.ready"],
-    why="Beyond MAX_NUM_SEQS requests wait, and nobody sees it in CPU or GPU use: the queue's own metric is the signal to scale on.",
-    hint="Ask more at once than MAX_NUM_SEQS admits, and look at `vllm:num_requests_waiting` meanwhile. "
-    "A replaced pod forgets; the Job in `manifests/labs/02/queue-witness.yaml` does not.",
-    next=f"{NEXT_PROXY}/metrics | grep request_queue_time_seconds",
-)
+@lab.check("vllm.queue", points=2, needs=ready_and_reachable, task="queue", mode="edge")
 def queue_was_seen(cluster: ClusterView) -> Verdict:
-    """Requests had to wait for a place: the server's own metrics show it, or the Job that saw them."""
+    """Requests had to wait for a place: the server's own metrics show it, or the Job that saw them.
+
+    Why: Beyond MAX_NUM_SEQS requests wait, and nobody sees it in CPU or GPU use: the queue's own metric is the signal to scale on.
+    Hint: Ask more at once than MAX_NUM_SEQS admits, and look at `vllm:num_requests_waiting` meanwhile. A replaced pod forgets; the Job in `manifests/labs/02/queue-witness.yaml` does not.
+    Next: kubectl get --raw /api/v1/namespaces/llm-system/services/http:vllm:8000/proxy/metrics | grep request_queue_time_seconds
+    """
     if seen := _queue_seen_by_job(cluster):
         return seen
     metrics, answer = _metrics(cluster)
@@ -518,10 +459,10 @@ def queue_was_seen(cluster: ClusterView) -> Verdict:
         return not_attempted(f"{WAITED_REQUESTS} requests that waited", "no request yet")
     return expect(
         waited,
+        f"at least {WAITED_REQUESTS} requests that waited over {WAITED_S:g} s",
+        f"{waited} of {int(queue.count)} requests waited over {WAITED_S:g} s",
+        _said("/metrics", answer),
         at_least=WAITED_REQUESTS,
-        that=f"at least {WAITED_REQUESTS} requests that waited over {WAITED_S:g} s",
-        observed=f"{waited} of {int(queue.count)} requests waited over {WAITED_S:g} s",
-        evidence=_said("/metrics", answer),
     )
 
 
@@ -536,22 +477,20 @@ def _queue_seen_by_job(cluster: ClusterView) -> Verdict | None:
     words = f"Job {QUEUE_WITNESS} saw requests wait" + (
         f", at {ended:%Y-%m-%d %H:%M:%S} UTC" if ended else ""
     )
-    return expect(True, truthy=True, that="requests that waited", observed=words, evidence=job)
+    return expect_true(True, "requests that waited", words, job)
 
 
 # 4. Rolling
 
 
-@lab.check(
-    "vllm.strategy",
-    task="rollout",
-    points=2,
-    why="A surge pod needs a second GPU. With one, the new pod can never start while the old one lives, and the rollout waits for ever.",
-    hint="Two ways out: give the old pod up first, or do not surge. Either costs downtime; with one GPU something must.",
-    next=f"kubectl get events -n {NAMESPACE} --field-selector reason=FailedCreate",
-)
+@lab.check("vllm.strategy", points=2, task="rollout")
 def rollout_frees_the_gpu_first(cluster: ClusterView) -> Verdict:
-    """A rollout gives up the old pod's GPU before it asks for the new one's, and none is stuck now."""
+    """A rollout gives up the old pod's GPU before it asks for the new one's, and none is stuck now.
+
+    Why: A surge pod needs a second GPU. With one, the new pod can never start while the old one lives, and the rollout waits for ever.
+    Hint: Two ways out: give the old pod up first, or do not surge. Either costs downtime; with one GPU something must.
+    Next: kubectl get events -n llm-system --field-selector reason=FailedCreate
+    """
     deployment = cluster.deployment(DEPLOYMENT, NAMESPACE)
     kind = deployment.path("spec.strategy.type", "RollingUpdate")
     rolling = deployment.path("spec.strategy.rollingUpdate", {}) or {}
@@ -560,17 +499,9 @@ def rollout_frees_the_gpu_first(cluster: ClusterView) -> Verdict:
     words = kind if kind == "Recreate" else f"{kind}, maxSurge {surge}, maxUnavailable {unavailable}"
     gap = _stuck(deployment)
     return all_of(
-        expect(
-            frees_first,
-            truthy=True,
-            that="a strategy that frees the GPU first",
-            observed=words,
-            evidence=deployment,
-        ),
-        expect(
-            gap, equals="", that="no rollout under way", observed=gap or "none under way", evidence=deployment
-        ),
-    )
+        expect_true(frees_first, "a strategy that frees the GPU first", words),
+        expect(gap, "no rollout under way", gap or "none under way", equals=""),
+    ).about(deployment)
 
 
 def _stuck(deployment: Workload) -> str:
@@ -580,17 +511,14 @@ def _stuck(deployment: Workload) -> str:
     return f"{gap}: {failure.message}" if gap and failure and failure.is_true else ""
 
 
-@lab.check(
-    "vllm.checksum",
-    task="rollout",
-    points=2,
-    why="Pods read a ConfigMap's environment once. Only a change of their template replaces them: the checksum makes one of the other.",
-    hint="Annotation `checksum/config` in the pod template: "
-    "`kubectl get configmap vllm-model-config -n llm-system -o jsonpath='{.data}' | sha256sum`.",
-    next=f"kubectl get configmap {CONFIG_MAP} -n {NAMESPACE} -o jsonpath='{{.data}}' | sha256sum",
-)
+@lab.check("vllm.checksum", points=2, task="rollout")
 def config_reaches_the_pods(cluster: ClusterView) -> Verdict:
-    """The pod template carries the checksum of the ConfigMap as it is now."""
+    """The pod template carries the checksum of the ConfigMap as it is now.
+
+    Why: Pods read a ConfigMap's environment once. Only a change of their template replaces them: the checksum makes one of the other.
+    Hint: Annotation `checksum/config` in the pod template: `kubectl get configmap vllm-model-config -n llm-system -o jsonpath='{.data}' | sha256sum`.
+    Next: kubectl get configmap vllm-model-config -n llm-system -o jsonpath='{.data}' | sha256sum
+    """
     deployment = cluster.deployment(DEPLOYMENT, NAMESPACE)
     config = cluster.config_map(CONFIG_MAP, NAMESPACE)
     wanted = serving.config_checksum(config.data)
@@ -598,23 +526,21 @@ def config_reaches_the_pods(cluster: ClusterView) -> Verdict:
     found = annotations.get(serving.CHECKSUM, "")
     return expect(
         found,
+        f"{serving.CHECKSUM}: {wanted[:12]}…",
+        f"{serving.CHECKSUM}: {found[:12]}…" if found else f"no annotation {serving.CHECKSUM}",
+        deployment,
         equals=wanted,
-        that=f"{serving.CHECKSUM}: {wanted[:12]}…",
-        observed=f"{serving.CHECKSUM}: {found[:12]}…" if found else f"no annotation {serving.CHECKSUM}",
-        evidence=deployment,
     )
 
 
-@lab.check(
-    "vllm.drain",
-    task="rollout",
-    points=2,
-    why="preStop keeps answering while endpoints are withdrawn, --shutdown-timeout lets answers finish, and the grace period must outlast both: then comes SIGKILL.",
-    hint="terminationGracePeriodSeconds > preStop + --shutdown-timeout, each with a figure of its own.",
-    next=NEXT_DEPLOYMENT,
-)
+@lab.check("vllm.drain", points=2, task="rollout")
 def time_to_finish(cluster: ClusterView) -> Verdict:
-    """An ending pod has time to be forgotten by the Service, and its requests have time to finish."""
+    """An ending pod has time to be forgotten by the Service, and its requests have time to finish.
+
+    Why: preStop keeps answering while endpoints are withdrawn, --shutdown-timeout lets answers finish, and the grace period must outlast both: then comes SIGKILL.
+    Hint: terminationGracePeriodSeconds > preStop + --shutdown-timeout, each with a figure of its own.
+    Next: kubectl get deployment vllm -n llm-system -o yaml
+    """
     deployment = cluster.deployment(DEPLOYMENT, NAMESPACE)
     if not _container(deployment):
         return not_attempted(f"a container named {CONTAINER}", "none of that name")
@@ -622,68 +548,57 @@ def time_to_finish(cluster: ClusterView) -> Verdict:
     return all_of(
         expect(
             budget.pre_stop_s,
+            "a preStop pause of 2 s or more",
+            f"preStop {budget.pre_stop_s:g} s",
             at_least=2,
-            that="a preStop pause of 2 s or more",
-            observed=f"preStop {budget.pre_stop_s:g} s",
-            evidence=deployment,
         ),
         expect(
             budget.shutdown_s,
+            f"--shutdown-timeout of {LONGEST_ANSWER_S} s or more",
+            f"--shutdown-timeout {budget.shutdown_s:g} s",
             at_least=LONGEST_ANSWER_S,
-            that=f"--shutdown-timeout of {LONGEST_ANSWER_S} s or more",
-            observed=f"--shutdown-timeout {budget.shutdown_s:g} s",
-            evidence=deployment,
         ),
         expect(
             budget.spare_s,
+            f"{SPARE_S} s of the grace period to spare",
+            f"grace {budget.grace_s:g} s, {budget.spare_s:g} s to spare",
             at_least=SPARE_S,
-            that=f"{SPARE_S} s of the grace period to spare",
-            observed=f"grace {budget.grace_s:g} s, {budget.spare_s:g} s to spare",
-            evidence=deployment,
         ),
-    )
+    ).about(deployment)
 
 
-@lab.check(
-    "vllm.witness",
-    task="rollout",
-    points=4,
-    mode="edge",
-    needs=["vllm.drain"],
-    why="A drain is proven under load or not at all: the witness had answers in flight while the pod under them was replaced.",
-    hint="Start the Job, wait until its requests run, and only then roll out a change. `kubectl logs job/drain-witness -n llm-apps` tells what it got.",
-    next=f"kubectl describe job {WITNESS} -n {APPS}",
-)
+@lab.check("vllm.witness", points=4, needs=time_to_finish, task="rollout", mode="edge")
 def no_answer_was_lost(cluster: ClusterView) -> Verdict:
-    """Job `drain-witness` got all its answers whole, and meanwhile a pod of vLLM was replaced."""
+    """Job `drain-witness` got all its answers whole, and meanwhile a pod of vLLM was replaced.
+
+    Why: A drain is proven under load or not at all: the witness had answers in flight while the pod under them was replaced.
+    Hint: Start the Job, wait until its requests run, and only then roll out a change. `kubectl logs job/drain-witness -n llm-apps` tells what it got.
+    Next: kubectl describe job drain-witness -n llm-apps
+    """
     job = cluster.get("Job", WITNESS, APPS)
     began, ended = _time(job.path("status.startTime")), _time(job.path("status.completionTime"))
     failed = int(job.path("status.failed", 0) or 0)
     if failed:
-        return expect(
-            0, equals=1, that="every answer whole", observed="an answer was broken off", evidence=job
-        )
+        return expect(0, "every answer whole", "an answer was broken off", job, equals=1)
     if began is None or ended is None:
         return not_attempted("a finished witness", "the Job has not finished")
     stops = _replacements(cluster, began, ended)
     return all_of(
         expect(
             _script(job.raw),
-            equals=_script(_manifest(cluster, WITNESS)),
-            that="the course's witness",
-            observed="the course's witness"
+            "the course's witness",
+            "the course's witness"
             if _script(job.raw) == _script(_manifest(cluster, WITNESS))
             else "a witness that asks something else",
-            evidence=job,
+            equals=_script(_manifest(cluster, WITNESS)),
         ),
         expect(
             len(stops),
+            "a pod of vLLM stopped while answers were in flight",
+            f"{len(stops)} pods stopped between {began:%H:%M:%S} and {ended:%H:%M:%S}",
             at_least=1,
-            that="a pod of vLLM stopped while answers were in flight",
-            observed=f"{len(stops)} pods stopped between {began:%H:%M:%S} and {ended:%H:%M:%S}",
-            evidence=job,
         ),
-    )
+    ).about(job)
 
 
 def _replacements(cluster: ClusterView, began: datetime, ended: datetime) -> list[datetime]:

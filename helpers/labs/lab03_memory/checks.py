@@ -16,14 +16,13 @@ from typing import TYPE_CHECKING, Any
 
 from helpers.errors import LabError, ProbeInconclusive
 from helpers.evidence import Evidence
-from helpers.grading import Lab, Verdict, all_of, expect, not_attempted
+from helpers.grading import Lab, Verdict, all_of, expect, expect_true, falls_short, not_attempted
+from helpers.grading.declare import Progress, quiet
 from helpers.stack import memory
 from helpers.stack.embeddings import DIMENSIONS
 from helpers.stack.memory import COLLECTION, FILTER_FIELD, LABELS, NAMESPACE, PORT, SERVICE, STATEFUL_SET
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from helpers.cluster import Cluster, ClusterView
     from helpers.cluster.resource import Pod, Resource
 
@@ -35,16 +34,15 @@ TOP = 3
 HITS_RIGHT = 5
 # A claim made together with its StatefulSet is a second younger, one made after a loss much more.
 REPLACED_AFTER_S = 15
-NEXT_PODS = f"kubectl get pods -n {NAMESPACE} -l {LABELS} -o wide"
-NEXT_COLLECTION = f"kubectl get --raw /api/v1/namespaces/{NAMESPACE}/services/http:{SERVICE}:{PORT}/proxy/collections/{COLLECTION}"
 
-lab = Lab("03", "Memory", module=__name__, namespaces=(NAMESPACE,), images=("qdrant",))
+lab = Lab("03", "Memory", namespaces=(NAMESPACE,), images=("qdrant",))
 
 
 # Life cycle: only Qdrant is this lab's; what labs 01 and 02 made in the same namespace stays.
 
 
-def start(cluster: Cluster) -> list[str]:
+@lab.start
+def start(cluster: Cluster, progress: Progress = quiet) -> list[str]:
     """The namespace is there."""
     done = []
     for name in (NAMESPACE, "llm-apps"):
@@ -54,7 +52,8 @@ def start(cluster: Cluster) -> list[str]:
     return done
 
 
-def reset(cluster: Cluster, progress: Callable[[str], None] = lambda line: None) -> list[str]:
+@lab.reset
+def reset(cluster: Cluster, progress: Progress = quiet) -> list[str]:
     """Remove Qdrant with its claims; a second reset changes nothing."""
     done = []
     for kind, name in (("StatefulSet", STATEFUL_SET), ("Service", SERVICE), ("Service", memory.HEADLESS)):
@@ -128,7 +127,7 @@ def _no_collection(answer: _Answer, expected: str) -> Verdict:
     """Not attempted while there is no such collection; everything else that is no answer falls short."""
     if answer.is_from_service and answer.status == 404:
         return not_attempted(expected, f"no collection {COLLECTION}")
-    return expect(False, truthy=True, that=expected, observed=answer.words(), evidence=answer)
+    return falls_short(expected, answer.words(), answer)
 
 
 def _count(cluster: ClusterView, **equal: str) -> _Answer:
@@ -169,16 +168,14 @@ def _time(resource: Resource) -> datetime:
 # a. Install
 
 
-@lab.check(
-    "memory.ready",
-    task="install",
-    points=3,
-    why="A vector memory is state: its pod needs a name and a volume that outlive it, which a Deployment does not give.",
-    hint="Look at what owns the pod, and at the pod's events if it does not become ready.",
-    next=NEXT_PODS,
-)
+@lab.check("memory.ready", points=3, task="install")
 def a_stateful_set_runs_qdrant(cluster: ClusterView) -> Verdict:
-    """The StatefulSet `qdrant` runs a ready pod, and what answers in it is Qdrant."""
+    """The StatefulSet `qdrant` runs a ready pod, and what answers in it is Qdrant.
+
+    Why: A vector memory is state: its pod needs a name and a volume that outlive it, which a Deployment does not give.
+    Hint: Look at what owns the pod, and at the pod's events if it does not become ready.
+    Next: kubectl get pods -n llm-system -l app.kubernetes.io/name=qdrant -o wide
+    """
     expected = "a ready pod of StatefulSet qdrant"
     found = cluster.find("StatefulSet", STATEFUL_SET, NAMESPACE)
     pods = _qdrant_pods(cluster)
@@ -192,21 +189,20 @@ def a_stateful_set_runs_qdrant(cluster: ClusterView) -> Verdict:
         observed = (
             f"pods of {', '.join(sorted(owners)) or 'no owner'}, none of a StatefulSet" if pods else "0 pods"
         )
-        return expect(False, truthy=True, that=expected, observed=observed, evidence=found or pods[0])
+        return falls_short(expected, observed, found or pods[0])
     ready = [pod for pod in own if pod.is_ready]
     shown = "; ".join(_pod_words(pod) for pod in own)
-    running = expect(bool(ready), truthy=True, that=expected, observed=shown, evidence=own[0])
+    running = expect_true(ready, expected, shown, own[0])
     return all_of(running, _is_qdrant(cluster)) if ready else running
 
 
 def _is_qdrant(cluster: ClusterView) -> Verdict:
     root = _ask(cluster, "/")
-    return expect(
+    return expect_true(
         root.is_ok and '"title":"qdrant' in root.text.replace(" ", ""),
-        truthy=True,
-        that="Qdrant answers behind Service qdrant",
-        observed=root.text[:120] if root.is_ok else root.words(),
-        evidence=root,
+        "Qdrant answers behind Service qdrant",
+        root.text[:120] if root.is_ok else root.words(),
+        root,
     )
 
 
@@ -220,17 +216,14 @@ def _pod_words(pod: Pod) -> str:
     return f"{pod.name} {pod.phase}, {ready}{f' ({detail})' if detail else ''}"
 
 
-@lab.check(
-    "memory.storage",
-    task="install",
-    points=4,
-    needs=["memory.ready"],
-    why="What is written outside the claim goes with the pod, and nobody notices before that pod is replaced.",
-    hint="Compare the path that Qdrant writes to with the mount paths, and what each mount's volume is.",
-    next=f"kubectl get pvc -n {NAMESPACE}; kubectl get pod -n {NAMESPACE} qdrant-0 -o jsonpath='{{.spec.volumes}}'",
-)
+@lab.check("memory.storage", points=4, needs=a_stateful_set_runs_qdrant, task="install")
 def storage_is_on_a_claim(cluster: ClusterView) -> Verdict:
-    """Qdrant's storage path lies on a bound claim that the StatefulSet's own template made."""
+    """Qdrant's storage path lies on a bound claim that the StatefulSet's own template made.
+
+    Why: What is written outside the claim goes with the pod, and nobody notices before that pod is replaced.
+    Hint: Compare the path that Qdrant writes to with the mount paths, and what each mount's volume is.
+    Next: kubectl get pvc -n llm-system; kubectl get pod -n llm-system qdrant-0 -o jsonpath='{.spec.volumes}'
+    """
     pod = next(pod for pod in _qdrant_pods(cluster) if _owned_by_set(pod))
     mount = next(
         (m for m in _container(pod).get("volumeMounts") or [] if m.get("mountPath") == STORAGE_PATH), None
@@ -238,46 +231,35 @@ def storage_is_on_a_claim(cluster: ClusterView) -> Verdict:
     expected = f"{STORAGE_PATH} on a claim of the StatefulSet's volumeClaimTemplates"
     if mount is None:
         paths = ", ".join(m.get("mountPath", "?") for m in _container(pod).get("volumeMounts") or [])
-        return expect(
-            False,
-            truthy=True,
-            that=expected,
-            observed=f"nothing is mounted there, only at {paths}",
-            evidence=pod,
-        )
+        return falls_short(expected, f"nothing is mounted there, only at {paths}", pod)
     volume: dict[str, Any] = next(
         (v for v in pod.path("spec.volumes", []) if v.get("name") == mount["name"]), {}
     )
     claim_name = (volume.get("persistentVolumeClaim") or {}).get("claimName")
     if not claim_name:
         kind = next((key for key in volume if key != "name"), "unknown")
-        return expect(False, truthy=True, that=expected, observed=f"a volume of kind {kind}", evidence=pod)
+        return falls_short(expected, f"a volume of kind {kind}", pod)
     claim = cluster.pvc(claim_name, NAMESPACE)
     templates = cluster.stateful_set(STATEFUL_SET, NAMESPACE).path("spec.volumeClaimTemplates", [])
     from_template = any(claim_name == f"{t['metadata']['name']}-{pod.name}" for t in templates)
     return all_of(
-        expect(claim.phase, equals="Bound", that=f"claim {claim_name} Bound", evidence=claim),
-        expect(
+        expect(claim.phase, f"claim {claim_name} Bound", equals="Bound"),
+        expect_true(
             from_template,
-            truthy=True,
-            that=expected,
-            observed=f"claim {claim_name}, {'from' if from_template else 'not from'} a claim template",
-            evidence=claim,
+            expected,
+            f"claim {claim_name}, {'from' if from_template else 'not from'} a claim template",
         ),
-    )
+    ).about(claim)
 
 
-@lab.check(
-    "memory.identity",
-    task="install",
-    points=2,
-    needs=["memory.ready"],
-    why="The headless Service gives qdrant-0 a DNS name that survives replacement; the other gives clients one address.",
-    hint="A StatefulSet names its governing Service in serviceName, and nobody checks that this Service exists.",
-    next=f"kubectl get service,endpointslices -n {NAMESPACE} -l {LABELS}",
-)
+@lab.check("memory.identity", points=2, needs=a_stateful_set_runs_qdrant, task="install")
 def name_and_address(cluster: ClusterView) -> Verdict:
-    """`serviceName` names an existing headless Service, and Service `qdrant` leads to the ready pod on 6333."""
+    """`serviceName` names an existing headless Service, and Service `qdrant` leads to the ready pod on 6333.
+
+    Why: The headless Service gives qdrant-0 a DNS name that survives replacement; the other gives clients one address.
+    Hint: A StatefulSet names its governing Service in serviceName, and nobody checks that this Service exists.
+    Next: kubectl get service,endpointslices -n llm-system -l app.kubernetes.io/name=qdrant
+    """
     name = cluster.stateful_set(STATEFUL_SET, NAMESPACE).path("spec.serviceName", "")
     governing = cluster.find("Service", name, NAMESPACE) if name else None
     headless = governing is not None and governing.path("spec.clusterIP") == "None"
@@ -288,60 +270,46 @@ def name_and_address(cluster: ClusterView) -> Verdict:
     names = {endpoint.pod for endpoint in cluster.endpoints(name, NAMESPACE)} if headless else set()
     pods = {pod.name for pod in _qdrant_pods(cluster) if _owned_by_set(pod)}
     return all_of(
-        expect(
-            headless,
-            truthy=True,
-            that="serviceName names a headless Service",
-            observed=f"serviceName {name or 'empty'}: {said}",
-            evidence=governing or service,
+        expect_true(
+            headless, "serviceName names a headless Service", f"serviceName {name or 'empty'}: {said}"
         ),
-        expect(
-            bool(pods & {n for n in names if n}),
-            truthy=True,
-            that="the headless Service selects the pod",
-            observed=f"it leads to {', '.join(sorted(n for n in names if n)) or 'no pod'}",
-            evidence=governing or service,
+        expect_true(
+            pods & {n for n in names if n},
+            "the headless Service selects the pod",
+            f"it leads to {', '.join(sorted(n for n in names if n)) or 'no pod'}",
         ),
-        expect(
+        expect_true(
             answer.is_ok,
-            truthy=True,
-            that=f"Service qdrant answers on {PORT}",
-            observed=f"{len(addresses)} ready addresses; {answer.words()}",
-            evidence=answer,
+            f"Service qdrant answers on {PORT}",
+            f"{len(addresses)} ready addresses; {answer.words()}",
+            answer,
         ),
-    )
+    ).about(governing or service)
 
 
-@lab.check(
-    "memory.probes",
-    task="install",
-    points=3,
-    needs=["memory.ready"],
-    why="Readiness keeps queries away while segments load; liveness on the same path would kill the pod for loading.",
-    hint="Qdrant has three health paths. Ask which of them turns red while collections are loading.",
-    next=f"kubectl get statefulset -n {NAMESPACE} qdrant -o jsonpath='{{.spec.template.spec.containers[0].readinessProbe}}'",
-)
+@lab.check("memory.probes", points=3, needs=a_stateful_set_runs_qdrant, task="install")
 def probes_ask_the_right_paths(cluster: ClusterView) -> Verdict:
-    """Readiness asks the path that is red while loading, liveness one that is not."""
+    """Readiness asks the path that is red while loading, liveness one that is not.
+
+    Why: Readiness keeps queries away while segments load; liveness on the same path would kill the pod for loading.
+    Hint: Qdrant has three health paths. Ask which of them turns red while collections are loading.
+    Next: kubectl get statefulset -n llm-system qdrant -o jsonpath='{.spec.template.spec.containers[0].readinessProbe}'
+    """
     pod = next(pod for pod in _qdrant_pods(cluster) if _owned_by_set(pod))
     container = _container(pod)
     readiness, liveness = _probe_path(container, "readinessProbe"), _probe_path(container, "livenessProbe")
     return all_of(
-        expect(
+        expect_true(
             readiness in READY_PATHS,
-            truthy=True,
-            that="readiness asks the path that knows of loading",
-            observed=f"readiness asks {readiness or 'nothing'}",
-            evidence=pod,
+            "readiness asks the path that knows of loading",
+            f"readiness asks {readiness or 'nothing'}",
         ),
-        expect(
+        expect_true(
             liveness in LIVE_PATHS,
-            truthy=True,
-            that="liveness asks whether the process answers",
-            observed=f"liveness asks {liveness or 'nothing'}",
-            evidence=pod,
+            "liveness asks whether the process answers",
+            f"liveness asks {liveness or 'nothing'}",
         ),
-    )
+    ).about(pod)
 
 
 def _probe_path(container: dict[str, Any], name: str) -> str:
@@ -352,41 +320,35 @@ def _probe_path(container: dict[str, Any], name: str) -> str:
 # b. Collection
 
 
-@lab.check(
-    "memory.schema",
-    task="collection",
-    points=2,
-    needs=["memory.ready"],
-    why="Size and distance are fixed when a collection is created; another size is refused, and another distance changes every score that a threshold was chosen for.",
-    hint="The embedding model decides both. Its vectors have length one.",
-    next=NEXT_COLLECTION,
-)
+@lab.check("memory.schema", points=2, needs=a_stateful_set_runs_qdrant, task="collection")
 def made_for_the_model(cluster: ClusterView) -> Verdict:
-    """The collection `course_docs` takes vectors of the embedding model's size and distance."""
+    """The collection `course_docs` takes vectors of the embedding model's size and distance.
+
+    Why: Size and distance are fixed when a collection is created; another size is refused, and another distance changes every score that a threshold was chosen for.
+    Hint: The embedding model decides both. Its vectors have length one.
+    Next: kubectl get --raw /api/v1/namespaces/llm-system/services/http:qdrant:6333/proxy/collections/course_docs
+    """
     expected = f"{DIMENSIONS} dimensions, {memory.DISTANCE}"
     state, answer = _collection(cluster)
     if state is None:
         return _no_collection(answer, expected)
     return expect(
         (state.dimensions, state.distance),
+        expected,
+        f"{state.dimensions} dimensions, {state.distance}",
+        answer,
         equals=(DIMENSIONS, memory.DISTANCE),
-        that=expected,
-        observed=f"{state.dimensions} dimensions, {state.distance}",
-        evidence=answer,
     )
 
 
-@lab.check(
-    "memory.corpus",
-    task="collection",
-    points=4,
-    needs=["memory.schema"],
-    why="Three green health checks stand over an empty collection as well: only counting shows what is there.",
-    hint="Count all points, then those of the corpus. Ids that are random come again with every ingestion.",
-    next=NEXT_COLLECTION,
-)
+@lab.check("memory.corpus", points=4, needs=made_for_the_model, task="collection")
 def holds_the_corpus_once(cluster: ClusterView) -> Verdict:
-    """Every passage of the corpus is there, once, with the field that queries filter by."""
+    """Every passage of the corpus is there, once, with the field that queries filter by.
+
+    Why: Three green health checks stand over an empty collection as well: only counting shows what is there.
+    Hint: Count all points, then those of the corpus. Ids that are random come again with every ingestion.
+    Next: kubectl get --raw /api/v1/namespaces/llm-system/services/http:qdrant:6333/proxy/collections/course_docs
+    """
     passages = memory.corpus()
     total, known = _count(cluster), _count(cluster, kind="passage")
     body = {"ids": [passage.id for passage in passages], "with_payload": ["key", FILTER_FIELD]}
@@ -402,41 +364,25 @@ def holds_the_corpus_once(cluster: ClusterView) -> Verdict:
         f"{count} points, {len(payloads)} of them the corpus's, {len(right)} with the right {FILTER_FIELD}"
     )
     return all_of(
-        expect(
-            len(payloads),
-            equals=len(passages),
-            that=f"all {len(passages)} passages",
-            observed=shown,
-            evidence=stored,
-        ),
-        expect(
-            len(right),
-            equals=len(passages),
-            that=f"each with its {FILTER_FIELD}",
-            observed=shown,
-            evidence=stored,
-        ),
-        expect(
+        expect(len(payloads), f"all {len(passages)} passages", shown, equals=len(passages)),
+        expect(len(right), f"each with its {FILTER_FIELD}", shown, equals=len(passages)),
+        expect_true(
             known.result["count"] == len(passages) and notes <= 1,
-            truthy=True,
-            that="nothing twice: the passages, and at most a note of yours",
-            observed=shown,
-            evidence=total,
+            "nothing twice: the passages, and at most a note of yours",
+            shown,
+            total,
         ),
-    )
+    ).about(stored)
 
 
-@lab.check(
-    "memory.index",
-    task="collection",
-    points=2,
-    needs=["memory.schema"],
-    why="A filter without an index reads the payload of every candidate, and the search graph cannot use it.",
-    hint="`payload_schema` of the collection lists its indexes; exact words are not full text.",
-    next=NEXT_COLLECTION,
-)
+@lab.check("memory.index", points=2, needs=made_for_the_model, task="collection")
 def filters_by_layer(cluster: ClusterView) -> Verdict:
-    """The field `layer` has a keyword index, and a filtered query returns that layer and nothing else."""
+    """The field `layer` has a keyword index, and a filtered query returns that layer and nothing else.
+
+    Why: A filter without an index reads the payload of every candidate, and the search graph cannot use it.
+    Hint: `payload_schema` of the collection lists its indexes; exact words are not full text.
+    Next: kubectl get --raw /api/v1/namespaces/llm-system/services/http:qdrant:6333/proxy/collections/course_docs
+    """
     state, answer = _collection(cluster)
     if state is None:
         return _no_collection(answer, "a keyword index on layer")
@@ -447,34 +393,28 @@ def filters_by_layer(cluster: ClusterView) -> Verdict:
     return all_of(
         expect(
             state.indexes.get(FILTER_FIELD),
+            f"a keyword index on {FILTER_FIELD}",
+            f"indexes: {', '.join(f'{k} ({v})' for k, v in state.indexes.items()) or 'none'}",
+            answer,
             equals="keyword",
-            that=f"a keyword index on {FILTER_FIELD}",
-            observed=f"indexes: {', '.join(f'{k} ({v})' for k, v in state.indexes.items()) or 'none'}",
-            evidence=answer,
         ),
-        expect(
+        expect_true(
             len(hits) == 10 and layers == ["memory"],
-            truthy=True,
-            that="10 hits, all of the layer memory",
-            observed=f"{len(hits)} hits of {', '.join(layers) or 'no layer'}"
-            if query.is_ok
-            else query.words(),
-            evidence=query,
+            "10 hits, all of the layer memory",
+            f"{len(hits)} hits of {', '.join(layers) or 'no layer'}" if query.is_ok else query.words(),
+            query,
         ),
     )
 
 
-@lab.check(
-    "memory.golden",
-    task="collection",
-    points=4,
-    needs=["memory.schema"],
-    why="Counts cannot tell right vectors from wrong ones: a known question that finds its passage can.",
-    hint="What made the vectors of the passages, and what made those of the questions?",
-    next=NEXT_COLLECTION,
-)
+@lab.check("memory.golden", points=4, needs=made_for_the_model, task="collection")
 def known_questions_find_their_passages(cluster: ClusterView) -> Verdict:
-    """Questions with a known answer find it among the first three."""
+    """Questions with a known answer find it among the first three.
+
+    Why: Counts cannot tell right vectors from wrong ones: a known question that finds its passage can.
+    Hint: What made the vectors of the passages, and what made those of the questions?
+    Next: kubectl get --raw /api/v1/namespaces/llm-system/services/http:qdrant:6333/proxy/collections/course_docs
+    """
     queries = golden()
     searches = [memory.query_body(query["vector"], None, TOP) for query in queries]
     answer = _ask(cluster, f"/collections/{COLLECTION}/points/query/batch", {"searches": searches})
@@ -489,42 +429,38 @@ def known_questions_find_their_passages(cluster: ClusterView) -> Verdict:
     missed = next((query["question"] for query, met in zip(queries, right, strict=True) if not met), "")
     return expect(
         sum(right),
+        f"at least {HITS_RIGHT} of {len(queries)} questions find their passage",
+        f"{sum(right)} of {len(queries)} found{f', not: {missed}' if missed else ''}",
+        answer,
         at_least=HITS_RIGHT,
-        that=f"at least {HITS_RIGHT} of {len(queries)} questions find their passage",
-        observed=f"{sum(right)} of {len(queries)} found{f', not: {missed}' if missed else ''}",
-        evidence=answer,
     )
 
 
 # c. Restart
 
 
-@lab.check(
-    "memory.restart",
-    task="restart",
-    points=3,
-    needs=["memory.corpus"],
-    why="A server that answers from points it was never sent has read them from its volume: that is persistence, seen.",
-    hint="What replaces a pod of a StatefulSet when you delete it, and what does the new one find? Each write starts anew.",
-    next=f"kubectl delete pod -n {NAMESPACE} qdrant-0",
-)
+@lab.check("memory.restart", points=3, needs=holds_the_corpus_once, task="restart")
 def points_survive_the_process(cluster: ClusterView) -> Verdict:
-    """The running process serves the corpus and has received no point since it started."""
+    """The running process serves the corpus and has received no point since it started.
+
+    Why: A server that answers from points it was never sent has read them from its volume: that is persistence, seen.
+    Hint: What replaces a pod of a StatefulSet when you delete it, and what does the new one find? Each write starts anew.
+    Next: kubectl delete pod -n llm-system qdrant-0
+    """
     answer = _ask(cluster, "/metrics")
     expected = "points served, none received by this process"
     if not answer.is_ok:
-        return expect(False, truthy=True, that=expected, observed=answer.words(), evidence=answer)
+        return falls_short(expected, answer.words(), answer)
     state, _ = _collection(cluster)
     received = _received(memory.parse_metrics(answer.text))
     points = state.points if state else 0
     if points and received and not _was_replaced(cluster):
         return not_attempted(expected, f"{points} points, and this process received them itself")
-    return expect(
+    return expect_true(
         bool(points) and received == 0,
-        truthy=True,
-        that=expected,
-        observed=f"{points} points; {received:.0f} writes received since the process started",
-        evidence=answer,
+        expected,
+        f"{points} points; {received:.0f} writes received since the process started",
+        answer,
     )
 
 
@@ -551,17 +487,14 @@ def _was_replaced(cluster: ClusterView) -> bool:
 # d. Restore
 
 
-@lab.check(
-    "memory.restore",
-    task="restore",
-    points=5,
-    needs=["memory.schema"],
-    why="A backup that was never restored is a hope. Your note is in no corpus: only the snapshot can bring it back.",
-    hint="Write the note, take the snapshot, copy it off the cluster; only then delete the claim, and the pod that holds it.",
-    next=f"kubectl get statefulset,pvc -n {NAMESPACE} -o custom-columns=KIND:.kind,NAME:.metadata.name,CREATED:.metadata.creationTimestamp",
-)
+@lab.check("memory.restore", points=5, needs=made_for_the_model, task="restore")
 def back_from_the_loss_of_the_volume(cluster: ClusterView) -> Verdict:
-    """The volume was lost and replaced, and the memory is complete again, with the note that only the snapshot held."""
+    """The volume was lost and replaced, and the memory is complete again, with the note that only the snapshot held.
+
+    Why: A backup that was never restored is a hope. Your note is in no corpus: only the snapshot can bring it back.
+    Hint: Write the note, take the snapshot, copy it off the cluster; only then delete the claim, and the pod that holds it.
+    Next: kubectl get statefulset,pvc -n llm-system -o custom-columns=KIND:.kind,NAME:.metadata.name,CREATED:.metadata.creationTimestamp
+    """
     workload = cluster.stateful_set(STATEFUL_SET, NAMESPACE)
     claims = [
         c for c in cluster.pvcs(NAMESPACE, labels="app=qdrant") if c.name.endswith(f"-{STATEFUL_SET}-0")
@@ -578,19 +511,18 @@ def back_from_the_loss_of_the_volume(cluster: ClusterView) -> Verdict:
     passages = _count(cluster, kind="passage")
     count = passages.result["count"] if passages.is_ok else 0
     return all_of(
-        expect(
+        expect_true(
             has_note,
-            truthy=True,
-            that="your note is back",
-            observed="the note is there" if has_note else "no note in the collection",
-            evidence=note,
+            "your note is back",
+            "the note is there" if has_note else "no note in the collection",
+            note,
         ),
         expect(
             count,
+            f"all {len(memory.corpus())} passages are back",
+            f"{count} passages on a volume {age_s:.0f} s younger than the StatefulSet",
+            claims[0],
             equals=len(memory.corpus()),
-            that=f"all {len(memory.corpus())} passages are back",
-            observed=f"{count} passages on a volume {age_s:.0f} s younger than the StatefulSet",
-            evidence=claims[0],
         ),
     )
 
@@ -598,21 +530,18 @@ def back_from_the_loss_of_the_volume(cluster: ClusterView) -> Verdict:
 # e. Metrics
 
 
-@lab.check(
-    "memory.metrics",
-    task="metrics",
-    points=3,
-    needs=["memory.schema"],
-    why="A collection that shrinks, or is empty, shows in collection_points long before anybody reads an answer.",
-    hint="A ServiceMonitor selects Services by label and a port by name; without its operator there is no such kind.",
-    next=f"kubectl get --raw /api/v1/namespaces/{NAMESPACE}/services/http:{SERVICE}:{PORT}/proxy/metrics",
-)
+@lab.check("memory.metrics", points=3, needs=made_for_the_model, task="metrics")
 def prometheus_would_see_it(cluster: ClusterView) -> Verdict:
-    """Metrics report the collection's points, and the Services carry what a ServiceMonitor selects."""
+    """Metrics report the collection's points, and the Services carry what a ServiceMonitor selects.
+
+    Why: A collection that shrinks, or is empty, shows in collection_points long before anybody reads an answer.
+    Hint: A ServiceMonitor selects Services by label and a port by name; without its operator there is no such kind.
+    Next: kubectl get --raw /api/v1/namespaces/llm-system/services/http:qdrant:6333/proxy/metrics
+    """
     answer = _ask(cluster, "/metrics")
     state, _ = _collection(cluster)
     if not answer.is_ok:
-        return expect(False, truthy=True, that="/metrics answers", observed=answer.words(), evidence=answer)
+        return falls_short("/metrics answers", answer.words(), answer)
     series = f'collection_points{{id="{COLLECTION}"}}'
     reported = memory.parse_metrics(answer.text).get(series)
     selector = {"app.kubernetes.io/name": "qdrant", "app.kubernetes.io/component": "cluster-discovery"}
@@ -624,17 +553,17 @@ def prometheus_would_see_it(cluster: ClusterView) -> Verdict:
     return all_of(
         expect(
             reported,
+            f"{series} {state.points if state else '?'}",
+            f"{series} {reported:g}" if reported is not None else f"no series {series}",
+            answer,
             equals=float(state.points) if state else None,
-            that=f"{series} {state.points if state else '?'}",
-            observed=f"{series} {reported:g}" if reported is not None else f"no series {series}",
-            evidence=answer,
         ),
         expect(
             len(named),
+            "one Service with the labels of the ServiceMonitor and a port named http",
+            shown or "no Service with the component cluster-discovery",
+            named[0] if named else answer,
             equals=1,
-            that="one Service with the labels of the ServiceMonitor and a port named http",
-            observed=shown or "no Service with the component cluster-discovery",
-            evidence=named[0] if named else answer,
         ),
         *_service_monitor(cluster, named),
     )
@@ -654,11 +583,10 @@ def _service_monitor(cluster: ClusterView, services: list[Resource]) -> list[Ver
     ]
     names = ", ".join(monitor.name for monitor in monitors) or "none"
     return [
-        expect(
-            bool(selecting),
-            truthy=True,
-            that="a ServiceMonitor selects the Service",
-            observed=f"ServiceMonitors: {names}, selecting it: {len(selecting)}",
-            evidence=selecting[0] if selecting else None,
+        expect_true(
+            selecting,
+            "a ServiceMonitor selects the Service",
+            f"ServiceMonitors: {names}, selecting it: {len(selecting)}",
+            selecting[0] if selecting else None,
         )
     ]

@@ -14,7 +14,8 @@ from weakref import WeakKeyDictionary
 
 from helpers.errors import EnvironmentFault, ProbeInconclusive
 from helpers.evidence import Evidence
-from helpers.grading import Lab, Verdict, all_of, expect, not_attempted
+from helpers.grading import Lab, Verdict, all_of, expect, expect_true, not_attempted
+from helpers.grading.declare import Progress, quiet
 from helpers.stack.network import Reachability
 from helpers.stack.policy_forecast import Party, decide, selects
 from helpers.stack.stage import SharedLook, Stage, enforcement, read_stage
@@ -40,9 +41,8 @@ EXPECTED: dict[tuple[str, str], bool] = {
     ("neighbour", "api-server"): CLOSED,
     ("neighbour", "outside"): CLOSED,
 }
-NEXT = "kubectl get networkpolicy -n llm-system"
 
-lab = Lab("04", "Isolation", module=__name__, namespaces=(), images=("vllm", "model", "qdrant"))
+lab = Lab("04", "Isolation", namespaces=(), images=("vllm", "model", "qdrant"))
 
 # One sweep serves all checks of a run; it lives as long as the connection that it was made through.
 _LOOKS: WeakKeyDictionary[object, SharedLook] = WeakKeyDictionary()
@@ -67,10 +67,10 @@ def seen(table: Reachability, caller: str, target: str, *, open_: bool) -> Verdi
     wanted = "connects" if open_ else "is stopped"
     return expect(
         answer,
+        f"{caller} to {target} {wanted}",
+        f"{caller} to {target}: {words}",
+        evidence(table, caller, target),
         equals=open_,
-        that=f"{caller} to {target} {wanted}",
-        observed=f"{caller} to {target}: {words}",
-        evidence=evidence(table, caller, target),
     )
 
 
@@ -109,16 +109,14 @@ def isolating(stage: Stage, target: str) -> list[str]:
     ]
 
 
-@lab.check(
-    "isolation.enforced",
-    points=0,
-    timeout_s=12,
-    why="A policy object that nobody enforces is stored, listed and described like any other, and stops nothing.",
-    hint="This is the cluster's network plugin, not your policy: find out which one it runs.",
-    next="course doctor",
-)
+@lab.check("isolation.enforced", points=0, timeout_s=12)
 def policy_is_enforced(cluster: ClusterView) -> Verdict:
-    """This cluster enforces NetworkPolicy: a pod that a policy denies to everybody cannot be reached."""
+    """This cluster enforces NetworkPolicy: a pod that a policy denies to everybody cannot be reached.
+
+    Why: A policy object that nobody enforces is stored, listed and described like any other, and stops nothing.
+    Hint: This is the cluster's network plugin, not your policy: find out which one it runs.
+    Next: course doctor
+    """
     found = enforcement(table_of(cluster))
     if found.enforced is None:
         raise ProbeInconclusive(f"policy enforcement: {found.observed}", next_command="course start 04")
@@ -127,39 +125,31 @@ def policy_is_enforced(cluster: ClusterView) -> Verdict:
             f"NetworkPolicy is stored but not enforced here: {found.observed}", next_command="course doctor"
         )
     policy = cluster.get("NetworkPolicy", "sealed", "llm-probes")
-    return expect(True, truthy=True, that="policy is enforced", observed=found.observed, evidence=policy)
+    return expect_true(True, "policy is enforced", found.observed, policy)
 
 
-@lab.check(
-    "isolation.vllm",
-    points=3,
-    needs=["isolation.enforced"],
-    task="allowlist",
-    timeout_s=12,
-    why="Whoever reaches vLLM can spend its GPU: it has no users, no passwords and no rate limit of its own.",
-    hint="A policy isolates the pods that its podSelector selects, and lets in what its rules name: read both halves.",
-    next="kubectl describe networkpolicy -n llm-system vllm-ingress-from-llm-apps",
-)
+@lab.check("isolation.vllm", points=3, needs=policy_is_enforced, task="allowlist", timeout_s=12)
 def vllm_for_the_application(cluster: ClusterView) -> Verdict:
-    """The application reaches vLLM on 8000; a namespace without the label does not."""
+    """The application reaches vLLM on 8000; a namespace without the label does not.
+
+    Why: Whoever reaches vLLM can spend its GPU: it has no users, no passwords and no rate limit of its own.
+    Hint: A policy isolates the pods that its podSelector selects, and lets in what its rules name: read both halves.
+    Next: kubectl describe networkpolicy -n llm-system vllm-ingress-from-llm-apps
+    """
     policy = cluster.get("NetworkPolicy", "vllm-ingress-from-llm-apps", SYSTEM)
     table = table_of(cluster)
     stored = expect(policy.name, equals="vllm-ingress-from-llm-apps", evidence=policy)
     return all_of(pairs(table, [("app", "vllm"), ("outsider", "vllm")]), stored)
 
 
-@lab.check(
-    "isolation.port",
-    points=2,
-    needs=["isolation.vllm"],
-    task="allowlist",
-    timeout_s=12,
-    why="A rule without ports opens every port: a debugger or an admin endpoint that is added later is open at once.",
-    hint="`from` says who, `ports` says to what. One without the other means everybody, or everything.",
-    next=NEXT,
-)
+@lab.check("isolation.port", points=2, needs=vllm_for_the_application, task="allowlist", timeout_s=12)
 def only_the_serving_port(cluster: ClusterView) -> Verdict:
-    """The application may open port 8000 of vLLM and no other port."""
+    """The application may open port 8000 of vLLM and no other port.
+
+    Why: A rule without ports opens every port: a debugger or an admin endpoint that is added later is open at once.
+    Hint: `from` says who, `ports` says to what. One without the other means everybody, or everything.
+    Next: kubectl get networkpolicy -n llm-system
+    """
     stage = read_stage(cluster)
     caller = stage.parties.get("app")
     backends = next(target.backends for target in stage.targets if target.name == "vllm")
@@ -172,9 +162,9 @@ def only_the_serving_port(cluster: ClusterView) -> Verdict:
     parts = [
         expect(
             decide(stage.world, caller, backend, port).allowed,
+            f"port {port} of vLLM {'open' if port == 8000 else 'closed'} to the application",
+            f"port {port}: {decide(stage.world, caller, backend, port).reason}",
             equals=port == 8000,
-            that=f"port {port} of vLLM {'open' if port == 8000 else 'closed'} to the application",
-            observed=f"port {port}: {decide(stage.world, caller, backend, port).reason}",
         )
         for backend in backends
         for port in (8000, 8001, 22)
@@ -182,50 +172,38 @@ def only_the_serving_port(cluster: ClusterView) -> Verdict:
     return all_of(*parts)
 
 
-@lab.check(
-    "isolation.qdrant",
-    points=3,
-    needs=["isolation.enforced"],
-    task="forgotten",
-    timeout_s=12,
-    why="The memory layer holds the documents themselves. A policy for vLLM says nothing about its neighbour.",
-    hint="Which pods does the existing policy select? Everything else in the namespace is as open as before.",
-    next=NEXT,
-)
+@lab.check("isolation.qdrant", points=3, needs=policy_is_enforced, task="forgotten", timeout_s=12)
 def qdrant_for_the_application(cluster: ClusterView) -> Verdict:
-    """The application reaches Qdrant on 6333; a namespace without the label does not."""
+    """The application reaches Qdrant on 6333; a namespace without the label does not.
+
+    Why: The memory layer holds the documents themselves. A policy for vLLM says nothing about its neighbour.
+    Hint: Which pods does the existing policy select? Everything else in the namespace is as open as before.
+    Next: kubectl get networkpolicy -n llm-system
+    """
     if not isolating(read_stage(cluster), "qdrant"):
         return not_attempted("a policy that selects Qdrant's pods", "no policy selects them")
     return pairs(table_of(cluster), [("app", "qdrant"), ("outsider", "qdrant")])
 
 
-@lab.check(
-    "isolation.metrics",
-    points=2,
-    needs=["isolation.qdrant"],
-    task="forgotten",
-    timeout_s=12,
-    why="A scrape that policy drops looks like a dead backend on every dashboard, and pages somebody at night.",
-    hint="Prometheus is a pod in a namespace, like the application. Its namespace always carries its own name as a label.",
-    next="kubectl get namespaces --show-labels",
-)
+@lab.check("isolation.metrics", points=2, needs=qdrant_for_the_application, task="forgotten", timeout_s=12)
 def prometheus_can_scrape(cluster: ClusterView) -> Verdict:
-    """Prometheus, in llm-monitoring, reaches the metrics of vLLM and of Qdrant."""
+    """Prometheus, in llm-monitoring, reaches the metrics of vLLM and of Qdrant.
+
+    Why: A scrape that policy drops looks like a dead backend on every dashboard, and pages somebody at night.
+    Hint: Prometheus is a pod in a namespace, like the application. Its namespace always carries its own name as a label.
+    Next: kubectl get namespaces --show-labels
+    """
     return pairs(table_of(cluster), [("prometheus", "vllm"), ("prometheus", "qdrant")])
 
 
-@lab.check(
-    "isolation.default_deny",
-    points=3,
-    needs=["isolation.enforced"],
-    task="deny",
-    timeout_s=12,
-    why="Without a default, every pod that is added tomorrow starts open, in both directions.",
-    hint="An empty podSelector selects every pod of the namespace; a direction without rules allows nothing.",
-    next=NEXT,
-)
+@lab.check("isolation.default_deny", points=3, needs=policy_is_enforced, task="deny", timeout_s=12)
 def everything_else_is_closed(cluster: ClusterView) -> Verdict:
-    """Any other pod of llm-system can neither be reached nor open connections of its own."""
+    """Any other pod of llm-system can neither be reached nor open connections of its own.
+
+    Why: Without a default, every pod that is added tomorrow starts open, in both directions.
+    Hint: An empty podSelector selects every pod of the namespace; a direction without rules allows nothing.
+    Next: kubectl get networkpolicy -n llm-system
+    """
     stage = read_stage(cluster)
     if "neighbour" not in stage.parties:
         raise absent(cluster, "probe-neighbour")
@@ -238,33 +216,31 @@ def everything_else_is_closed(cluster: ClusterView) -> Verdict:
     return pairs(table_of(cluster), [*callers, *targets])
 
 
-@lab.check(
-    "isolation.dns",
-    points=2,
-    needs=["isolation.default_deny"],
-    task="deny",
-    timeout_s=12,
-    why="A pod that may not ask for names fails everywhere at once, and its errors name every service but the right one.",
-    hint="Names are asked over UDP and, when answers are long, over TCP, at pods in kube-system.",
-    next="kubectl get pods -n kube-system --show-labels",
-)
+@lab.check("isolation.dns", points=2, needs=everything_else_is_closed, task="deny", timeout_s=12)
 def names_resolve(cluster: ClusterView) -> Verdict:
-    """Every pod of llm-system can still ask the cluster's DNS."""
+    """Every pod of llm-system can still ask the cluster's DNS.
+
+    Why: A pod that may not ask for names fails everywhere at once, and its errors name every service but the right one.
+    Hint: Names are asked over UDP and, when answers are long, over TCP, at pods in kube-system.
+    Next: kubectl get pods -n kube-system --show-labels
+    """
     return pairs(table_of(cluster), [("neighbour", "dns")])
 
 
 @lab.check(
     "isolation.impostor",
     points=3,
-    needs=["isolation.vllm", "isolation.qdrant"],
+    needs=[vllm_for_the_application, qdrant_for_the_application],
     task="label",
     timeout_s=12,
-    why="Who may create or edit a namespace may also write its labels: a label alone is a claim, not an identity.",
-    hint="One label of every namespace is set by the API server itself, and nobody else can change it.",
-    next="kubectl get namespace llm-impostor --show-labels",
 )
 def a_label_is_not_enough(cluster: ClusterView) -> Verdict:
-    """A namespace that gave itself the label reaches neither vLLM nor Qdrant; the application still does."""
+    """A namespace that gave itself the label reaches neither vLLM nor Qdrant; the application still does.
+
+    Why: Who may create or edit a namespace may also write its labels: a label alone is a claim, not an identity.
+    Hint: One label of every namespace is set by the API server itself, and nobody else can change it.
+    Next: kubectl get namespace llm-impostor --show-labels
+    """
     wanted = [("impostor", "vllm"), ("impostor", "qdrant")]
     table = table_of(cluster)
     closed = pairs(table, wanted)
@@ -278,20 +254,22 @@ def a_label_is_not_enough(cluster: ClusterView) -> Verdict:
     "isolation.smallest",
     points=2,
     needs=[
-        "isolation.default_deny",
-        "isolation.dns",
-        "isolation.impostor",
-        "isolation.metrics",
-        "isolation.port",
+        everything_else_is_closed,
+        names_resolve,
+        a_label_is_not_enough,
+        prometheus_can_scrape,
+        only_the_serving_port,
     ],
     task="matrix",
     timeout_s=12,
-    why="Too closed is loud, and somebody mends it. Too open is silent: nobody sees it until it is used.",
-    hint="Take each rule and ask who else it lets in: another pod of that namespace, another port of that pod.",
-    next=NEXT,
 )
 def nothing_more_than_needed(cluster: ClusterView) -> Verdict:
-    """The whole matrix is as it should be, and no rule opens more than the stack needs."""
+    """The whole matrix is as it should be, and no rule opens more than the stack needs.
+
+    Why: Too closed is loud, and somebody mends it. Too open is silent: nobody sees it until it is used.
+    Hint: Take each rule and ask who else it lets in: another pod of that namespace, another port of that pod.
+    Next: kubectl get networkpolicy -n llm-system
+    """
     stage = read_stage(cluster)
     return all_of(pairs(table_of(cluster), EXPECTED), *(unused(stage, *door) for door in doors(stage)))
 
@@ -334,19 +312,19 @@ def unused(stage: Stage, source: Party, target: Party, port: int, protocol: str)
     """A door that must be closed, judged by the specification."""
     decision = decide(stage.world, source, target, port, protocol)
     name = f"{source.name} to {target.name} {protocol} {port}"
-    return expect(
-        decision.allowed, equals=False, that=f"{name} closed", observed=f"{name}: {decision.reason}"
-    )
+    return expect(decision.allowed, f"{name} closed", f"{name}: {decision.reason}", equals=False)
 
 
-def start(cluster: Cluster, progress: object = None) -> list[str]:
+@lab.start
+def start(cluster: Cluster, progress: Progress = quiet) -> list[str]:
     """Both backends with the policy of vLLM's manifests, and the grader's probe pods."""
     from helpers.stack.bring_up import bring_up_with_probes
 
     return bring_up_with_probes(cluster, progress)
 
 
-def reset(cluster: Cluster) -> list[str]:
+@lab.reset
+def reset(cluster: Cluster, progress: Progress = quiet) -> list[str]:
     """Back to the policy of lab 02 alone: every other policy in llm-system goes, the probes stay."""
     from helpers.stack.bring_up import first_policy
 

@@ -17,7 +17,8 @@ from helpers.chaos.backoff import DOWN_BUDGET_S, GRACE_S, Trial
 from helpers.chaos.faults import BACKENDS, CLIENT_OF, SYSTEM
 from helpers.chaos.journal import NAMESPACE, JournalBroken, Record, published
 from helpers.evidence import Evidence
-from helpers.grading import Lab, Status, Verdict, all_of, expect, not_attempted
+from helpers.grading import Lab, Status, Verdict, all_of, expect, expect_true, falls_short, not_attempted
+from helpers.grading.declare import Progress, quiet
 
 if TYPE_CHECKING:
     from helpers.cluster import Cluster, ClusterView
@@ -35,7 +36,7 @@ JITTER_HELPS_TO = 2 / 3
 HERD_SERVED = 16  # of 24: the last ones may still wait when the watch ends
 OBJECTIVE = 0.97
 
-lab = Lab("05", "Chaos", module=__name__, namespaces=(), images=("vllm", "model", "qdrant"))
+lab = Lab("05", "Chaos", namespaces=(), images=("vllm", "model", "qdrant"))
 
 
 # Journals
@@ -71,12 +72,11 @@ def interrupted(cluster: ClusterView, backend: str) -> Verdict:
         replaced(cluster, record, backend),
         was_interrupted(record, backend),
         bystander(cluster, record, other),
-        expect(
-            bool((record.first("steady-after") or {}).get("steady")),
-            truthy=True,
-            that="the steady state came back",
-            observed="steady again" if record.is_finished else "not steady at the end",
-            evidence=about,
+        expect_true(
+            (record.first("steady-after") or {}).get("steady"),
+            "the steady state came back",
+            "steady again" if record.is_finished else "not steady at the end",
+            about,
         ),
     )
 
@@ -86,22 +86,19 @@ def replaced(cluster: ClusterView, record: Record, backend: str) -> Verdict:
     pods = evidence.pods(record, backend)
     at = evidence.injected_at(record)
     if at is None or len(pods) < 2 or pods[0].first_t > at:
-        return expect(
-            False,
-            truthy=True,
-            that=f"{backend}'s pod deleted and replaced by another",
-            observed=f"nothing was deleted, and the journal knows {len(pods)} pod(s) of {backend}",
+        return falls_short(
+            f"{backend}'s pod deleted and replaced by another",
+            f"nothing was deleted, and the journal knows {len(pods)} pod(s) of {backend}",
         )
     new = pods[-1]
     told = evidence.told(record, pods[0], new)
     # A StatefulSet's new pod has the old one's name.
     both = f"the old and the new {new.name}" if new.name == pods[0].name else f"{pods[0].name} and {new.name}"
     return all_of(
-        expect(
-            bool(told),
-            truthy=True,
-            that=f"the cluster's events tell of the replacement of {pods[0].name}",
-            observed=f"events about {both}: {len(told)}",
+        expect_true(
+            told,
+            f"the cluster's events tell of the replacement of {pods[0].name}",
+            f"events about {both}: {len(told)}",
         ),
         known(cluster, new, backend),
     )
@@ -111,32 +108,18 @@ def known(cluster: ClusterView, pod: evidence.PodSeen, backend: str) -> Verdict:
     """The journal's pod is the cluster's, or the cluster's is younger: it cannot be older."""
     for live in cluster.pods(SYSTEM, labels=BACKENDS[backend].labels):
         if live.uid == pod.uid:
-            return expect(
-                True,
-                truthy=True,
-                that=f"{pod.name} is known",
-                observed=f"{pod.name} {pod.uid}",
-                evidence=live,
-            )
+            return expect_true(True, f"{pod.name} is known", f"{pod.name} {pod.uid}", live)
         created = datetime.fromisoformat(live.metadata["creationTimestamp"]).timestamp()
         if created >= pod.first_t - CLOCK_SKEW_S:
-            return expect(
-                True,
-                truthy=True,
-                that=f"{pod.name} is known",
-                observed=f"{live.name} came later",
-                evidence=live,
-            )
+            return expect_true(True, f"{pod.name} is known", f"{live.name} came later", live)
         return expect(
             live.uid,
+            "the pod of the journal in the cluster",
+            f"{live.name} ({live.uid}) is older than the pod that the journal says replaced it",
+            live,
             equals=pod.uid,
-            that="the pod of the journal in the cluster",
-            observed=f"{live.name} ({live.uid}) is older than the pod that the journal says replaced it",
-            evidence=live,
         )
-    return expect(
-        None, equals=pod.uid, that=f"a pod of {backend}", observed=f"no pod of {backend} in the cluster"
-    )
+    return expect(None, f"a pod of {backend}", f"no pod of {backend} in the cluster", equals=pod.uid)
 
 
 def was_interrupted(record: Record, backend: str) -> Verdict:
@@ -145,23 +128,12 @@ def was_interrupted(record: Record, backend: str) -> Verdict:
     failed = sum(evidence.failures(record, client).values())
     gap_s = evidence.endpoint_gap_s(record, backend)
     return all_of(
-        expect(
-            failed,
-            at_least=1,
-            that=f"{client} is interrupted",
-            observed=f"{client}: {failed} failed attempts",
-        ),
-        expect(
-            gap_s > 0,
-            truthy=True,
-            that=f"no ready endpoint of {backend} for a while",
-            observed=f"{gap_s:.1f} s without",
-        ),
-        expect(
+        expect(failed, f"{client} is interrupted", f"{client}: {failed} failed attempts", at_least=1),
+        expect_true(gap_s > 0, f"no ready endpoint of {backend} for a while", f"{gap_s:.1f} s without"),
+        expect_true(
             evidence.recovered(record, client),
-            truthy=True,
-            that=f"{client} is served again",
-            observed=f"{client} at the end: {'served' if evidence.recovered(record, client) else 'still failing'}",
+            f"{client} is served again",
+            f"{client} at the end: {'served' if evidence.recovered(record, client) else 'still failing'}",
         ),
     )
 
@@ -175,67 +147,56 @@ def bystander(cluster: ClusterView, record: Record, backend: str) -> Verdict:
     return all_of(
         expect(
             len(pods),
+            f"{backend}'s pod untouched",
+            f"{backend} had {len(pods)} pods during the experiment",
             equals=1,
-            that=f"{backend}'s pod untouched",
-            observed=f"{backend} had {len(pods)} pods during the experiment",
         ),
-        expect(
-            restarts,
-            equals=0,
-            that=f"{backend} not restarted",
-            observed=f"{backend} restarted {restarts} times",
-        ),
+        expect(restarts, f"{backend} not restarted", f"{backend} restarted {restarts} times", equals=0),
         expect(
             served,
+            f"{client} goes on",
+            f"{client}: {served:.1%} of attempts served" if served is not None else f"{client}: no attempts",
             at_least=BYSTANDER_AVAILABILITY,
-            that=f"{client} goes on",
-            observed=f"{client}: {served:.1%} of attempts served"
-            if served is not None
-            else f"{client}: no attempts",
         ),
     )
 
 
-@lab.check(
-    "chaos.vllm",
-    points=3,
-    task="inference",
-    timeout_s=10,
-    why="When the model server is replaced, inference pauses and nothing else does: restarting more makes it worse.",
-    hint="Run the experiment delete-vllm to its end: it writes the journal that is read here.",
-    next="course experiment delete-vllm",
-)
+@lab.check("chaos.vllm", points=3, task="inference", timeout_s=10)
 def vllm_was_interrupted(cluster: ClusterView) -> Verdict:
-    """Deleting vLLM's pod interrupted inference; Qdrant stayed ready, unchanged and served."""
+    """Deleting vLLM's pod interrupted inference; Qdrant stayed ready, unchanged and served.
+
+    Why: When the model server is replaced, inference pauses and nothing else does: restarting more makes it worse.
+    Hint: Run the experiment delete-vllm to its end: it writes the journal that is read here.
+    Next: course experiment delete-vllm
+    """
     return interrupted(cluster, "vllm")
 
 
-@lab.check(
-    "chaos.qdrant",
-    points=3,
-    task="memory",
-    timeout_s=10,
-    why="When the memory layer is gone, answers lose their ground, but the model still answers: two different incidents.",
-    hint="Run the experiment delete-qdrant to its end: it writes the journal that is read here.",
-    next="course experiment delete-qdrant",
-)
+@lab.check("chaos.qdrant", points=3, task="memory", timeout_s=10)
 def qdrant_was_interrupted(cluster: ClusterView) -> Verdict:
-    """Deleting Qdrant's pod interrupted retrieval; direct inference went on, on the same vLLM pod."""
+    """Deleting Qdrant's pod interrupted retrieval; direct inference went on, on the same vLLM pod.
+
+    Why: When the memory layer is gone, answers lose their ground, but the model still answers: two different incidents.
+    Hint: Run the experiment delete-qdrant to its end: it writes the journal that is read here.
+    Next: course experiment delete-qdrant
+    """
     return interrupted(cluster, "qdrant")
 
 
 @lab.check(
     "chaos.findings",
     points=3,
-    needs=["chaos.vllm", "chaos.qdrant"],
+    needs=[vllm_was_interrupted, qdrant_was_interrupted],
     task="attribution",
     timeout_s=10,
-    why="An incident report that names the wrong layer sends the wrong people to the wrong logs.",
-    hint="Read each time line: which line breaks, which goes on, and what word did the client say most often?",
-    next=f"kubectl get configmap -n {FINDINGS_NAMESPACE} {FINDINGS} -o yaml",
 )
 def findings_are_right(cluster: ClusterView) -> Verdict:
-    """The findings name, for both experiments, the failing layer, the client's symptom, and who was unaffected."""
+    """The findings name, for both experiments, the failing layer, the client's symptom, and who was unaffected.
+
+    Why: An incident report that names the wrong layer sends the wrong people to the wrong logs.
+    Hint: Read each time line: which line breaks, which goes on, and what word did the client say most often?
+    Next: kubectl get configmap -n llm-apps chaos-findings -o yaml
+    """
     written = cluster.config_map(FINDINGS, FINDINGS_NAMESPACE)
     parts = []
     for backend, layer in (("vllm", "inference"), ("qdrant", "memory")):
@@ -247,12 +208,11 @@ def findings_are_right(cluster: ClusterView) -> Verdict:
         said = written.data.get(f"{name}.symptom", "")
         parts += [
             _finding(written, f"{name}.layer", layer),
-            expect(
+            expect_true(
                 said in symptoms,
-                truthy=True,
-                that=f"{name}.symptom is what the client saw",
-                observed=f"{name}.symptom: {said or 'nothing'}",
-                evidence=written,
+                f"{name}.symptom is what the client saw",
+                f"{name}.symptom: {said or 'nothing'}",
+                written,
             ),
             _finding(written, f"{name}.unaffected", {"inference": "memory", "memory": "inference"}[layer]),
         ]
@@ -262,12 +222,8 @@ def findings_are_right(cluster: ClusterView) -> Verdict:
 def _finding(written: Any, key: str, right: str) -> Verdict:
     said = written.data.get(key, "")
     # The right word is not shown: what was said and that it does not hold is enough.
-    return expect(
-        said == right,
-        truthy=True,
-        that=f"{key} as the journal shows it",
-        observed=f"{key}: {said or 'nothing'}",
-        evidence=written,
+    return expect_true(
+        said == right, f"{key} as the journal shows it", f"{key}: {said or 'nothing'}", written
     )
 
 
@@ -295,17 +251,14 @@ def judged(cluster: ClusterView, scenarios: Sequence[str], rule: Callable[[Trial
     return all_of(*(rule(found[name]) for name in scenarios))
 
 
-@lab.check(
-    "backoff.restart",
-    points=3,
-    task="backoff",
-    timeout_s=10,
-    why="A replaced pod is seconds of errors. Whether users see them is decided in the caller.",
-    hint="Which exceptions does httpx raise when a connection is reset, refused or silent? They have one base class.",
-    next="course backoff labs/05_chaos.py",
-)
+@lab.check("backoff.restart", points=3, task="backoff", timeout_s=10)
 def survives_a_restart(cluster: ClusterView) -> Verdict:
-    """Through a real restart of Qdrant the call comes back with an answer, after several and not too many attempts."""
+    """Through a real restart of Qdrant the call comes back with an answer, after several and not too many attempts.
+
+    Why: A replaced pod is seconds of errors. Whether users see them is decided in the caller.
+    Hint: Which exceptions does httpx raise when a connection is reset, refused or silent? They have one base class.
+    Next: course backoff labs/05_chaos.py
+    """
 
     def rule(trial: Trial) -> Verdict:
         # How long the node took is not the function's affair: attempts are counted against the time.
@@ -313,82 +266,71 @@ def survives_a_restart(cluster: ClusterView) -> Verdict:
         outage = f", the outage {trial.outage_s:.1f} s" if trial.outage_s is not None else ""
         return all_of(
             expect(
-                trial.ended,
-                equals="returned",
-                that="the call returns an answer",
-                observed=f"the call ended: {trial.ended}",
+                trial.ended, "the call returns an answer", f"the call ended: {trial.ended}", equals="returned"
             ),
-            expect(
+            expect_true(
                 any(outcome != "200" for outcome in trial.outcomes),
-                truthy=True,
-                that="attempts that failed first",
-                observed=f"{len(trial.outcomes)} attempts: {', '.join(sorted(set(trial.outcomes)))}",
+                "attempts that failed first",
+                f"{len(trial.outcomes)} attempts: {', '.join(sorted(set(trial.outcomes)))}",
             ),
             expect(
                 pace,
+                f"at most {MOST_ATTEMPTS} attempts in a minute",
+                f"{pace} attempts in the fullest minute",
                 at_most=MOST_ATTEMPTS,
-                that=f"at most {MOST_ATTEMPTS} attempts in a minute",
-                observed=f"{pace} attempts in the fullest minute",
             ),
             expect(
                 trial.elapsed_s,
+                f"within {trial.budget_s:g} s and the attempt under way",
+                f"{trial.elapsed_s:.1f} s in all{outage}",
                 at_most=trial.budget_s + GRACE_S,
-                that=f"within {trial.budget_s:g} s and the attempt under way",
-                observed=f"{trial.elapsed_s:.1f} s in all{outage}",
             ),
         )
 
     return judged(cluster, ["restart"], rule)
 
 
-@lab.check(
-    "backoff.retries",
-    points=2,
-    task="backoff",
-    timeout_s=10,
-    why="A reset, a silence and a 503 are three faces of the same moment: somebody is not ready yet.",
-    hint="An HTTP answer arrives as an exception too, once you ask for it: its status code tells whether waiting helps.",
-    next="course backoff labs/05_chaos.py",
-)
+@lab.check("backoff.retries", points=2, task="backoff", timeout_s=10)
 def retries_what_passes(cluster: ClusterView) -> Verdict:
-    """Connection resets, time-outs and 503 answers are retried until they end."""
+    """Connection resets, time-outs and 503 answers are retried until they end.
+
+    Why: A reset, a silence and a 503 are three faces of the same moment: somebody is not ready yet.
+    Hint: An HTTP answer arrives as an exception too, once you ask for it: its status code tells whether waiting helps.
+    Next: course backoff labs/05_chaos.py
+    """
 
     def rule(trial: Trial) -> Verdict:
         return expect(
             trial.ended,
+            f"{trial.scenario}: retried until answered",
+            f"{trial.scenario}: {trial.ended} after {len(trial.attempts)} attempts",
             equals="returned",
-            that=f"{trial.scenario}: retried until answered",
-            observed=f"{trial.scenario}: {trial.ended} after {len(trial.attempts)} attempts",
         )
 
     return judged(cluster, ["not-ready", "reset", "timeout"], rule)
 
 
-@lab.check(
-    "backoff.fail_fast",
-    points=3,
-    task="backoff",
-    timeout_s=10,
-    why="A wrong model name is as wrong in thirty seconds: retrying it hides the mistake and adds load.",
-    hint="What would have to change for the next attempt to succeed? If only you can change it, do not wait.",
-    next="course backoff labs/05_chaos.py",
-)
+@lab.check("backoff.fail_fast", points=3, task="backoff", timeout_s=10)
 def fails_fast(cluster: ClusterView) -> Verdict:
-    """400, 401 and 404 are not retried, and are not called unavailability."""
+    """400, 401 and 404 are not retried, and are not called unavailability.
+
+    Why: A wrong model name is as wrong in thirty seconds: retrying it hides the mistake and adds load.
+    Hint: What would have to change for the next attempt to succeed? If only you can change it, do not wait.
+    Next: course backoff labs/05_chaos.py
+    """
 
     def rule(trial: Trial) -> Verdict:
         return all_of(
             expect(
                 len(trial.attempts),
+                f"{trial.scenario}: one attempt",
+                f"{trial.scenario}: {len(trial.attempts)} attempts",
                 equals=1,
-                that=f"{trial.scenario}: one attempt",
-                observed=f"{trial.scenario}: {len(trial.attempts)} attempts",
             ),
-            expect(
+            expect_true(
                 trial.ended not in ("BackendUnavailable", "returned", "returned nothing", "never stopped"),
-                truthy=True,
-                that=f"{trial.scenario}: its own error",
-                observed=f"{trial.scenario}: {trial.ended}",
+                f"{trial.scenario}: its own error",
+                f"{trial.scenario}: {trial.ended}",
             ),
         )
 
@@ -398,67 +340,50 @@ def fails_fast(cluster: ClusterView) -> Verdict:
 DOWN = tuple(f"down-{number}" for number in range(4))
 
 
-@lab.check(
-    "backoff.bounded",
-    points=3,
-    task="backoff",
-    timeout_s=10,
-    why="A caller that waits for ever holds a connection, a thread and a user for ever.",
-    hint="Look at the clock before you sleep: would the pause end after the budget? `raise … from …` keeps the cause.",
-    next="course backoff labs/05_chaos.py",
-)
+@lab.check("backoff.bounded", points=3, task="backoff", timeout_s=10)
 def gives_up_in_time(cluster: ClusterView) -> Verdict:
-    """A backend that stays away ends in BackendUnavailable with its cause, within the budget."""
+    """A backend that stays away ends in BackendUnavailable with its cause, within the budget.
+
+    Why: A caller that waits for ever holds a connection, a thread and a user for ever.
+    Hint: Look at the clock before you sleep: would the pause end after the budget? `raise … from …` keeps the cause.
+    Next: course backoff labs/05_chaos.py
+    """
 
     def rule(trial: Trial) -> Verdict:
         return all_of(
             expect(
                 trial.ended,
+                "BackendUnavailable",
+                f"{trial.scenario}: {trial.ended}",
                 equals="BackendUnavailable",
-                that="BackendUnavailable",
-                observed=f"{trial.scenario}: {trial.ended}",
             ),
-            expect(
-                trial.cause != "",
-                truthy=True,
-                that="with its cause",
-                observed=f"cause: {trial.cause or 'none'}",
-            ),
+            expect_true(trial.cause != "", "with its cause", f"cause: {trial.cause or 'none'}"),
             expect(
                 trial.elapsed_s,
+                f"within {DOWN_BUDGET_S:g} s and the attempt under way",
+                f"{trial.scenario}: {trial.elapsed_s:.1f} s",
                 at_most=DOWN_BUDGET_S + GRACE_S,
-                that=f"within {DOWN_BUDGET_S:g} s and the attempt under way",
-                observed=f"{trial.scenario}: {trial.elapsed_s:.1f} s",
             ),
+            expect(len(trial.attempts), "at least 3 attempts", f"{len(trial.attempts)} attempts", at_least=3),
             expect(
                 len(trial.attempts),
-                at_least=3,
-                that="at least 3 attempts",
-                observed=f"{len(trial.attempts)} attempts",
-            ),
-            expect(
-                len(trial.attempts),
+                f"at most {MOST_ATTEMPTS} attempts",
+                f"{len(trial.attempts)} attempts",
                 at_most=MOST_ATTEMPTS,
-                that=f"at most {MOST_ATTEMPTS} attempts",
-                observed=f"{len(trial.attempts)} attempts",
             ),
         )
 
     return judged(cluster, DOWN, rule)
 
 
-@lab.check(
-    "backoff.jitter",
-    points=2,
-    needs=["backoff.bounded"],
-    task="backoff",
-    timeout_s=10,
-    why="Clients that fail together and wait equally long come back together.",
-    hint="Pauses should grow, and no two clients should choose the same one.",
-    next="course backoff labs/05_chaos.py",
-)
+@lab.check("backoff.jitter", points=2, needs=gives_up_in_time, task="backoff", timeout_s=10)
 def pauses_grow_and_differ(cluster: ClusterView) -> Verdict:
-    """Pauses grow from attempt to attempt, and four clients that start together do not stay together."""
+    """Pauses grow from attempt to attempt, and four clients that start together do not stay together.
+
+    Why: Clients that fail together and wait equally long come back together.
+    Hint: Pauses should grow, and no two clients should choose the same one.
+    Next: course backoff labs/05_chaos.py
+    """
     found = trials(cluster)
     if isinstance(found, Verdict):
         return found
@@ -469,17 +394,11 @@ def pauses_grow_and_differ(cluster: ClusterView) -> Verdict:
     late = median(max(client[1:] or client) for client in gaps)
     spread = max(max(column) - min(column) for column in zip(*gaps, strict=False))
     return all_of(
-        expect(
-            late > 1.5 * early,
-            truthy=True,
-            that="pauses that grow",
-            observed=f"first {early:.2f} s, longest {late:.2f} s",
-        ),
-        expect(
+        expect_true(late > 1.5 * early, "pauses that grow", f"first {early:.2f} s, longest {late:.2f} s"),
+        expect_true(
             spread > 0.1 * late,
-            truthy=True,
-            that="pauses that differ between clients",
-            observed=f"clients differ by at most {spread:.2f} s",
+            "pauses that differ between clients",
+            f"clients differ by at most {spread:.2f} s",
         ),
     )
 
@@ -510,17 +429,14 @@ def crowd(record: Record) -> int:
     return max((sum(start <= moment < end for start, end in back) for moment, _ in back), default=0)
 
 
-@lab.check(
-    "herd.queue",
-    points=2,
-    task="herd",
-    timeout_s=10,
-    why="The second outage is often made by the clients of the first one.",
-    hint="Run both herds to their end. The ticks under the chart are clients that came back: compare how close they lie.",
-    next="course experiment herd-none; course experiment herd-full",
-)
+@lab.check("herd.queue", points=2, task="herd", timeout_s=10)
 def jitter_thins_the_herd(cluster: ClusterView) -> Verdict:
-    """Twenty-four clients without jitter come back in one second and crowd at vLLM; with jitter they come one by one."""
+    """Twenty-four clients without jitter come back in one second and crowd at vLLM; with jitter they come one by one.
+
+    Why: The second outage is often made by the clients of the first one.
+    Hint: Run both herds to their end. The ticks under the chart are clients that came back: compare how close they lie.
+    Next: course experiment herd-none; course experiment herd-full
+    """
     plain, spread = journal(cluster, "herd-none"), journal(cluster, "herd-full")
     for record in (plain, spread):
         if isinstance(record, Verdict):
@@ -530,28 +446,28 @@ def jitter_thins_the_herd(cluster: ClusterView) -> Verdict:
     return all_of(
         expect(
             together,
+            f"at least {HERD_TOGETHER} of 24 back within one second without jitter",
+            f"{together} back within one second without jitter",
             at_least=HERD_TOGETHER,
-            that=f"at least {HERD_TOGETHER} of 24 back within one second without jitter",
-            observed=f"{together} back within one second without jitter",
         ),
         expect(
             crowd(plain),
+            f"at least {HERD_CROWD} that wait for vLLM at the same time",
+            f"{crowd(plain)} wait for vLLM at the same time without jitter",
             at_least=HERD_CROWD,
-            that=f"at least {HERD_CROWD} that wait for vLLM at the same time",
-            observed=f"{crowd(plain)} wait for vLLM at the same time without jitter",
         ),
         expect(
             apart,
+            f"with jitter at most {JITTER_HELPS_TO:.0%} of it",
+            f"{apart} back within one second with jitter, {together} without",
+            reference(cluster, "herd-full"),
             at_most=JITTER_HELPS_TO * together,
-            that=f"with jitter at most {JITTER_HELPS_TO:.0%} of it",
-            observed=f"{apart} back within one second with jitter, {together} without",
-            evidence=reference(cluster, "herd-full"),
         ),
         expect(
             min(len(returned(plain)), len(returned(spread))),
+            "the herd is served in the end",
+            f"{len(returned(plain))} and {len(returned(spread))} of 24 clients served",
             at_least=HERD_SERVED,
-            that="the herd is served in the end",
-            observed=f"{len(returned(plain))} and {len(returned(spread))} of 24 clients served",
         ),
     )
 
@@ -559,17 +475,14 @@ def jitter_thins_the_herd(cluster: ClusterView) -> Verdict:
 # The game day
 
 
-@lab.check(
-    "gameday.diagnosis",
-    points=4,
-    task="gameday",
-    timeout_s=10,
-    why="The first minutes of an incident decide it: which layer, then which cause, then one change.",
-    hint="Walk the layers: does the Service have endpoints, is a pod there, is it Ready, what do its events say?",
-    next="kubectl get events -n llm-system --sort-by=.lastTimestamp",
-)
+@lab.check("gameday.diagnosis", points=4, task="gameday", timeout_s=10)
 def diagnosed(cluster: ClusterView) -> Verdict:
-    """On the game day, layer and cause were named while the fault was being repaired."""
+    """On the game day, layer and cause were named while the fault was being repaired.
+
+    Why: The first minutes of an incident decide it: which layer, then which cause, then one change.
+    Hint: Walk the layers: does the Service have endpoints, is a pod there, is it Ready, what do its events say?
+    Next: kubectl get events -n llm-system --sort-by=.lastTimestamp
+    """
     record = journal(cluster, "game-day")
     if isinstance(record, Verdict):
         return record
@@ -579,29 +492,25 @@ def diagnosed(cluster: ClusterView) -> Verdict:
     about = reference(cluster, "game-day")
     return all_of(
         *(
-            expect(
+            expect_true(
                 answer.get(key) == truth.get(key),
-                truthy=True,
-                that=f"the {key} of this seed's fault",
-                observed=f"{key}: {answer.get(key) or 'no answer'}",
-                evidence=about,
+                f"the {key} of this seed's fault",
+                f"{key}: {answer.get(key) or 'no answer'}",
+                about,
             )
             for key in ("layer", "cause")
         )
     )
 
 
-@lab.check(
-    "gameday.repair",
-    points=3,
-    task="gameday",
-    timeout_s=10,
-    why="A repair is finished when clients are served again, not when a command has returned.",
-    hint="Undo the one thing that is wrong. Restarting everything else costs availability and hides the cause.",
-    next="course game-day",
-)
+@lab.check("gameday.repair", points=3, task="gameday", timeout_s=10)
 def repaired(cluster: ClusterView) -> Verdict:
-    """The fault was repaired by you, before the time was over, and clients were served again."""
+    """The fault was repaired by you, before the time was over, and clients were served again.
+
+    Why: A repair is finished when clients are served again, not when a command has returned.
+    Hint: Undo the one thing that is wrong. Restarting everything else costs availability and hides the cause.
+    Next: course game-day
+    """
     record = journal(cluster, "game-day")
     if isinstance(record, Verdict):
         return record
@@ -609,29 +518,24 @@ def repaired(cluster: ClusterView) -> Verdict:
     fixed = record.first("repaired")
     failed = sum(not item.ok for item in evidence.attempts(record))
     return all_of(
-        expect(
+        expect_true(
             fixed is not None,
-            truthy=True,
-            that="repaired before the time was over",
-            observed=f"repaired after {fixed['after_s']} s" if fixed else "undone when the time was over",
-            evidence=about,
+            "repaired before the time was over",
+            f"repaired after {fixed['after_s']} s" if fixed else "undone when the time was over",
+            about,
         ),
-        expect(failed, at_least=1, that="a fault that clients felt", observed=f"{failed} failed attempts"),
+        expect(failed, "a fault that clients felt", f"{failed} failed attempts", at_least=1),
     )
 
 
-@lab.check(
-    "gameday.objective",
-    points=2,
-    needs=["gameday.repair"],
-    task="gameday",
-    timeout_s=10,
-    why="An objective over a window is what users feel; it also catches the repair that breaks what was well.",
-    hint="Whose requests never failed? Leave that backend alone.",
-    next="course game-day",
-)
+@lab.check("gameday.objective", points=2, needs=repaired, task="gameday", timeout_s=10)
 def objective_held(cluster: ClusterView) -> Verdict:
-    """Over the whole game day, the backend that was not hit kept 97 % of its requests."""
+    """Over the whole game day, the backend that was not hit kept 97 % of its requests.
+
+    Why: An objective over a window is what users feel; it also catches the repair that breaks what was well.
+    Hint: Whose requests never failed? Leave that backend alone.
+    Next: course game-day
+    """
     record = journal(cluster, "game-day")
     if isinstance(record, Verdict):
         return record
@@ -640,17 +544,18 @@ def objective_held(cluster: ClusterView) -> Verdict:
     share = evidence.availability(evidence.attempts(record, CLIENT_OF[other]))
     return expect(
         share,
+        f"{CLIENT_OF[other]} at {OBJECTIVE:.0%} over the window",
+        f"{CLIENT_OF[other]}: {share:.1%}" if share is not None else "no attempts were recorded",
+        reference(cluster, "game-day"),
         at_least=OBJECTIVE,
-        that=f"{CLIENT_OF[other]} at {OBJECTIVE:.0%} over the window",
-        observed=f"{CLIENT_OF[other]}: {share:.1%}" if share is not None else "no attempts were recorded",
-        evidence=reference(cluster, "game-day"),
     )
 
 
 # Life cycle
 
 
-def start(cluster: Cluster, progress: object = None) -> list[str]:
+@lab.start
+def start(cluster: Cluster, progress: Progress = quiet) -> list[str]:
     """Both backends and the grader's probe pods; what an interrupted experiment left is undone."""
     from helpers.chaos.experiment import recover
     from helpers.stack.bring_up import bring_up_with_probes
@@ -659,7 +564,8 @@ def start(cluster: Cluster, progress: object = None) -> list[str]:
     return [f"undone: {name}" for name in undone] + bring_up_with_probes(cluster, progress)
 
 
-def reset(cluster: Cluster, progress: object = None) -> list[str]:
+@lab.reset
+def reset(cluster: Cluster, progress: Progress = quiet) -> list[str]:
     """The journals and findings go; a fault that was left is undone."""
     from helpers.chaos.experiment import recover
     from helpers.chaos.gameday import ANSWER, ANSWER_NAMESPACE
