@@ -284,10 +284,11 @@ def check_author(
     lab: LabArgument,
     live: Annotated[bool, typer.Option("--live", help="On the cluster in use, in namespaces apart.")] = False,
 ) -> None:
-    """Run every check on the lab's start, its solution and its wrong clusters.
+    """Run every check on the lab's start, its solution and its wrong clusters, alone and in a class.
 
     Exit code 1 if a check judges one of them wrongly, or lacks wrong clusters.
     """
+    from helpers.classroom.seats.rehearsal import in_a_class
     from helpers.grading import author
     from helpers.grading.render import print_proofs
     from helpers.labs.registry import load_lab, load_proofs
@@ -298,7 +299,7 @@ def check_author(
 
         findings = prove_live(chosen, proofs, say)
     else:
-        findings = author.prove_on_fakes(chosen, proofs)
+        findings = author.prove_on_fakes(chosen, proofs, [author.ALONE, in_a_class()])
     print_proofs(findings, console())
     owed = author.missing_proofs(chosen, proofs)
     for line in owed:

@@ -13,9 +13,10 @@ from collections.abc import Callable
 from copy import deepcopy
 from typing import Any
 
+from helpers.cluster.backend import Api
 from helpers.cluster.cluster import Cluster
 from helpers.cluster.deadline import SYSTEM_CLOCK, Clock
-from helpers.cluster.fake_server import ExecAnswer, ExecHandler, FakeBackend, HttpHandler
+from helpers.cluster.fake_server import ExecAnswer, ExecHandler, FakeBackend, FakeState, HttpHandler
 from helpers.cluster.faults import Response
 from helpers.cluster.kinds import ResourceType
 from helpers.cluster.manifests import Manifests, load
@@ -54,6 +55,15 @@ class FakeCluster(Cluster):
         self.apply([_NODE, _STORAGE_CLASS, _profile_map(profile or default_profile())])
         for item in manifests:
             self.apply(item)
+
+    def state(self) -> FakeState:
+        """All that the cluster holds and answers now, to come back to with `restore`."""
+        return self.backend.state()
+
+    def restore(self, state: FakeState) -> None:
+        """Be again as when the state was taken; what a check remembers of this connection is forgotten."""
+        self.backend.restore(state)
+        self.api = Api(self.backend)
 
     def put(self, manifests: Manifests) -> list[Resource]:
         """Store objects as they are, with their status and without admission (what controllers do)."""

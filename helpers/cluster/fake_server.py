@@ -9,7 +9,7 @@ import uuid
 from base64 import b64encode
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
-from copy import deepcopy
+from copy import copy, deepcopy
 from typing import Any
 from urllib.parse import unquote
 
@@ -28,6 +28,18 @@ Key = tuple[str, str, str, str]
 ExecAnswer = ExecResult | Callable[[list[str], str | None], ExecResult]
 ExecHandler = Callable[[str, str, list[str], str | None], ExecResult]
 HttpHandler = Callable[[str, str, Any], tuple[int, str]]
+FakeState = dict[str, Any]
+_TABLES = (
+    "objects",
+    "applied",
+    "types",
+    "exec_answers",
+    "exec_handler",
+    "http_handlers",
+    "log_texts",
+    "fault",
+    "_version",
+)
 _PROXY = re.compile(r"/api/v1/namespaces/([^/]+)/services/http:([^:/]+):(\d+)/proxy(/.*)")
 _PATH = re.compile(
     r"/(?:api/(?P<core>v1)|apis/(?P<group>[^/]+)/(?P<version>[^/]+))"
@@ -70,6 +82,17 @@ class FakeBackend:
         self._version = 1000
         self._is_dry = False
         self._lock = threading.RLock()
+
+    def state(self) -> FakeState:
+        """A copy of all tables. Stored objects are replaced and never changed, so that the tables are enough."""
+        with self._lock:
+            return {name: copy(getattr(self, name)) for name in _TABLES}
+
+    def restore(self, state: FakeState) -> None:
+        """Put the tables back; the same state can be restored again."""
+        with self._lock:
+            for name, table in state.items():
+                setattr(self, name, copy(table))
 
     def put(self, type_: ResourceType, item: dict[str, Any]) -> dict[str, Any]:
         """Store an object with its status and without admission, as controllers do."""

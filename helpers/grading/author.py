@@ -4,13 +4,16 @@ Beside `helpers/checks/labNN_name.py` lies `labNN_name_mutants.py` with one `PRO
 cluster into the lab's start state, into its solved state, and into the wrong states that learners
 really produce. `course check-author NN` runs all checks on all of them and prints the table: on
 FakeCluster, where `put` and `set_status` play the controllers, or with `--live` on a real cluster.
+
+On fakes every proof runs in several settings: alone, and in those that the caller brings, such as a
+class's scope with the class's own objects, or beside what other labs put on the cluster.
 """
 
 from __future__ import annotations
 
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -48,6 +51,7 @@ class Mutant:
         status: the status they must have; FAIL or PARTIAL unless given.
         base: "solution" or "start".
         live: whether it can be made on a real cluster too, where nobody can write statuses.
+        in_class: what to find in a class where that differs; empty where only an administrator could do it.
     """
 
     name: str
@@ -56,6 +60,13 @@ class Mutant:
     status: Status | None = None
     base: Literal["solution", "start"] = "solution"
     live: bool = True
+    in_class: Mapping[str, str] | None = None
+
+    def inside(self, setting: Setting) -> Mutant | None:
+        """The same mistake as it shows in a setting; None where a learner of a class cannot make it."""
+        if not setting.suffix or self.in_class is None:
+            return self
+        return replace(self, fails=self.in_class) if self.in_class else None
 
 
 @dataclass(frozen=True)
@@ -67,12 +78,14 @@ class Proofs:
         solution: brings the start state to the solved state; with --live the notebook does it.
         mutants: the wrong clusters; at least three for every check.
         start_statuses: checks that are not NOT_ATTEMPTED (or BLOCKED) in the start state, and what they are.
+        class_statuses: the same in a class, where the instructor has done some of the learner's work.
     """
 
     solution: Change
     mutants: Sequence[Mutant]
     start: Change = _nothing
     start_statuses: Mapping[str, Status] = field(default_factory=dict)
+    class_statuses: Mapping[str, Status] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -84,11 +97,44 @@ class Finding:
     status: Status
     observed: str
     problem: str = ""
+    setting: str = "alone"
 
 
-def prove_on_fakes(lab: Lab, proofs: Proofs) -> list[Finding]:
-    """Every state on a FakeCluster of its own, in virtual time."""
-    return prove(lab, proofs, fake_clusters(proofs), runtime=VirtualRuntime())
+@dataclass(frozen=True)
+class Setting:
+    """Where a proof runs: what is on the cluster beside the lab's own, and in which scope the learner works.
+
+    Args:
+        name: in a word or two, for the table.
+        put: brings an empty cluster there, before the lab's start.
+        suffix: the learner's suffix in a class; empty on a cluster of their own.
+    """
+
+    name: str
+    put: Change = _nothing
+    suffix: str = ""
+
+
+ALONE = Setting("alone")
+
+
+def prove_on_fakes(lab: Lab, proofs: Proofs, settings: Sequence[Setting] = (ALONE,)) -> list[Finding]:
+    """Every state in every setting on a FakeCluster, in virtual time."""
+    findings: list[Finding] = []
+    for setting in settings:
+        possible = [found for mutant in proofs.mutants if (found := mutant.inside(setting))]
+        found = prove(
+            lab,
+            replace(
+                proofs,
+                mutants=possible,
+                start_statuses={**proofs.start_statuses, **(proofs.class_statuses if setting.suffix else {})},
+            ),
+            fake_clusters(proofs, setting),
+            runtime=VirtualRuntime(),
+        )
+        findings += [replace(finding, setting=setting.name) for finding in found]
+    return findings
 
 
 def prove(
@@ -127,15 +173,24 @@ def prove(
     return findings
 
 
-def fake_clusters(proofs: Proofs) -> Callable[[str], Cluster]:
-    """A new FakeCluster for every state."""
+def fake_clusters(proofs: Proofs, setting: Setting = ALONE) -> Callable[[str], Cluster]:
+    """A FakeCluster in the named base state; each is built once, and taken back to it for every further state."""
+    from helpers.cluster import Scope
     from helpers.cluster.fake import FakeCluster
 
+    built: dict[str, tuple[FakeCluster, Any]] = {}
+
     def make(base: str) -> Cluster:
-        cluster = FakeCluster()
+        if base in built:
+            cluster, state = built[base]
+            cluster.restore(state)
+            return cluster
+        cluster = FakeCluster(scope=Scope(setting.suffix))
+        setting.put(cluster)
         proofs.start(cluster)
         if base == SOLUTION:
             proofs.solution(cluster)
+        built[base] = cluster, cluster.state()
         return cluster
 
     return make

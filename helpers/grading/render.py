@@ -117,7 +117,7 @@ def _print_finding(finding: Finding, console: Console) -> None:
     line = Text.assemble(
         (f"{word:<7}", style),
         (finding.status.value, STYLES[finding.status]),
-        f"  {finding.check}  {finding.observed}",
+        f"  {finding.setting}: {finding.check}  {finding.observed}",
         (f"  ({finding.problem})" if finding.problem else "", "bold red"),
     )
     _print_indented(console, line, "  ", 9)

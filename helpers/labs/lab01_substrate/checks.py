@@ -16,6 +16,7 @@ from helpers.errors import ProbeInconclusive
 from helpers.grading import Lab, Verdict, all_of, expect, expect_true, falls_short, not_attempted
 from helpers.grading.declare import Progress, quiet
 from helpers.stack import gpu
+from helpers.stack.given import namespaces_given
 from helpers.stack.quota import (
     COMPUTE,
     GPU,
@@ -88,7 +89,7 @@ def only_the_apps_are_labelled(cluster: ClusterView) -> Verdict:
     Next: kubectl get namespaces -L kubedojo.dev/role
     """
     names, own = _namespaces_with_the_role(cluster), cluster.scope.namespace(APPS)
-    strangers = sorted(names - {own})
+    strangers = sorted(names - {own} - namespaces_given(f"{ROLE_LABEL}={ROLE}"))
     apps = cluster.namespace(APPS)
     shown = f"{ROLE_LABEL}={apps.labels[ROLE_LABEL]}" if ROLE_LABEL in apps.labels else "no such label"
     return all_of(
@@ -392,11 +393,21 @@ def _served(cluster: ClusterView, job: Resource, pods: list[Pod], *, at_least: i
     done = int(job.path("status.succeeded", 0))
     wanted = max(at_least, int(job.path("spec.completions", 1)))
     says = next((words for words in map(_scheduler_says, pods) if words), "")
-    if done < wanted and _fixed(cluster) and says:
+    if done < wanted and says and _fixed(cluster) and not _is_offered(cluster, job):
         observed = f"the administrator of this cluster does not offer this shape, so nothing ran: {says}"
         return [expect_true(True, "asked for rightly", observed, job)]
     observed = f"{done} of {wanted} finished" + (f"; the scheduler says: {says}" if says else "")
     return [expect(done, f"{wanted} finished", observed, job, at_least=wanted)]
+
+
+def _is_offered(cluster: ClusterView, job: Resource) -> bool:
+    """Whether a node has what the pods ask for, though perhaps not now: then waiting is all there is to do."""
+    spec = job.path("spec.template.spec", {})
+    asked = gpu.requested(spec).keys()
+    return any(
+        asked <= node.path("status.allocatable", {}).keys() and gpu.accepts(spec, node.labels)
+        for node in cluster.nodes()
+    )
 
 
 def _gpu_labels(cluster: ClusterView) -> list[dict[str, str]]:

@@ -306,9 +306,14 @@ def limit_range(**most: str) -> Change:
     return lambda cluster: cluster.apply(manifest)
 
 
-def wrong(name: str, change: Change, **fails: str) -> Mutant:
+def wrong(name: str, change: Change, in_class: Mapping[str, str] | None = None, **fails: str) -> Mutant:
     """A wrong cluster; `quota__gpu="2"` says that check quota.gpu must fall short with those words."""
-    return Mutant(name, change, {key.replace("__", "."): words for key, words in fails.items()}, live=False)
+    dotted = {key.replace("__", "."): words for key, words in fails.items()}
+    return Mutant(name, change, dotted, live=False, in_class=in_class)
+
+
+# What only an administrator can do, or see: nodes, and namespaces that are nobody's.
+ADMINISTRATOR: Mapping[str, str] = {}
 
 
 _NAMESPACES = [
@@ -318,7 +323,12 @@ _NAMESPACES = [
     wrong("the label has a typing error", relabel(APPS, role="llm-app"), namespaces__label="role=llm-app"),
     wrong("the label is missing", relabel(APPS), namespaces__label="no such label"),
     wrong("the backends are labelled too", relabel(SYSTEM, role=ROLE), namespaces__label="llm-system"),
-    wrong("a namespace of nobody is labelled", relabel("default", role=ROLE), namespaces__label="default"),
+    wrong(
+        "a namespace of nobody is labelled",
+        relabel("default", role=ROLE),
+        namespaces__label="default",
+        in_class=ADMINISTRATOR,
+    ),
 ]
 _QUOTA = [
     wrong("two GPUs admitted", quota(gpu="2"), quota__gpu="2 GPUs at most"),
@@ -432,17 +442,34 @@ _SHAPES = [
         "one tenant waits",
         job("two-tenants", spec({SLICE: 1}), wanted=2, runs=[(0, 3)]),
         shapes__tenants="1 of 2",
+        in_class={"shapes.tenants": "at most 1"},
     ),
 ]
 _GUARD = [
-    wrong("the guard was not up", guard(kept_out=False), guard__kept_out="had nothing against it"),
-    wrong("no toleration", guard(tolerations=(), let_in=None), guard__kept_out="untolerated taint"),
+    wrong(
+        "the guard was not up",
+        guard(kept_out=False),
+        guard__kept_out="had nothing against it",
+        in_class=ADMINISTRATOR,
+    ),
+    wrong(
+        "no toleration",
+        guard(tolerations=(), let_in=None),
+        guard__kept_out="untolerated taint",
+        in_class={"guard.kept_out": "model-server does not tolerate it"},
+    ),
     wrong(
         "a toleration for another effect",
         guard(tolerations=[{**TOLERATION, "effect": "NoExecute"}], let_in=121),
         guard__kept_out="tolerates no guard",
+        in_class={"guard.kept_out": "model-server does not tolerate it"},
     ),
-    wrong("let in after the guard was down", guard(let_in=125), guard__kept_out="not while guest waited"),
+    wrong(
+        "let in after the guard was down",
+        guard(let_in=125),
+        guard__kept_out="not while guest waited",
+        in_class=ADMINISTRATOR,
+    ),
     wrong("a model server without a GPU", guard(gpus={}), guard__kept_out="no GPU"),
     wrong("the guard is still up", node(taints=[GUARD]), guard__lifted="nvidia.com/gpu:NoSchedule"),
     wrong("the node is cordoned", node(cordoned=True), guard__lifted="cordoned"),
@@ -465,11 +492,14 @@ _HANDOVER = [
         handover="greedy-1 holds nvidia.com/gpu",
     ),
     wrong("somebody holds the card again", HOLDER, handover="idle-holder holds nvidia.com/gpu"),
-    wrong("the card is left in slices", node(offers={SLICE: 7}), handover=f"7 × {SLICE}"),
+    wrong(
+        "the card is left in slices", node(offers={SLICE: 7}), handover=f"7 × {SLICE}", in_class=ADMINISTRATOR
+    ),
     wrong(
         "the card is left shared",
         node(offers={WHOLE: 4}, labels={**SHARED, REPLICAS: "4"}),
         handover="time-slicing",
+        in_class=ADMINISTRATOR,
     ),
     wrong("the card is gone", node(offers={}), handover="no GPU"),
 ]
@@ -477,5 +507,6 @@ _HANDOVER = [
 PROOFS = Proofs(
     start=node(),
     solution=SOLUTION,
+    class_statuses={"namespaces": Status.PASS, "namespaces.label": Status.PASS},
     mutants=[*_NAMESPACES, *_QUOTA, *_REFUSAL, *_SHAPES, *_GUARD, *_IDLE, *_HANDOVER],
 )

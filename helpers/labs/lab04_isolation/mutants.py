@@ -90,7 +90,7 @@ def start(cluster: Cluster) -> None:
     _backend(cluster, "qdrant", _SYSTEM, {"app.kubernetes.io/name": "qdrant"}, 6333, "http", "10.244.0.11")
     _backend(cluster, "kube-dns", "kube-system", {"k8s-app": "kube-dns"}, 53, "dns-tcp", "10.244.0.2")
     cluster.put(_slice("kubernetes", "default", _NODE_IP, 6443, None))
-    for number, pod in enumerate(probe_pods("toolbox")):
+    for number, pod in enumerate(probe_pods(cluster.profile().images["toolbox"])):
         on_node = pod["spec"].get("hostNetwork")
         status = {"podIP": _NODE_IP if on_node else f"10.244.0.{20 + number}"}
         metadata, spec = pod["metadata"], {**pod["spec"], "nodeName": "substrate"}
@@ -233,7 +233,7 @@ def _ingress_only(cluster: Cluster) -> None:
 
 
 def _no_probes(cluster: Cluster) -> None:
-    for pod in probe_pods("toolbox"):
+    for pod in probe_pods(cluster.profile().images["toolbox"]):
         cluster.delete("Pod", pod["metadata"]["name"], pod["metadata"]["namespace"])
 
 
