@@ -13,13 +13,13 @@ import yaml
 
 from helpers.settings import REPOSITORY
 
-FOLDERS = ("labs/*/start", "probes")
+PLACED = ("labs/*/start/*.yaml", "probes/namespaces.yaml")
 
 
 @cache
 def given_objects() -> tuple[dict[str, Any], ...]:
     """Every object of every lab's start, as its manifest writes it."""
-    files = sorted(file for folder in FOLDERS for file in (REPOSITORY / "manifests").glob(f"{folder}/*.yaml"))
+    files = sorted(file for pattern in PLACED for file in (REPOSITORY / "manifests").glob(pattern))
     return tuple(item for file in files for item in yaml.safe_load_all(file.read_text()) if item)
 
 
