@@ -122,7 +122,7 @@ def prove_on_fakes(lab: Lab, proofs: Proofs, settings: Sequence[Setting] = (ALON
     """Every state in every setting on a FakeCluster, in virtual time."""
     findings: list[Finding] = []
     for setting in settings:
-        possible = [found for mutant in proofs.mutants if (found := mutant.inside(setting))]
+        possible = [shown for mutant in proofs.mutants if (shown := mutant.inside(setting))]
         found = prove(
             lab,
             replace(
