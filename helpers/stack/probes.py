@@ -7,7 +7,9 @@ the callers that they stand for, and answer an exec in about a tenth of a second
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from copy import deepcopy
 from dataclasses import dataclass
+from functools import cache
 from string import Template
 from typing import TYPE_CHECKING, Any
 
@@ -73,7 +75,12 @@ class Placed:
 
 
 def probe_pods(image: str) -> list[dict[str, Any]]:
-    """The manifests of all probe pods for a cluster's toolbox image."""
+    """The manifests of all probe pods for a cluster's toolbox image; the caller's own to change."""
+    return deepcopy(_probe_pods(image))
+
+
+@cache  # in a class every probe's pod is compared with its manifest, at every look
+def _probe_pods(image: str) -> list[dict[str, Any]]:
     template = Template((FOLDER / "pod.yaml").read_text())
     roles = [(caller.pod, caller.namespace, caller.name) for caller in CALLERS]
     pods = []
