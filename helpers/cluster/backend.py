@@ -7,6 +7,7 @@ second client: both are read by the same code, and one set of contract tests run
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -25,6 +26,7 @@ STRATEGIC = "application/strategic-merge-patch+json"
 JSON_PATCH = "application/json-patch+json"
 # A new namespace's service account and a new quota's first count take their controllers a moment.
 _SETTLE_S = 3.0
+_TO_ESCAPE = re.compile("[\x7f-\uffff]")
 
 
 @dataclass(frozen=True)
@@ -184,8 +186,15 @@ def _types_of(group: dict[str, Any]) -> list[ResourceType]:
 
 
 def encode(body: Any) -> bytes | None:
-    """A request body as JSON, which is YAML too where a content type asks for it."""
-    return None if body is None else json.dumps(body, separators=(",", ":")).encode()
+    """A request body as JSON, which is YAML too where a content type asks for it.
+
+    YAML has no surrogate pairs (`\\ud83d\\ude80`), and takes few control characters as they are: what
+    lies beyond the first plane is written as itself, and what else is not ASCII as its number.
+    """
+    if body is None:
+        return None
+    text = json.dumps(body, separators=(",", ":"), ensure_ascii=False)
+    return _TO_ESCAPE.sub(lambda found: f"\\u{ord(found[0]):04x}", text).encode()
 
 
 def with_query(path: str, query: Mapping[str, str] | None) -> str:

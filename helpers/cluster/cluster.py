@@ -256,7 +256,7 @@ class Cluster:
         (item,) = load(manifest)
         if namespace:
             item["metadata"]["namespace"] = namespace
-        type_, real, _, mapped = self._place(item)
+        type_, real, mapped = self._mapped(item)
         asked = Asked(f"create {type_.kind} {name_of(item)}", type_.kind, name_of(item), real)
         query = {"fieldManager": MANAGER, "fieldValidation": "Strict"}
         return Resource(self.api.call("POST", type_.path(real), asked, query=query, body=mapped))
@@ -490,14 +490,26 @@ class Cluster:
         return self.scope.namespace(name) if type_.kind == "Namespace" else name
 
     def _place(self, manifest: dict[str, Any]) -> tuple[ResourceType, str | None, str, dict[str, Any]]:
-        """Where a manifest goes: its type, real namespace and name, and the mapped manifest."""
+        """Where a manifest goes: its type, real namespace and name, and the mapped manifest.
+
+        Raises:
+            InvalidManifest: its name is to be generated: what is applied again must be found again.
+        """
+        if not manifest["metadata"].get("name"):
+            raise InvalidManifest(
+                f"{manifest['kind']} {name_of(manifest)}: generateName cannot be applied, only created; "
+                "give it a metadata.name"
+            )
+        type_, namespace, mapped = self._mapped(manifest)
+        return type_, namespace, mapped["metadata"]["name"], mapped
+
+    def _mapped(self, manifest: dict[str, Any]) -> tuple[ResourceType, str | None, dict[str, Any]]:
         type_ = self.api.type_of(manifest["kind"], manifest["apiVersion"])
         mapped = self.scope.manifest(manifest)
-        metadata = mapped["metadata"]
         namespace = None
         if type_.namespaced:
-            namespace = metadata.setdefault("namespace", self.scope.namespace("default"))
-        return type_, namespace, metadata.get("name", ""), mapped
+            namespace = mapped["metadata"].setdefault("namespace", self.scope.namespace("default"))
+        return type_, namespace, mapped
 
     def _raw(self, type_: ResourceType, namespace: str | None, name: str) -> dict[str, Any] | None:
         asked = Asked(f"get {type_.kind} {name}", type_.kind, name, namespace)

@@ -6,13 +6,12 @@ from collections.abc import Iterable, Iterator
 from copy import deepcopy
 from typing import Any
 
-import yaml
-
+from helpers import kubeyaml
+from helpers.cluster import shapes
 from helpers.errors import InvalidManifest
 
 Manifests = str | dict[str, Any] | Iterable[dict[str, Any]]
 
-_Loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 _FIRST = {"Namespace": 0, "CustomResourceDefinition": 1, "StorageClass": 2, "PriorityClass": 2,
           "ResourceQuota": 3, "LimitRange": 3, "ServiceAccount": 4, "Secret": 5, "ConfigMap": 5}  # fmt: skip
 _LAST = 9
@@ -21,7 +20,7 @@ _LAST = 9
 def load(manifests: Manifests) -> list[dict[str, Any]]:
     """Every object in the text or list, copied; InvalidManifest says which line or document is wrong."""
     if isinstance(manifests, str):
-        documents: list[Any] = _parse(manifests)
+        documents: list[Any] = parse(manifests)
     elif isinstance(manifests, dict):
         documents = [deepcopy(manifests)]
     else:
@@ -51,28 +50,50 @@ def name_of(manifest: dict[str, Any]) -> str:
     return str(metadata.get("name") or f"{metadata.get('generateName', '')}…")
 
 
-def _parse(text: str) -> list[Any]:
+def parse(text: str) -> list[Any]:
+    """Every document of a text as Kubernetes reads it; InvalidManifest where it is not YAML."""
     try:
-        return [document for document in yaml.load_all(text, Loader=_Loader) if document is not None]
-    except yaml.MarkedYAMLError as error:
-        mark = error.problem_mark
-        where = f"line {mark.line + 1}, column {mark.column + 1}: " if mark else ""
-        raise InvalidManifest(f"this is not YAML: {where}{error.problem or error}") from error
-    except yaml.YAMLError as error:
+        return kubeyaml.load_all(text)
+    except kubeyaml.NotYaml as error:
         raise InvalidManifest(f"this is not YAML: {error}") from error
 
 
 def _objects(document: Any, number: int) -> Iterator[dict[str, Any]]:
     if not isinstance(document, dict):
         raise InvalidManifest(f"document {number} is not an object but {type(document).__name__}")
-    missing = [key for key in ("apiVersion", "kind") if not isinstance(document.get(key), str)]
+    missing = [key for key in ("apiVersion", "kind") if not document.get(key)]
     if missing:
         raise InvalidManifest(f"document {number} has no {' and no '.join(missing)}")
-    if document["kind"].endswith("List") and isinstance(document.get("items"), list):
-        for item in document["items"]:
+    for key in ("apiVersion", "kind"):
+        if not isinstance(document[key], str):
+            raise InvalidManifest(f"document {number}: {key} is `{document[key]!r:.40}`: it is a text")
+    if document["kind"].endswith("List") and "items" in document:
+        items = document["items"] or []
+        if not isinstance(items, list):
+            raise InvalidManifest(f"document {number} ({document['kind']}): items is no list")
+        for item in items:
             yield from _objects(item, number)
         return
-    metadata = document.get("metadata")
-    if not isinstance(metadata, dict) or not (metadata.get("name") or metadata.get("generateName")):
-        raise InvalidManifest(f"document {number} ({document['kind']}) has no metadata.name")
+    _check_metadata(document, f"document {number} ({document['kind']})")
     yield document
+
+
+def _check_metadata(document: dict[str, Any], where: str) -> None:
+    """What kubectl itself refuses before it asks: a name must be a text that can stand in a path."""
+    metadata = document.get("metadata")
+    if metadata is None or metadata == {}:
+        raise InvalidManifest(f"{where} has no metadata.name")
+    try:
+        shapes.fields(metadata=shapes.METADATA)(document, "")
+    except InvalidManifest as error:
+        raise InvalidManifest(f"{where}: {error}") from error
+    if not (metadata.get("name") or metadata.get("generateName")):
+        raise InvalidManifest(f"{where} has no metadata.name")
+    for key in ("name", "namespace"):
+        written = metadata.get(key) or ""
+        sign = next((sign for sign in "/%" if sign in written), "")
+        if sign or written in (".", ".."):
+            problem = f"may not contain '{sign}'" if sign else f"may not be '{written}'"
+            raise InvalidManifest(f"{where}: metadata.{key} is `{written}`: it {problem}")
+    if "namespace" in metadata and not metadata["namespace"]:
+        del metadata["namespace"]  # kubectl goes to the default one

@@ -11,8 +11,8 @@ import time
 from pathlib import Path
 from typing import Any
 
-import yaml
 
+from helpers import kubeyaml
 from helpers.embedded import cache, gpu, observe
 from helpers.embedded.images import IMAGES
 from helpers.embedded.images.system import PAUSE
@@ -103,7 +103,7 @@ def _dns(sandbox: Sandbox, pid: int) -> str:
         raise StepFailed(
             f"kubeadm does not print its DNS add-on\n{printed.stderr}", next_command="course doctor"
         )
-    documents = [document for document in yaml.safe_load_all(printed.stdout) if document]
+    documents = kubeyaml.load_all(printed.stdout)
     for document in documents:
         if document["kind"] == "Deployment":
             document["spec"]["replicas"] = 1
@@ -112,12 +112,12 @@ def _dns(sandbox: Sandbox, pid: int) -> str:
             container["livenessProbe"] |= {"initialDelaySeconds": 5}
         if document["kind"] == "ConfigMap":
             document["data"]["Corefile"] = _OUTSIDE.sub("", document["data"]["Corefile"])
-    return yaml.safe_dump_all(documents)
+    return "---\n".join(map(kubeyaml.dump, documents))
 
 
 def _profile_manifest(sandbox: Sandbox, source: Source) -> str:
     found = profile(source, gpu.read_shape(sandbox.data("etc/course")))
-    return yaml.safe_dump(
+    return kubeyaml.dump(
         {
             "apiVersion": "v1",
             "kind": "ConfigMap",

@@ -15,10 +15,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
-import yaml
-
+from helpers.cluster import shapes
+from helpers.cluster.manifests import load
 from helpers.cluster.selectors import matches
-from helpers.errors import InvalidManifest
 
 Manifest = Mapping[str, Any]
 Side = Literal["ingress", "egress"]
@@ -92,18 +91,9 @@ def parse(text: str) -> list[Manifest]:
     """The documents of a YAML text that are Kubernetes objects.
 
     Raises:
-        InvalidManifest: with the line YAML stumbled over, or the document without a kind.
+        InvalidManifest: with the line that is not YAML, or the field that is none of its type.
     """
-    try:
-        documents = [document for document in yaml.safe_load_all(text) if document is not None]
-    except yaml.YAMLError as error:
-        raise InvalidManifest(f"not YAML: {error}") from error
-    for number, document in enumerate(documents, start=1):
-        if not isinstance(document, Mapping) or not document.get("kind"):
-            raise InvalidManifest(f"document {number} is not a Kubernetes object: it has no kind")
-        if not (document.get("metadata") or {}).get("name"):
-            raise InvalidManifest(f"document {number} ({document['kind']}) has no metadata.name")
-    return documents
+    return list(load(text)) if text.strip() else []
 
 
 def policy_types(policy: Manifest) -> tuple[str, ...]:
@@ -239,46 +229,7 @@ def check_policy(policy: Manifest) -> None:
     Raises:
         InvalidManifest: naming the policy and what is wrong in it.
     """
-    name = _label(policy)
-    spec = policy.get("spec")
-    if not isinstance(spec, Mapping):
-        raise InvalidManifest(f"{name}: no spec")
-    for side, key in (("ingress", "from"), ("egress", "to")):
-        for rule in spec.get(side) or []:
-            if not isinstance(rule, Mapping):
-                raise InvalidManifest(f"{name}: each {side} rule is a mapping of {key} and ports")
-            for peer in rule.get(key) or []:
-                _check_peer(name, side, peer)
-            for port in rule.get("ports") or []:
-                _check_port(name, side, port)
-
-
-def _check_peer(name: str, side: str, peer: Any) -> None:
-    known = {"ipBlock", "namespaceSelector", "podSelector"}
-    if not isinstance(peer, Mapping) or not peer or not set(peer) <= known:
-        raise InvalidManifest(
-            f"{name}: a peer in {side} has a podSelector, a namespaceSelector or an ipBlock"
-        )
-    block = peer.get("ipBlock")
-    if block is None:
-        return
-    if len(peer) > 1:
-        raise InvalidManifest(f"{name}: an ipBlock stands alone in its peer")
-    try:
-        for cidr in (block["cidr"], *(block.get("except") or [])):
-            ipaddress.ip_network(cidr, strict=False)
-    except (KeyError, TypeError, ValueError) as error:
-        raise InvalidManifest(f"{name}: ipBlock in {side}: {error}") from error
-
-
-def _check_port(name: str, side: str, port: Any) -> None:
-    if not isinstance(port, Mapping):
-        raise InvalidManifest(f"{name}: a port in {side} is a mapping of protocol and port")
-    number, end = port.get("port"), port.get("endPort")
-    if end is not None and (not isinstance(number, int) or int(end) < number):
-        raise InvalidManifest(f"{name}: endPort in {side} needs a port number that is not above it")
-    if port.get("protocol") not in (None, "TCP", "UDP", "SCTP"):
-        raise InvalidManifest(f"{name}: protocol in {side} is TCP, UDP or SCTP")
+    shapes.check(policy, shapes.POLICY)
 
 
 def _key(policy: Manifest) -> tuple[str, str]:

@@ -13,8 +13,7 @@ from functools import cache
 from string import Template
 from typing import TYPE_CHECKING, Any
 
-import yaml
-
+from helpers.cluster.manifests import load_one
 from helpers.errors import Forbidden, LabError, ObjectMissing, Refused
 from helpers.settings import REPOSITORY
 
@@ -86,7 +85,7 @@ def _probe_pods(image: str) -> list[dict[str, Any]]:
     pods = []
     for name, namespace, role in [*roles, ("probe-sealed", "llm-probes", "sealed")]:
         text = template.substitute(NAME=name, NAMESPACE=namespace, ROLE=role, TOOLBOX=image)
-        pod = yaml.safe_load(text)
+        pod = load_one(text)
         pod["metadata"]["labels"] |= EXTRA_LABELS.get(role, {})
         if role == "neighbour":
             pod["spec"]["containers"][0]["resources"] = NOTHING

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any
 
+from helpers.cluster import shapes
 from helpers.cluster.quantity import quantity, quantity_text
-from helpers.errors import InvalidManifest
 
 GPU = "requests.nvidia.com/gpu"
 GIB = Decimal(1024**3)
@@ -137,14 +137,9 @@ def arithmetic(
 
 def hard_in(manifest: Mapping[str, Any]) -> dict[str, Decimal]:
     """What a ResourceQuota manifest limits; InvalidManifest names a quantity that is none."""
+    shapes.check(manifest, shapes.QUOTA)
     hard = (manifest.get("spec") or {}).get("hard") or {}
-    found = {}
-    for dimension, value in hard.items():
-        try:
-            found[str(dimension)] = quantity(value)
-        except (ValueError, TypeError) as error:
-            raise InvalidManifest(f"spec.hard, {dimension}: {error}") from error
-    return found
+    return {str(dimension): quantity(value) for dimension, value in hard.items() if value is not None}
 
 
 def amount_text(dimension: str, value: Decimal) -> str:

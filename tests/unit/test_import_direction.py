@@ -24,6 +24,7 @@ ROOMS = (
         "errors",
         "settings",
         "atomic_file",
+        "kubeyaml",
         "course_process",
         "terminal",
         "cluster",
@@ -37,7 +38,7 @@ ROOMS = (
 # The cluster on this machine is just another kubeconfig: no room knows it, and it knows only these.
 EMBEDDED, BELOW_EMBEDDED = (
     "embedded",
-    {"evidence", "errors", "settings", "atomic_file", "terminal", "cluster"},
+    {"evidence", "errors", "settings", "atomic_file", "kubeyaml", "terminal", "cluster"},
 )
 # Checks are declared in the words of these; the engine, which runs them, is none of their business.
 DECLARING = {

@@ -59,11 +59,11 @@ LAB_OBJECTS = (
 @lab.start
 def start(cluster: Cluster, progress: Progress = quiet) -> list[str]:
     """Namespaces and quota where lab 01 left none."""
-    import yaml
+    from helpers.cluster.manifests import load
 
     view, done = cluster.view(), []
     text = (REPOSITORY / "manifests" / "labs" / "02" / "start" / "substrate.yaml").read_text()
-    for item in yaml.safe_load_all(text):
+    for item in load(text):
         metadata = item["metadata"]
         if view.find(item["kind"], metadata["name"], metadata.get("namespace")) is None:
             cluster.apply(item)

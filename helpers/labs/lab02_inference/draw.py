@@ -10,6 +10,9 @@ import altair as alt
 import marimo as mo
 import pandas as pd
 
+from helpers import kubeyaml
+from helpers.cluster import shapes
+from helpers.cluster.manifests import load, parse
 from helpers.errors import InvalidManifest, LabError
 from helpers.labs.lab02_inference import drain, queue_witness, witness
 from helpers.notebook.charts import AMBER, BLUE, GREEN, GREY, RED, TEAL, WIDTH, look
@@ -73,19 +76,15 @@ def with_fragment(lab: LabSession, objects: Sequence[Manifest], *fragments: str)
     Raises:
         InvalidManifest: a fragment is not YAML, or not a mapping.
     """
-    import yaml
-
     lab = serving_session(lab)  # the checksum of the ConfigMap as it is now
     deployment = serving.only(list(objects), "Deployment")
     for fragment in fragments:
-        try:
-            tree = yaml.safe_load(lab.render(fragment))
-        except yaml.YAMLError as error:
-            raise InvalidManifest(f"the fragment is not YAML: {error}") from error
-        if not isinstance(tree, Mapping):
+        trees = parse(lab.render(fragment))
+        if len(trees) != 1 or not isinstance(trees[0], Mapping):
             raise InvalidManifest("the fragment is not a mapping: it begins with `spec:`")
-        deployment = serving.merged(deployment, tree)
-    return yaml.safe_dump(deployment, sort_keys=False)
+        deployment = serving.merged(deployment, trees[0])
+    shapes.check(deployment, shapes.DEPLOYMENT)
+    return kubeyaml.dump(deployment)
 
 
 @needs_cluster
@@ -316,15 +315,15 @@ def _last_words(lab: LabSession, pod: Pod, most: int = 8) -> list[str]:
 
 def kv_picture(lab: LabSession, config_yaml: str, *_triggers: object) -> Any:
     """The worst case that a serving policy admits, against the tokens the KV cache holds."""
-    import yaml
-
     try:
-        documents = [
-            item for item in yaml.safe_load_all(lab.render(config_yaml)) if isinstance(item, Mapping)
-        ]
-        data = next(item["data"] for item in documents if item.get("kind") == "ConfigMap")
-        length, seqs = int(data["MAX_MODEL_LEN"]), int(data["MAX_NUM_SEQS"])
-    except (yaml.YAMLError, InvalidManifest, StopIteration, KeyError, TypeError, ValueError):
+        (found,) = (item for item in load(lab.render(config_yaml)) if item["kind"] == "ConfigMap")
+        shapes.check(found, shapes.CONFIG_MAP)
+        length, seqs = (int((found.get("data") or {})[name]) for name in ("MAX_MODEL_LEN", "MAX_NUM_SEQS"))
+        if length < 1 or seqs < 1:
+            raise ValueError("a length and a number of sequences are 1 or more")
+    except InvalidManifest as problem:
+        return problem_card(str(problem), title="The picture waits for readable YAML.")
+    except (KeyError, ValueError):
         return course("<small>The picture needs MAX_MODEL_LEN and MAX_NUM_SEQS as numbers.</small>")
     held = kv_tokens(lab)
     wanted = length * seqs

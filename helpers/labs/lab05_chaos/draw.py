@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 import altair as alt
 import marimo as mo
 import pandas as pd
-import yaml
 
+from helpers import kubeyaml
 from helpers.errors import LabError
 from helpers.notebook.charts import INK, look
 from helpers.notebook.html import course, esc, inline, problem_card, word
@@ -387,4 +387,4 @@ def findings(lab: LabSession, said: Mapping[str, Mapping[str, str]], *_after: ob
         symptom = evidence.main_symptom(record, name.removeprefix("delete-")) if record else ""
         data[f"{name}.symptom"] = symptom
     metadata = {"name": FINDINGS, "namespace": FINDINGS_NAMESPACE}
-    return yaml.safe_dump({"apiVersion": "v1", "kind": "ConfigMap", "metadata": metadata, "data": data})
+    return kubeyaml.dump({"apiVersion": "v1", "kind": "ConfigMap", "metadata": metadata, "data": data})
