@@ -20,9 +20,10 @@ import yaml
 
 # Everything below rests on libyaml's scanner, of which go-yaml's is a translation.
 _Base: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+_BaseDumper: Any = getattr(yaml, "CSafeDumper", yaml.SafeDumper)
 _TAG = "tag:yaml.org,2002:"
-_TRUE = frozenset("y Y yes Yes YES true True TRUE on On ON".split())
-_FALSE = frozenset("n N no No NO false False FALSE off Off OFF".split())
+_TRUE = frozenset(["y", "Y", "yes", "Yes", "YES", "true", "True", "TRUE", "on", "On", "ON"])
+_FALSE = frozenset(["n", "N", "no", "No", "NO", "false", "False", "FALSE", "off", "Off", "OFF"])
 _NULL = frozenset(("", "~", "null", "Null", "NULL"))
 _BEYOND_JSON = frozenset(sign + word for sign in ("", "+", "-") for word in (".inf", ".Inf", ".INF")) | {
     ".nan",
@@ -72,7 +73,8 @@ def _refuse_depth(text: str) -> None:
         if isinstance(event, yaml.CollectionStartEvent):
             depth += 1
             if depth > _DEEPEST:
-                raise NotYaml(f"line {event.start_mark.line + 1}: it is nested too deeply")
+                where = f"line {event.start_mark.line + 1}: " if event.start_mark else ""
+                raise NotYaml(f"{where}it is nested too deeply")
         elif isinstance(event, yaml.CollectionEndEvent):
             depth -= 1
 
@@ -173,7 +175,11 @@ class _Loader(_Resolver, _Base):
             return text in _TRUE
         if kind == "null" and wanted == "null":
             return None
-        if wanted in ("int", "float") and kind in ("int", "float") and not (wanted == "int" and kind == "float"):
+        if (
+            wanted in ("int", "float")
+            and kind in ("int", "float")
+            and not (wanted == "int" and kind == "float")
+        ):
             return self._numeral(text, node)
         raise yaml.constructor.ConstructorError(
             None, None, f"cannot decode `{text}` as a `!!{wanted}`", node.start_mark
@@ -222,7 +228,7 @@ _Loader.yaml_constructors = {
 _Loader.yaml_multi_constructors = {}
 
 
-class _Dumper(_Resolver, yaml.SafeDumper):
+class _Dumper(_Resolver, _BaseDumper):
     """Quotes what go-yaml would not read as text."""
 
     def ignore_aliases(self, data: Any) -> bool:

@@ -60,8 +60,10 @@ class Scope:
             self._rename(metadata, "name")
             self._rename(metadata.get("labels") or {}, NAME_LABEL)
         self._rename(metadata, "namespace")
-        for subject in mapped.get("subjects") or ():
-            self._rename(subject, "namespace")
+        subjects = mapped.get("subjects")
+        for subject in subjects if isinstance(subjects, list) else ():
+            if isinstance(subject, dict):
+                self._rename(subject, "namespace")
         self._selectors(mapped.get("spec"))
         for part in ("spec", "data"):
             if part in mapped:

@@ -215,9 +215,7 @@ PEER = fields(
     namespaceSelector=SELECTOR,
     ipBlock=fields(needed=("cidr",), only=True, then=_holes, cidr=_cidr, except_=each(_cidr)),
 )
-POLICY_PORT = fields(
-    only=True, then=_range, protocol=one_of("TCP", "UDP", "SCTP"), port=_port, endPort=whole
-)
+POLICY_PORT = fields(only=True, then=_range, protocol=one_of("TCP", "UDP", "SCTP"), port=_port, endPort=whole)
 POLICY = fields(
     needed=("spec",),
     spec=fields(
@@ -228,19 +226,36 @@ POLICY = fields(
         egress=each(fields(only=True, to=each(PEER), ports=each(POLICY_PORT))),
     ),
 )
-METADATA = fields(
-    name=text, generateName=text, namespace=text, labels=values(text), annotations=values(text)
-)
+METADATA = fields(name=text, generateName=text, namespace=text, labels=values(text), annotations=values(text))
 QUOTA = fields(spec=fields(hard=values(amount)))
 CONFIG_MAP = fields(data=values(text))
-_CONTAINER = fields(needed=("name",), name=text)
+_PROBE = fields(initialDelaySeconds=whole, periodSeconds=whole, timeoutSeconds=whole, failureThreshold=whole)
+_CONTAINER = fields(
+    needed=("name",),
+    name=text,
+    image=text,
+    command=each(text),
+    args=each(text),
+    env=each(fields(needed=("name",), name=text, value=text)),
+    startupProbe=_PROBE,
+    livenessProbe=_PROBE,
+    readinessProbe=_PROBE,
+    lifecycle=fields(preStop=fields(sleep=fields(seconds=whole), exec_=fields(command=each(text)))),
+)
 DEPLOYMENT = fields(
+    needed=("metadata", "spec"),
+    metadata=METADATA,
     spec=fields(
         needed=("template",),
         template=fields(
             needed=("spec",),
             metadata=METADATA,
-            spec=fields(needed=("containers",), containers=each(_CONTAINER), initContainers=each(_CONTAINER)),
+            spec=fields(
+                needed=("containers",),
+                containers=each(_CONTAINER),
+                initContainers=each(_CONTAINER),
+                terminationGracePeriodSeconds=whole,
+            ),
         ),
-    )
+    ),
 )

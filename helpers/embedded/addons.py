@@ -11,7 +11,6 @@ import time
 from pathlib import Path
 from typing import Any
 
-
 from helpers import kubeyaml
 from helpers.embedded import cache, gpu, observe
 from helpers.embedded.images import IMAGES

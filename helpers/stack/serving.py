@@ -109,7 +109,7 @@ def merged(base: Any, fragment: Any) -> Any:
 
 
 def _are_named(items: list[Any]) -> bool:
-    return all(isinstance(item, dict) and "name" in item for item in items)
+    return all(isinstance(item, dict) and isinstance(item.get("name"), str) for item in items)
 
 
 def config_checksum(data: Mapping[str, str]) -> str:

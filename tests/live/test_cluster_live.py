@@ -304,3 +304,20 @@ def test_the_doctor_finds_what_the_embedded_cluster_has(cluster: Cluster) -> Non
         return not [item for item in view.list("Namespace") if item.name.startswith("llm-doctor-")]
 
     cluster.wait_until("the doctor's namespace gone", gone, timeout_s=60)
+
+
+def test_odd_yaml_is_kept_as_kubectl_keeps_it(cluster: Cluster, namespace: str) -> None:
+    text = f"""
+apiVersion: v1
+kind: ConfigMap
+metadata: {{name: demo, namespace: {namespace}, annotations: {{reviewed: 2026-11-28}}}}
+data: {{8080: web, note: "ready 🚀 \\x85", time: 12:30:45, date: 2026-11-28}}
+"""
+    (change,) = cluster.diff(text)
+    assert change.action == "create"
+    (applied,) = cluster.apply(text)
+    data = {"8080": "web", "note": "ready 🚀 \x85", "time": "12:30:45", "date": "2026-11-28"}
+    assert applied.resource.raw["data"] == data
+    assert applied.resource.metadata["annotations"]["reviewed"] == "2026-11-28"
+    (again,) = cluster.apply(text)
+    assert again.action == "unchanged"

@@ -8,6 +8,7 @@ import pytest
 
 from helpers.cluster import Pod, Profile, Resource, ResourceQuota, Workload
 from helpers.cluster.diffs import field_changes
+from helpers.cluster.fake import FakeCluster
 from helpers.cluster.manifests import in_order, load, load_one
 from helpers.cluster.profile import derive
 from helpers.cluster.resource import Event, Node, endpoints_of
@@ -138,6 +139,24 @@ metadata: {name: c}
         ("apiVersion: v1\nmetadata: {name: a}", "document 1 has no kind"),
         ("metadata: {name: a}", "no apiVersion and no kind"),
         ("apiVersion: v1\nkind: Pod", "has no metadata.name"),
+        (
+            "apiVersion: v1\nkind: Pod\nmetadata: {name: 12345}",
+            "metadata.name is `12345`: it is a text, so it stands",
+        ),
+        ("apiVersion: v1\nkind: Pod\nmetadata: {name: a, namespace: 42}", "metadata.namespace is `42`"),
+        ("apiVersion: v1\nkind: Pod\nmetadata: {name: on}", "metadata.name is `True`"),
+        ("apiVersion: v1\nkind: Pod\nmetadata: {name: [a]}", "metadata.name is"),
+        ("apiVersion: v1\nkind: Pod\nmetadata: [a]", "metadata is .*: it is a mapping"),
+        ("apiVersion: v1\nkind: Pod\nmetadata: {name: a, labels: {a: 1}}", r"metadata.labels\[a\] is `1`"),
+        (
+            "apiVersion: v1\nkind: Pod\nmetadata: {name: a/b}",
+            "metadata.name is `a/b`: it may not contain '/'",
+        ),
+        ("apiVersion: v1\nkind: Pod\nmetadata: {name: ..}", "it may not be '..'"),
+        ("apiVersion: v1\nkind: Pod\nmetadata: {name: a, namespace: b%c}", "may not contain '%'"),
+        ("apiVersion: 1\nkind: Pod\nmetadata: {name: a}", "apiVersion is `1`"),
+        ("apiVersion: v1\nkind: List\nitems: x", "items is no list"),
+        ("apiVersion: v1\nkind: List\nitems: [x]", "document 1 is not an object but str"),
         ("", "no object"),
         ("# only a comment", "no object"),
     ],
@@ -145,6 +164,20 @@ metadata: {name: c}
 def test_what_is_no_manifest_is_told_with_its_place(text: str, words: str) -> None:
     with pytest.raises(InvalidManifest, match=words):
         load(text)
+
+
+def test_an_empty_namespace_is_the_default_one() -> None:
+    (found,) = load("apiVersion: v1\nkind: Pod\nmetadata: {name: a, namespace: }")
+    assert "namespace" not in found["metadata"]
+
+
+def test_a_generated_name_can_be_created_and_not_applied(fake_cluster: FakeCluster) -> None:
+    text = "apiVersion: v1\nkind: ConfigMap\nmetadata: {generateName: a-}"
+    assert fake_cluster.create(text).name.startswith("a-")
+    with pytest.raises(InvalidManifest, match="generateName cannot be applied"):
+        fake_cluster.apply(text)
+    (change,) = fake_cluster.diff(text)
+    assert change.action == "refused" and "generateName cannot be applied" in change.reason
 
 
 def test_one_object_means_one() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import pytest
@@ -251,39 +252,66 @@ def test_applying_a_policy_of_the_same_name_replaces_it() -> None:
 
 
 def test_a_namespace_in_the_text_gets_its_label_and_its_name() -> None:
-    text = "kind: Namespace\nmetadata: {name: llm-outside, labels: {kubedojo.dev/role: llm-apps}}"
+    text = "apiVersion: v1\nkind: Namespace\nmetadata: {name: llm-outside, labels: {kubedojo.dev/role: llm-apps}}"
     assert decide(world(ONLY_APPS).with_manifests(text), OUTSIDER, VLLM, 8000).allowed
+
+
+POLICY = "apiVersion: networking.k8s.io/v1\nkind: NetworkPolicy\nmetadata: {name: x}\n"
 
 
 @pytest.mark.parametrize(
     ("text", "said"),
     [
         ("a: [", "not YAML"),
-        ("a: 1", "has no kind"),
-        ("kind: NetworkPolicy", "metadata.name"),
-        ("kind: NetworkPolicy\nmetadata: {name: x}", "x: no spec"),
+        ("a: 1", "has no apiVersion and no kind"),
+        ("apiVersion: v1\nkind: NetworkPolicy", "metadata.name"),
+        (POLICY, "NetworkPolicy x: spec is missing"),
+        (POLICY + "spec: [a]", r"spec is `\['a'\]`: it is a mapping"),
+        (POLICY + "spec: {podSelector: app}", "spec.podSelector is `'app'`: it is a mapping"),
+        (POLICY + "spec: {podSelector: {app: vllm}}", "spec.podSelector.app is no field"),
+        (POLICY + "spec: {podselector: {}}", "spec.podselector is no field"),
         (
-            "kind: NetworkPolicy\nmetadata: {name: x}\nspec: {ingress: [{from: [{pods: {}}]}]}",
-            "a peer in ingress",
+            POLICY + "spec: {podSelector: {matchExpressions: [{key: app, operator: in, values: [a]}]}}",
+            r"spec.podSelector.matchExpressions\[0\].operator is `'in'`: it is one of In, NotIn",
         ),
         (
-            "kind: NetworkPolicy\nmetadata: {name: x}\nspec: {ingress: [{from: [{ipBlock: {cidr: 1.2}}]}]}",
-            "ipBlock",
+            POLICY + "spec: {podSelector: {matchExpressions: [{key: app}]}}",
+            r"matchExpressions\[0\].operator is missing",
         ),
         (
-            "kind: NetworkPolicy\nmetadata: {name: x}\nspec: {ingress: [{ports: [{port: 9, endPort: 8}]}]}",
-            "endPort",
+            POLICY + "spec: {podSelector: {matchExpressions: [{key: app, operator: In}]}}",
+            r"matchExpressions\[0\].values is missing",
         ),
-        (
-            "kind: NetworkPolicy\nmetadata: {name: x}\nspec: {egress: [{ports: [{protocol: ICMP}]}]}",
-            "protocol",
-        ),
+        (POLICY + "spec: {podSelector: {matchLabels: {on: 1}}}", r"matchLabels\[true\] is `1`: .* in quotes"),
+        (POLICY + "spec: {policyTypes: [ingress]}", r"policyTypes\[0\] is `'ingress'`: it is one of Ingress"),
+        (POLICY + "spec: {ingress: {from: []}}", "spec.ingress is .*: it is a list"),
+        (POLICY + "spec: {ingress: [{from: [{pods: {}}]}]}", r"spec.ingress\[0\].from\[0\].pods is no field"),
+        (POLICY + "spec: {ingress: [{from: [{}]}]}", r"from\[0\]: a peer has"),
+        (POLICY + "spec: {ingress: [{from: [{ipBlock: {cidr: 1.2}}]}]}", "ipBlock.cidr is `1.2`"),
+        (POLICY + "spec: {ingress: [{ports: [{port: 9, endPort: 8}]}]}", r"ports\[0\].endPort is `8`"),
+        (POLICY + "spec: {ingress: [{ports: [{port: 9, endPort: x}]}]}", r"ports\[0\].endPort is `'x'`"),
+        (POLICY + "spec: {ingress: [{ports: [{port: http, endPort: 8}]}]}", "because there is an endPort"),
+        (POLICY + "spec: {ingress: [{ports: [{port: '80'}]}]}", "a number without quotes"),
+        (POLICY + "spec: {egress: [{ports: [{protocol: ICMP}]}]}", "protocol is `'ICMP'`"),
     ],
 )
-def test_what_cannot_be_a_policy_is_refused_by_name(text: str, said: str) -> None:
+def test_what_cannot_be_a_policy_is_refused_with_the_field(text: str, said: str) -> None:
     with pytest.raises(InvalidManifest, match=said):
         World({}).with_manifests(text)
 
 
+def test_a_list_is_what_it_holds() -> None:
+    policy = {
+        "apiVersion": "networking.k8s.io/v1",
+        "kind": "NetworkPolicy",
+        "metadata": {"name": "x"},
+        "spec": {},
+    }
+    text = json.dumps(
+        {"apiVersion": "v1", "kind": "List", "items": [policy, policy | {"metadata": {"name": "y"}}]}
+    )
+    assert len(World({}).with_manifests(text).policies) == 2
+
+
 def test_empty_documents_are_skipped() -> None:
-    assert parse("---\n---\nkind: Namespace\nmetadata: {name: a}\n") != []
+    assert parse("---\n---\napiVersion: v1\nkind: Namespace\nmetadata: {name: a}\n") != []

@@ -15,6 +15,7 @@ from helpers.stack.inference import InferenceClient
 from helpers.stack.serving import Moment
 from tests.unit.openai_server import running
 
+CONFIG_MAP = "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: vllm-model-config}\n"
 DEPLOYMENT = {
     "apiVersion": "apps/v1",
     "kind": "Deployment",
@@ -78,14 +79,27 @@ def test_five_requests_tell_answers_from_faults() -> None:
 
 
 @pytest.mark.parametrize("text", ["", "kind: ConfigMap", "data: {MAX_MODEL_LEN: many}", "{ not yaml"])
-def test_a_policy_that_cannot_be_drawn_is_said_so(text: str) -> None:
-    assert "needs MAX_MODEL_LEN" in draw.kv_picture(_session(), text).text
+def test_a_policy_that_is_no_manifest_is_said_so(text: str) -> None:
+    assert "waits for readable YAML" in draw.kv_picture(_session(), text).text
+
+
+@pytest.mark.parametrize(
+    ("data", "said"),
+    [
+        ("{MAX_MODEL_LEN: many, MAX_NUM_SEQS: '1'}", "needs MAX_MODEL_LEN"),
+        ("{MAX_MODEL_LEN: '4096'}", "needs MAX_MODEL_LEN"),
+        ("{MAX_MODEL_LEN: 4096, MAX_NUM_SEQS: '1'}", "it is a text, so it stands in quotes"),
+        ("[MAX_MODEL_LEN]", "data is"),
+    ],
+)
+def test_a_policy_that_cannot_be_drawn_is_said_so(data: str, said: str) -> None:
+    assert said in draw.kv_picture(_session(), f"{CONFIG_MAP}data: {data}").text
 
 
 def test_a_policy_is_held_against_the_cache() -> None:
     def drawn(seqs: int) -> Any:
         data = f'{{MAX_MODEL_LEN: "4096", MAX_NUM_SEQS: "{seqs}"}}'
-        return draw.kv_picture(_session(), f"kind: ConfigMap\ndata: {data}").text
+        return draw.kv_picture(_session(), f"{CONFIG_MAP}data: {data}").text
 
     assert "fits" in drawn(4) and "16,384" in drawn(4)
     assert "overruns" in drawn(16) and "65,536" in drawn(16)

@@ -16,7 +16,6 @@ from helpers.cluster.backend import encode
 from helpers.cluster.manifests import load
 
 
-
 def _int64(text: str) -> int | float:
     """A number in JSON as the API server holds it."""
     return int(text) if -(2**63) <= int(text) < 2**63 else float(text)

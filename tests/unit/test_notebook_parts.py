@@ -125,7 +125,7 @@ def test_the_quota_picture_needs_no_cluster_and_follows_the_text() -> None:
     assert "14 of 12: 2 too many" in text(draw_quota.quota_picture(session(None), quota % 12))
     assert "14 of 14" in text(draw_quota.quota_picture(session(None), quota % 14))
     assert "not limited" in text(draw_quota.quota_picture(session(None), quota % 14))
-    assert "not a Kubernetes quantity" in text(draw_quota.quota_picture(session(None), quota % "many"))
+    assert "it is a quantity such as" in text(draw_quota.quota_picture(session(None), quota % "many"))
 
 
 def test_the_board_says_the_verdict_in_words(fake_cluster: FakeCluster) -> None:
