@@ -264,8 +264,8 @@ def test_a_bug_is_one_line_and_a_log(
 def test_a_home_that_cannot_be_written_costs_the_progress_and_not_the_grade(
     course: Course, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    (tmp_path / "file").touch()
-    monkeypatch.setenv("COURSE_HOME", str(tmp_path / "file"))
+    (tmp_path / "home" / "progress.json").mkdir(parents=True)  # no file can be put in its place
+    monkeypatch.setenv("COURSE_HOME", str(tmp_path / "home"))
     assert course("grade", "99", "--json") == 1
     captured = capsys.readouterr()
     assert Report.from_json(captured.out).exit_code == 1
