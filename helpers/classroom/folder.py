@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING, Any
 
 from helpers.atomic_file import locked, read_json, write_atomically
 from helpers.classroom.roster import Learner, suffix_of
+from helpers.cluster.kubeconfig import is_there
 from helpers.errors import EnvironmentFault, LabError
 from helpers.settings import home_dir
 
@@ -189,7 +190,7 @@ class ClassFolder:
 
         if kubeconfig is not None:
             return Cluster.connect(kubeconfig=kubeconfig, scope=scope)
-        if self.kubeconfig is not None and self.kubeconfig.exists():
+        if self.kubeconfig is not None and is_there(self.kubeconfig):
             return Cluster.connect(kubeconfig=self.kubeconfig, context=self.context or None, scope=scope)
         return Cluster.connect(scope=scope)
 

@@ -5,8 +5,8 @@ Cluster, and both work on a real cluster or on the fake in `helpers.cluster.fake
 
 Requests are made with urllib3 and answers stay plain objects: importing the official client costs
 0.6 s on two cores and turning answers into its models more, while this package, its first read
-included, takes 0.25 s. The official client is loaded only for kubeconfigs whose credentials need it to log in
-(exec plugins, OIDC).
+included, takes 0.25 s. The official client is loaded only for kubeconfigs whose credentials an identity provider
+renews (OIDC).
 """
 
 from helpers.cluster.backend import ExecResult, Forward, HttpAnswer

@@ -11,14 +11,16 @@ from __future__ import annotations
 import json
 import ssl
 from typing import Any
-from urllib.parse import urlencode, urlsplit
+from urllib.parse import urlencode
 
 import websocket
+from urllib3.util.ssltransport import SSLTransport
 
 from helpers.cluster.backend import ExecResult
 from helpers.cluster.connection import Connection
 from helpers.cluster.deadline import Deadline
 from helpers.cluster.faults import Asked, Response, error_of
+from helpers.cluster.proxies import open_socket as connect
 from helpers.errors import ClusterUnreachable, ProbeInconclusive, Refused
 
 STDIN, STDOUT, STDERR, RESULT, CLOSE = 0, 1, 2, 3, 255
@@ -35,35 +37,38 @@ def open_socket(
     asked: Asked,
 ) -> websocket.WebSocket:
     """A WebSocket to the API server, or the error that its answer stands for."""
-    options: dict[str, Any] = {}
-    if connection.tls:
-        options["sslopt"] = {"context": connection.tls}
-        if connection.tls_server_name:
-            options["sslopt"]["server_hostname"] = connection.tls_server_name
-    if connection.proxy:
-        proxy = urlsplit(connection.proxy)
-        options |= {"http_proxy_host": proxy.hostname, "http_proxy_port": proxy.port, "proxy_type": "http"}
-    else:
-        # Without this, the library takes HTTPS_PROXY from the environment.
-        options["http_no_proxy"] = ["*"]
-    login = connection.authorization()
-    server = connection.server.replace("http", "ws", 1)
+    login = [f"{name}: {value}" for name, value in connection.headers()]
+    carrier = None
     try:
+        carrier = connect(
+            connection.server,
+            connection.proxy,
+            tls=connection.tls,
+            server_name=connection.tls_server_name,
+            timeout_s=timeout_s,
+        )
         return websocket.create_connection(
-            f"{server}{path}?{urlencode(query)}",
+            f"{connection.server.replace('http', 'ws', 1)}{path}?{urlencode(query)}",
+            socket=carrier,
             timeout=timeout_s,
             subprotocols=protocols,
-            header=[f"Authorization: {login}"] if login else [],
+            header=login,
             suppress_origin=True,
-            **options,
         )
     except websocket.WebSocketBadStatusException as error:
+        _close(carrier)
         raise error_of(Response(error.status_code, error.resp_body or b""), asked) from error
     except (websocket.WebSocketException, OSError) as error:
+        _close(carrier)
         raise ClusterUnreachable(
             f"no connection to the API server at {connection.server} for {asked.doing}: {error}",
             next_command=connection.remedy,
         ) from error
+
+
+def _close(carrier: Any) -> None:
+    if carrier is not None:
+        carrier.close()
 
 
 def run(
@@ -165,4 +170,11 @@ class _Collected:
 def has_more(socket: websocket.WebSocket) -> bool:
     """Whether decrypted bytes wait inside the TLS layer, where select cannot see them."""
     inner = socket.sock
+    if isinstance(inner, SSLTransport):  # TLS inside the TLS to a proxy
+        return inner.sslobj.pending() > 0 or has_pending(inner.socket)
+    return has_pending(inner)
+
+
+def has_pending(inner: Any) -> bool:
+    """Whether a TLS socket holds decrypted bytes."""
     return isinstance(inner, ssl.SSLSocket) and inner.pending() > 0

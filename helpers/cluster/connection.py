@@ -1,33 +1,31 @@
 """Which cluster to speak to, and how to prove to it who one is.
 
-Certificates, tokens and passwords in a kubeconfig are read here. Credentials that a program or an
-identity provider hands out (exec plugins, OIDC) are left to the official client's loader, which is
-imported only then: it costs 0.6 s.
+A kubeconfig's fields that say where to (`helpers.cluster.proxies`) and who asks (`helpers.cluster.login`)
+are honoured as kubectl honours them, or refused in a sentence. Only what an identity provider hands out
+(OIDC) is left to the official client's loader, which is imported only then: it costs 0.6 s.
 """
 
 from __future__ import annotations
 
 import base64
-import binascii
 import json
 import os
 import ssl
 import tempfile
-from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from helpers import settings
+from helpers.cluster import kubeconfig as files
+from helpers.cluster.login import Header, Login, content, login_of
+from helpers.cluster.proxies import proxy_for
 from helpers.cluster.scope import Scope
 from helpers.errors import EnvironmentFault, NoClusterChosen
 
 SERVICE_ACCOUNT = Path("/var/run/secrets/kubernetes.io/serviceaccount")
 SETTINGS_FILE = "settings.json"
 EXTENSION = "course"
-_Loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 
 @dataclass(frozen=True)
@@ -44,8 +42,11 @@ class Connection:
     proxy: str | None = None
     # What to do when it does not answer.
     remedy: str = "course doctor"
-    # Asked for every request: tokens expire and are renewed.
-    authorization: Callable[[], str | None] = lambda: None
+    login: Login = field(default_factory=Login)
+
+    def headers(self) -> list[Header]:
+        """Who asks, as headers of a request; EnvironmentFault says which credentials failed and why."""
+        return self.login.headers()
 
 
 @dataclass(frozen=True)
@@ -114,65 +115,102 @@ def chosen_kubeconfig() -> Path | None:
 
 
 def default_kubeconfig(context: str | None) -> Path:
-    """Where kubectl would find a context: the file of KUBECONFIG that has it, else ~/.kube/config."""
+    """Where kubectl would find a context: the file of KUBECONFIG that has all of it, else ~/.kube/config.
+
+    A context whose cluster or user stands in another file of KUBECONFIG needs them all, `a:b`.
+    """
     standard = Path("~/.kube/config").expanduser()
     paths = [Path(part) for part in os.environ.get("KUBECONFIG", "").split(os.pathsep) if part]
-    for path in paths or [standard]:
-        if path.exists() and (context is None or context in contexts_in(path)):
-            return path.resolve()
-    return paths[0] if paths else standard
+    together = Path(os.pathsep.join(str(path.resolve()) for path in paths)) if paths else standard
+    if len(paths) > 1 and files.is_there(together):
+        whole = files.read(together)
+        for path in paths:
+            if path.exists() and _holds(files.read(path), whole, context or whole["current-context"]):
+                return path.resolve()
+        return together
+    return paths[0].resolve() if paths else standard
+
+
+def _holds(part: dict[str, Any], whole: dict[str, Any], context: str) -> bool:
+    """Whether one file says the same of a context as all together."""
+
+    def entry(tree: dict[str, Any], section: str, name: str) -> Any:
+        return next((item for item in tree[section] if item["name"] == name), None)
+
+    found = entry(part, "contexts", context)
+    if found is None or found != entry(whole, "contexts", context):
+        return False
+    names = (("clusters", found["context"].get("cluster")), ("users", found["context"].get("user")))
+    return all(
+        not name or (entry(part, section, name) or 0) == entry(whole, section, name)
+        for section, name in names
+    )
 
 
 def contexts_in(path: Path) -> list[str]:
     """The names of all contexts in a kubeconfig."""
-    return [item.get("name", "") for item in _read(path).get("contexts") or []]
+    return [item["name"] for item in files.read(path)["contexts"]]
 
 
 def from_kubeconfig(path: Path, context: str | None) -> Connection:
-    """The connection that one context of a kubeconfig describes."""
-    tree = _read(path)
-    name = context or tree.get("current-context") or ""
-    found = _named(tree, "contexts", name, path)["context"]
-    cluster = _named(tree, "clusters", found.get("cluster", ""), path)["cluster"]
-    user = _named(tree, "users", found["user"], path).get("user") or {} if found.get("user") else {}
-    base = path.resolve().parent
-    if user.get("exec") or user.get("auth-provider"):
-        return _with_official_client(path, name, found, cluster)
+    """The connection that one context of a kubeconfig describes.
+
+    Args:
+        path: a file, or several as KUBECONFIG has them (`a:b`).
+
+    Raises:
+        NoClusterChosen: a file, the context, its cluster or its user is not there.
+        EnvironmentFault: credentials that cannot be had: which ones, and why.
+    """
+    tree = files.read(path)
+    name = context or tree["current-context"]
+    found = files.named(tree, "contexts", name, path)["context"]
+    cluster = files.named(tree, "clusters", str(found.get("cluster") or ""), path)["cluster"]
+    who = str(found.get("user") or "")
+    user = files.named(tree, "users", who, path)["user"] if who else {}
+    check = files.kubectl(path, f"--context {name} auth whoami")
+    server = str(cluster.get("server", "")).rstrip("/")
+    if user.get("auth-provider") and not user.get("token"):
+        login = _of_provider(path, name, who, user, check)
+    else:
+        login = login_of(user, who, cluster, check=check)
     return Connection(
-        server=str(cluster.get("server", "")).rstrip("/"),
+        server=server,
         source=f"context {name} of {path}",
         context=name,
         kubeconfig=path,
         scope=_scope_of(found),
-        tls=_tls(cluster, user, base),
+        tls=_tls(cluster, login),
         tls_server_name=cluster.get("tls-server-name"),
-        proxy=cluster.get("proxy-url"),
-        authorization=_static_authorization(user, base),
+        proxy=proxy_for(server, cluster.get("proxy-url"), {} if _is_own(path) else os.environ),
+        login=login,
     )
+
+
+def _is_own(path: Path) -> bool:
+    """Whether the kubeconfig is an embedded cluster's: its address is on this machine, behind no proxy."""
+    return settings.home_dir().resolve() / "clusters" in path.resolve().parents
 
 
 def standalone(path: Path, context: str | None) -> dict[str, Any]:
     """One context of a kubeconfig as a kubeconfig of its own: what lies in files beside it is taken in."""
-    tree = _read(path)
-    name = context or tree.get("current-context") or ""
-    found = _named(tree, "contexts", name, path)
-    base = path.resolve().parent
-    cluster = _inlined(_named(tree, "clusters", found["context"].get("cluster", ""), path), "cluster", base)
-    parts: dict[str, Any] = {"clusters": [cluster], "contexts": [found], "users": []}
+    tree = files.read(path)
+    name = context or tree["current-context"]
+    found = files.named(tree, "contexts", name, path)
+    cluster = files.named(tree, "clusters", str(found["context"].get("cluster") or ""), path)
+    parts: dict[str, Any] = {"clusters": [_inlined(cluster, "cluster")], "contexts": [found], "users": []}
     if found["context"].get("user"):
-        parts["users"] = [_inlined(_named(tree, "users", found["context"]["user"], path), "user", base)]
+        parts["users"] = [_inlined(files.named(tree, "users", found["context"]["user"], path), "user")]
     return {"apiVersion": "v1", "kind": "Config", "current-context": name, **parts}
 
 
-def _inlined(item: dict[str, Any], section: str, base: Path) -> dict[str, Any]:
-    holder = dict(item.get(section) or {})
+def _inlined(item: dict[str, Any], section: str) -> dict[str, Any]:
+    holder = dict(item[section])
     for name in ("certificate-authority", "client-certificate", "client-key"):
-        content = _content(holder, name, base)
-        if content is not None:
+        held = content(holder, name)
+        if held is not None:
             holder.pop(name, None)
-            holder[f"{name}-data"] = base64.b64encode(content).decode()
-    if holder.get("tokenFile"):
-        holder["tokenFile"] = str(base / holder["tokenFile"])
+            holder[f"{name}-data"] = base64.b64encode(held).decode()
     return {**item, section: holder}
 
 
@@ -186,37 +224,18 @@ def in_cluster() -> Connection:
         context="in-cluster",
         scope=Scope(os.environ.get("COURSE_SCOPE", "")),
         tls=ssl.create_default_context(cafile=str(SERVICE_ACCOUNT / "ca.crt")),
-        authorization=lambda: f"Bearer {(SERVICE_ACCOUNT / 'token').read_text().strip()}",
+        login=login_of(
+            {"tokenFile": str(SERVICE_ACCOUNT / "token")},
+            "this pod's service account",
+            {},
+            check="kubectl auth whoami",
+        ),
     )
 
 
 def _path_from(variable: str) -> Path | None:
     value = os.environ.get(variable)
     return Path(value) if value else None
-
-
-def _read(path: Path) -> dict[str, Any]:
-    try:
-        tree = yaml.load(path.read_text(), Loader=_Loader)
-    except FileNotFoundError as error:
-        raise NoClusterChosen(f"there is no kubeconfig at {path}", next_command="course up") from error
-    except (OSError, yaml.YAMLError, UnicodeDecodeError) as error:
-        raise EnvironmentFault(f"{path} is not a readable kubeconfig: {error}") from error
-    if not isinstance(tree, dict):
-        raise EnvironmentFault(f"{path} is not a kubeconfig")
-    return tree
-
-
-def _named(tree: dict[str, Any], section: str, name: str, path: Path) -> dict[str, Any]:
-    items = [item for item in tree.get(section) or [] if isinstance(item, dict)]
-    for item in items:
-        if item.get("name") == name:
-            return item
-    have = ", ".join(str(item.get("name")) for item in items) or "none"
-    raise NoClusterChosen(
-        f"{path} has no entry {name!r} in {section} (it has: {have})",
-        next_command=f"kubectl config get-contexts --kubeconfig {path}",
-    )
 
 
 def _scope_of(context: dict[str, Any]) -> Scope:
@@ -229,15 +248,14 @@ def _scope_of(context: dict[str, Any]) -> Scope:
     return Scope()
 
 
-def _tls(cluster: dict[str, Any], user: dict[str, Any], base: Path) -> ssl.SSLContext | None:
+def _tls(cluster: dict[str, Any], login: Login) -> ssl.SSLContext | None:
     if not str(cluster.get("server", "")).startswith("https"):
         return None
-    authority = _content(cluster, "certificate-authority", base)
-    certificate, key = _content(user, "client-certificate", base), _content(user, "client-key", base)
+    authority = content(cluster, "certificate-authority")
     try:
         context = ssl.create_default_context(cadata=authority.decode() if authority else None)
-        if certificate and key:
-            _load_client_certificate(context, certificate, key)
+        if login.certificate and login.key:
+            _load_client_certificate(context, login.certificate, login.key)
     except (ssl.SSLError, ValueError) as error:
         raise EnvironmentFault(f"the certificates in the kubeconfig cannot be used: {error}") from error
     if cluster.get("insecure-skip-tls-verify"):
@@ -254,66 +272,38 @@ def _load_client_certificate(context: ssl.SSLContext, certificate: bytes, key: b
         context.load_cert_chain(file.name)
 
 
-def _content(holder: dict[str, Any], name: str, base: Path) -> bytes | None:
-    inline = holder.get(f"{name}-data")
-    if inline:
-        try:
-            return base64.b64decode(inline)
-        except binascii.Error as error:
-            raise EnvironmentFault(f"{name}-data in the kubeconfig is not base64") from error
-    if holder.get(name):
-        path = base / holder[name]
-        try:
-            return path.read_bytes()
-        except OSError as error:
-            raise EnvironmentFault(f"the kubeconfig's {name} cannot be read: {error}") from error
-    return None
-
-
-def _static_authorization(user: dict[str, Any], base: Path) -> Callable[[], str | None]:
-    if user.get("tokenFile"):
-        path = base / user["tokenFile"]
-        return lambda: f"Bearer {path.read_text().strip()}"
-    header = None
-    if user.get("token"):
-        header = f"Bearer {user['token']}"
-    elif user.get("username"):
-        pair = f"{user['username']}:{user.get('password', '')}".encode()
-        header = f"Basic {base64.b64encode(pair).decode()}"
-    return lambda: header
-
-
-def _with_official_client(
-    path: Path, name: str, context: dict[str, Any], cluster: dict[str, Any]
-) -> Connection:
+def _of_provider(path: Path, context: str, who: str, user: dict[str, Any], check: str) -> Login:
+    """The token that the official client gets from an identity provider."""
+    provider = str(
+        (user["auth-provider"] or {}).get("name") if isinstance(user["auth-provider"], dict) else ""
+    )
+    if provider != "oidc":
+        # kubectl has no other since 1.26.
+        raise EnvironmentFault(
+            f"the auth provider {provider or 'without a name'} of user {who} gave no credentials: only oidc is left "
+            "of these, clouds have credential plugins instead",
+            next_command=check,
+        )
     from kubernetes.client import Configuration
     from kubernetes.config import ConfigException, load_kube_config
 
     configuration = Configuration()
     try:
-        load_kube_config(str(path), name, client_configuration=configuration)
-    except ConfigException as error:
+        load_kube_config(str(path), context, client_configuration=configuration)
+    except (ConfigException, OSError, ValueError, KeyError) as error:
         raise EnvironmentFault(
-            f"the credentials of context {name} cannot be loaded: {error}",
-            next_command=f"kubectl --kubeconfig {path} --context {name} get namespaces",
+            f"the auth provider {provider} of user {who} gave no credentials: {error}", next_command=check
         ) from error
-    user: dict[str, Any] = {}
-    if configuration.cert_file:
-        user = {"client-certificate": configuration.cert_file, "client-key": configuration.key_file}
 
     def authorization() -> str | None:
-        # Runs the loader's refresh hook, which asks the plugin again when its token has expired.
+        # Runs the loader's refresh hook, which asks the provider again when its token has expired.
         header = configuration.get_api_key_with_prefix("BearerToken", alias="authorization")
         return str(header) if header else None
 
-    return Connection(
-        server=str(configuration.host),
-        source=f"context {name} of {path}",
-        context=name,
-        kubeconfig=path,
-        scope=_scope_of(context),
-        tls=_tls(cluster, user, path.resolve().parent),
-        tls_server_name=cluster.get("tls-server-name"),
-        proxy=cluster.get("proxy-url"),
-        authorization=authorization,
-    )
+    if authorization() is None:
+        # The loader logs why and goes on as nobody.
+        raise EnvironmentFault(
+            f"the auth provider {provider} of user {who} gave no token: its own has expired and is not renewed",
+            next_command=check,
+        )
+    return Login(f"the {provider} token of user {who}", authorization, next_command=check)

@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import ssl
+import sys
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from http.client import BadStatusLine, RemoteDisconnected
 from typing import Any
 
 import urllib3
+from urllib3 import HTTPHeaderDict
 from urllib3 import exceptions as wire
 
 from helpers.cluster.backend import APPLY, JSON, ExecResult, Forward, encode, with_query
 from helpers.cluster.connection import Connection
 from helpers.cluster.deadline import Deadline
 from helpers.cluster.faults import Response, is_transient
-from helpers.errors import ClusterUnreachable, EnvironmentFault, LabError, NoClusterChosen, ServerFault
+from helpers.cluster.proxies import pool
+from helpers.errors import ClusterUnreachable, Forbidden, LabError, NoClusterChosen, ServerFault
 
 # Checks run in parallel threads, each with a connection of its own.
 POOL_SIZE = 32
@@ -41,11 +44,7 @@ class LiveBackend:
         if connection.tls and connection.tls.verify_mode == ssl.CERT_NONE:
             # The kubeconfig says so; a warning for each request would tell nobody anything.
             urllib3.disable_warnings(wire.InsecureRequestWarning)
-        self._pool = (
-            urllib3.ProxyManager(connection.proxy, **options)
-            if connection.proxy
-            else urllib3.PoolManager(**options)
-        )
+        self._pool = pool(connection.proxy, options)
 
     @property
     def address(self) -> str:
@@ -80,7 +79,7 @@ class LiveBackend:
         headers = {"Accept": accept, "User-Agent": "llm-stack-labs"}
         if body is not None:
             headers["Content-Type"] = content_type
-        target = with_query(path, query)
+        target, renewed = with_query(path, query), False
         while True:
             try:
                 response = self._once(method, target, encode(body), headers, deadline)
@@ -88,6 +87,11 @@ class LiveBackend:
                 if not pauses_s or deadline.remaining_s <= pauses_s[0]:
                     raise self._unreachable(f"lost the connection: {lost}") from lost.__cause__
             else:
+                if response.status == 401 and response.is_status:
+                    if renewed or not self.connection.login.renew():
+                        raise self._not_accepted(response)
+                    renewed = True
+                    continue
                 if not is_transient(response) or not pauses_s or deadline.remaining_s <= pauses_s[0]:
                     return response
             deadline.clock.sleep(pauses_s.pop(0))
@@ -103,7 +107,7 @@ class LiveBackend:
                 method,
                 f"{self.connection.server}{target}",
                 body=body,
-                headers=headers | self._login(),
+                headers=HTTPHeaderDict([*headers.items(), *self.connection.headers()]),
                 timeout=timeout,
                 preload_content=False,
                 redirect=False,
@@ -111,13 +115,6 @@ class LiveBackend:
             return Response(answer.status, self._read(answer, deadline, left_s))
         except (wire.HTTPError, OSError) as error:
             raise self._fault(error, doing, left_s) from error
-
-    def _login(self) -> dict[str, str]:
-        try:
-            header = self.connection.authorization()
-        except OSError as error:
-            raise EnvironmentFault(f"the credentials cannot be read: {error}") from error
-        return {"Authorization": header} if header else {}
 
     def _read(self, answer: urllib3.BaseHTTPResponse, deadline: Deadline, left_s: float) -> bytes:
         """The whole body; a server that sends a byte now and then does not get more time for it."""
@@ -143,8 +140,8 @@ class LiveBackend:
             return ServerFault(f"what answers at {self.address} does not speak HTTP: {cause}")
         if isinstance(cause, wire.ReadTimeoutError | TimeoutError):
             return self._unreachable(f"did not answer {doing} within {left_s:.3g} s")
-        if isinstance(cause, wire.SSLError):
-            return self._unreachable(f"cannot be trusted or trusts nobody: {cause}")
+        if isinstance(cause, wire.SSLError | ssl.SSLError):
+            return self._unreachable(self._tls_fault(cause))
         # NewConnectionError is one kind of ConnectTimeoutError to urllib3.
         if isinstance(cause, wire.NewConnectionError | wire.NameResolutionError):
             return self._unreachable(_reason(cause))
@@ -152,9 +149,24 @@ class LiveBackend:
             return self._unreachable("does not answer")
         if isinstance(cause, wire.LocationValueError | wire.ProxyError):
             return self._unreachable(str(cause))
+        if isinstance(cause, _socks_errors()):
+            return self._unreachable(f"cannot be reached through the proxy: {cause}")
         lost = _Lost(str(cause))
         lost.__cause__ = cause
         return lost
+
+    def _tls_fault(self, cause: BaseException) -> str:
+        text = str(cause)
+        if "alert" in text and self.connection.login.certificate:
+            return f"refused {self.connection.login.what}: {text}"
+        return f"could not be verified by its TLS certificate: {text}"
+
+    def _not_accepted(self, response: Response) -> Forbidden:
+        login = self.connection.login
+        return Forbidden(
+            f"the cluster does not accept {login.what}: {response.json('its refusal').get('message')}",
+            next_command=login.next_command or "course doctor",
+        )
 
     def _unreachable(self, what: str) -> ClusterUnreachable:
         message = f"the API server at {self.address} {what}"
@@ -179,6 +191,12 @@ class LiveBackend:
         from helpers.cluster.forwarding import listen
 
         return listen(self.connection, target)
+
+
+def _socks_errors() -> tuple[type[BaseException], ...]:
+    """What the SOCKS client raises, where it was needed."""
+    module = sys.modules.get("socks")
+    return (module.ProxyError,) if module else ()
 
 
 class _Lost(LabError):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from helpers.cluster import Cluster
+from helpers.cluster import kubeconfig as files
 from helpers.cluster.connection import Choice, contexts_in, default_kubeconfig, save_choice
 from helpers.errors import LabError, NoClusterChosen
 
@@ -21,15 +22,15 @@ def choose_context(context: str, kubeconfig: Path | None = None) -> str:
     Raises:
         NoClusterChosen: the file is not there or holds no such context; nothing was changed then.
     """
-    path = (kubeconfig or default_kubeconfig(context)).expanduser().resolve()
-    if not path.exists():
+    path = files.absolute(kubeconfig or default_kubeconfig(context))
+    if not files.is_there(path):
         raise NoClusterChosen(f"there is no kubeconfig {path}", next_command="course use --help")
     known = contexts_in(path)
     if context not in known:
         listed = ", ".join(known) or "none"
         raise NoClusterChosen(
             f"{path} has no context {context}; it has: {listed}",
-            next_command=f"kubectl config get-contexts --kubeconfig {path}",
+            next_command=files.kubectl(path, "config get-contexts"),
         )
     save_choice(Choice(context, str(path)))
     return f"The labs work against the context {context} of {path}: {_what_answers(path, context)}"

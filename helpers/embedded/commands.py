@@ -149,11 +149,12 @@ def images_load(
 def kubeconfig(name: Name = "") -> None:
     """Print the path of the kubeconfig in use: `export KUBECONFIG=$(course kubeconfig)`."""
     from helpers.cluster.connection import chosen_kubeconfig
+    from helpers.cluster.kubeconfig import is_there
     from helpers.errors import NoClusterChosen
     from helpers.settings import kubeconfig_path
 
     path = kubeconfig_path(name) if name else chosen_kubeconfig()
-    if path is None or not path.exists():
+    if path is None or not is_there(path):
         raise NoClusterChosen(f"there is no embedded cluster {name}", next_command="course up")
     typer.echo(path)
 

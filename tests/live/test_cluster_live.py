@@ -8,13 +8,14 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import certifi
 import httpx
 import pytest
 import yaml
 
-from helpers.cluster import Cluster, ClusterView, Deadline
+from helpers.cluster import Cluster, ClusterView, Deadline, Scope
 from helpers.cluster.doctor import diagnose
 from helpers.cluster.kinds import BUILTIN
 from helpers.cluster.kubectl import find_kubectl
@@ -27,6 +28,7 @@ from helpers.errors import (
     WaitRejected,
     WaitTimeout,
 )
+from tests.unit.proxies import proxy
 
 pytestmark = pytest.mark.live
 AGNHOST = "$(command -v agnhost || echo /agnhost)"
@@ -250,7 +252,7 @@ def test_another_authority_s_certificate_is_not_trusted(kubeconfig: Path, tmp_pa
         item["cluster"]["certificate-authority"] = certifi.where()
     path = tmp_path / "config"
     path.write_text(yaml.safe_dump(tree))
-    with pytest.raises(ClusterUnreachable, match="cannot be trusted"):
+    with pytest.raises(ClusterUnreachable, match="could not be verified by its TLS certificate"):
         Cluster.connect(kubeconfig=path).identity()
 
 
@@ -261,10 +263,66 @@ def test_a_stranger_is_told_apart_from_a_broken_cluster(kubeconfig: Path, tmp_pa
     path = tmp_path / "config"
     path.write_text(yaml.safe_dump(tree))
     stranger = Cluster.connect(kubeconfig=path)
-    with pytest.raises(Forbidden, match="does not accept these credentials"):
+    with pytest.raises(Forbidden, match="does not accept the token of user"):
         stranger.identity()
     with pytest.raises(Forbidden):
         stranger.exec("kube-system", "etcd-substrate", ["true"], timeout_s=10)
+
+
+def changed(kubeconfig: Path, path: Path, *, user: dict[str, Any] | None = None, **of_cluster: Any) -> Path:
+    """The tests' kubeconfig with more fields of its user and its cluster."""
+    tree = yaml.safe_load(kubeconfig.read_text())
+    for item in tree["users"]:
+        item["user"] |= user or {}
+    for item in tree["clusters"]:
+        item["cluster"] |= of_cluster
+    path.write_text(yaml.safe_dump(tree))
+    return path
+
+
+@pytest.mark.parametrize("kind", ["http", "socks5"])
+def test_requests_commands_and_ports_all_go_through_the_proxy(
+    kubeconfig: Path, tmp_path: Path, cluster: Cluster, namespace: str, image: str, kind: str
+) -> None:
+    cluster.apply(served("web", namespace, image))
+    cluster.wait_ready("Pod", "web", namespace, timeout_s=60)
+    with proxy(kind) as between:
+        path = changed(kubeconfig, tmp_path / "config", **{"proxy-url": between.url})
+        through = Cluster.connect(kubeconfig=path, scope=Scope())
+        assert through.identity().uid == cluster.identity().uid
+        requests = len(between.asked)
+        assert through.exec(namespace, "web", ["echo", "there"], timeout_s=20).stdout == "there\n"
+        assert len(between.asked) == requests + 1
+        with through.port_forward(namespace, "pod/web", PORT) as forwarded:
+            assert httpx.get(f"{forwarded.url}/echo?msg=x", timeout=20).text == "x"
+        assert len(between.asked) == requests + 2
+    assert set(between.asked) == {urlsplit(cluster.address).netloc}
+
+
+def test_whom_a_kubeconfig_impersonates_is_who_may(kubeconfig: Path, tmp_path: Path) -> None:
+    path = changed(
+        kubeconfig, tmp_path / "config", user={"as": "nobody", "as-groups": ["system:authenticated"]}
+    )
+    nobody = Cluster.connect(kubeconfig=path)
+    with pytest.raises(Forbidden, match='User "nobody" cannot'):
+        nobody.view().list("Secret", "kube-system")
+    with pytest.raises(Forbidden, match='User "nobody" cannot'):
+        nobody.exec("kube-system", "etcd-substrate", ["true"], timeout_s=10)
+    root = changed(kubeconfig, tmp_path / "root", user={"as": "boss", "as-groups": ["system:masters"]})
+    assert Cluster.connect(kubeconfig=root).view().list("Secret", "kube-system") is not None
+
+
+def test_the_server_may_be_called_by_another_name_than_its_certificate_has(
+    kubeconfig: Path, tmp_path: Path, cluster: Cluster
+) -> None:
+    path = changed(kubeconfig, tmp_path / "config", **{"tls-server-name": "kubernetes.default.svc"})
+    named = Cluster.connect(kubeconfig=path)
+    named.identity()
+    with pytest.raises(ObjectMissing):
+        named.exec("default", "nobody", ["true"], timeout_s=10)
+    wrong = changed(kubeconfig, tmp_path / "wrong", **{"tls-server-name": "example.org"})
+    with pytest.raises(ClusterUnreachable, match="could not be verified"):
+        Cluster.connect(kubeconfig=wrong).identity()
 
 
 def test_kubectl_s_words_and_ours_are_about_the_same_cluster(

@@ -242,7 +242,7 @@ def test_a_handout_leads_the_labs_into_the_learners_namespaces(tmp_path: Path, f
     file = tmp_path / "ada.yaml"
     file.write_text(yaml.safe_dump(tree))
     connection = from_kubeconfig(file, None)
-    assert (connection.scope, connection.authorization()) == (Scope("ada"), "Bearer a.b.c")
+    assert (connection.scope, connection.login.authorization()) == (Scope("ada"), "Bearer a.b.c")
 
 
 @pytest.mark.parametrize("damage", ["gone", "empty", "other server", "other secret", "ends soon"])

@@ -107,6 +107,9 @@ def test_a_broken_settings_file_names_itself(home: Path) -> None:
 
 def test_a_context_is_found_in_the_file_that_has_it(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     first, second = kubeconfig(home / "one", "kind"), kubeconfig(home / "two", "gpu", "cloud")
+    tree = yaml.safe_load(second.read_text().replace("cluster: c\n", "cluster: d\n"))
+    tree["clusters"][0]["name"] = "d"
+    second.write_text(yaml.safe_dump(tree))
     monkeypatch.setenv("KUBECONFIG", f"{first}{os.pathsep}{second}")
     assert default_kubeconfig("cloud") == second
     assert contexts_in(second) == ["gpu", "cloud"]
@@ -143,18 +146,18 @@ def test_a_file_that_is_no_kubeconfig_is_named(home: Path, text: str) -> None:
     ],
 )
 def test_static_credentials_become_a_header(home: Path, user: dict[str, str], header: str | None) -> None:
-    assert from_kubeconfig(kubeconfig(home / "config", user=user), None).authorization() == header
+    assert from_kubeconfig(kubeconfig(home / "config", user=user), None).login.authorization() == header
 
 
 def test_a_token_file_is_read_again_for_each_request(home: Path) -> None:
     (home / "token").write_text("one\n")
     connection = from_kubeconfig(kubeconfig(home / "config", user={"tokenFile": "token"}), None)
-    assert connection.authorization() == "Bearer one"
+    assert connection.login.authorization() == "Bearer one"
     (home / "token").write_text("two\n")
-    assert connection.authorization() == "Bearer two"
+    assert connection.login.authorization() == "Bearer two"
 
 
-def test_an_exec_plugin_is_asked_through_the_official_client(home: Path) -> None:
+def test_an_exec_plugin_is_asked(home: Path) -> None:
     plugin = home / "plugin.py"
     answer = {
         "apiVersion": "client.authentication.k8s.io/v1",
@@ -171,7 +174,7 @@ def test_an_exec_plugin_is_asked_through_the_official_client(home: Path) -> None
         }
     }
     connection = from_kubeconfig(kubeconfig(home / "config", user=user), None)
-    assert connection.authorization() == "Bearer from-plugin"
+    assert connection.login.authorization() == "Bearer from-plugin"
 
 
 def test_in_a_pod_the_service_account_is_used_and_read_again(
@@ -185,9 +188,9 @@ def test_in_a_pod_the_service_account_is_used_and_read_again(
     monkeypatch.setenv("KUBERNETES_SERVICE_HOST", "fd00::1")
     monkeypatch.setenv("KUBERNETES_SERVICE_PORT", "6443")
     connection = choose_connection()
-    assert (connection.server, connection.authorization()) == ("https://[fd00::1]:6443", "Bearer one")
+    assert (connection.server, connection.login.authorization()) == ("https://[fd00::1]:6443", "Bearer one")
     (account / "token").write_text("two")
-    assert connection.authorization() == "Bearer two"
+    assert connection.login.authorization() == "Bearer two"
 
 
 def test_certificates_that_are_none_are_the_kubeconfig_s_fault(home: Path) -> None:

@@ -22,6 +22,7 @@ from helpers.classroom.roster import Learner
 from helpers.classroom.seats import rights
 from helpers.classroom.seats.handout import DEFAULT_DAYS, hand_out
 from helpers.cluster.faults import Asked
+from helpers.cluster.kubeconfig import absolute
 from helpers.cluster.leftovers import KINDS
 from helpers.cluster.manifests import in_order
 from helpers.errors import EnvironmentFault, Forbidden, LabError
@@ -428,7 +429,7 @@ def strip_finalizers(cluster: Cluster, namespaces: Iterable[str]) -> list[str]:
 def with_cluster(folder: ClassFolder, uid: str, connection: Connection) -> ClassFolder:
     """The class on this cluster, reached as now."""
     settings = {key: value for key, value in folder.settings.items() if key != REMOVED_AT}
-    kubeconfig = connection.kubeconfig.resolve() if connection.kubeconfig else None
+    kubeconfig = absolute(connection.kubeconfig) if connection.kubeconfig else None
     return replace(
         folder, cluster_uid=uid, kubeconfig=kubeconfig, context=connection.context, settings=settings
     )
