@@ -48,7 +48,8 @@ def notebook_of(lab: str, folder: str) -> Path:
     if not found:
         have = ", ".join(file.stem[:2] for file in sorted((REPOSITORY / folder).glob("[0-9][0-9]_*.py")))
         raise NotebookMissing(
-            f"there is no {folder}/{wanted}_….py; {folder}: {have or 'none yet'}", next_command="course open --help"
+            f"there is no {folder}/{wanted}_….py; {folder}: {have or 'none yet'}",
+            next_command="course open --help",
         )
     return found[0]
 
