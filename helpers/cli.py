@@ -11,7 +11,9 @@ from __future__ import annotations
 
 import itertools
 import os
+import signal
 import sys
+from contextlib import suppress
 from datetime import UTC, datetime
 from functools import cache
 from importlib import import_module
@@ -56,7 +58,25 @@ LabArgument = Annotated[str, typer.Argument(metavar="LAB", help="The lab's numbe
 
 def main() -> None:
     """The `course` command."""
-    sys.exit(run(sys.argv[1:]))
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, _end)
+    try:
+        code = run(sys.argv[1:])
+        sys.stdout.flush()
+    except BrokenPipeError:
+        # Whoever read the output has what they wanted (`| head -1`): Python must not try to flush the rest.
+        null = os.open(os.devnull, os.O_WRONLY)
+        for stream in (sys.stdout, sys.stderr):
+            with suppress(OSError, ValueError):
+                os.dup2(null, stream.fileno())
+        code = 128 + signal.SIGPIPE
+    sys.exit(code)
+
+
+def _end(number: int, _frame: object) -> None:
+    """Told to end: what is under way undoes itself, as it does after Ctrl-C; told again, it ends at once."""
+    signal.signal(number, signal.SIG_DFL)
+    raise SystemExit(128 + number)
 
 
 def run(arguments: list[str]) -> int:
@@ -70,6 +90,8 @@ def run(arguments: list[str]) -> int:
     except KeyboardInterrupt:
         say("Interrupted.")
         return INTERRUPTED
+    except BrokenPipeError:
+        raise
     except LabError as error:
         return _explain(error, arguments)
     except Exception as bug:  # noqa: BLE001 - the last place where a learner can be spared a traceback

@@ -7,7 +7,6 @@ and the connection is tried again. The same pods show whether volumes are provis
 
 from __future__ import annotations
 
-import uuid
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -16,6 +15,7 @@ from helpers.cluster.cluster import Cluster
 from helpers.cluster.deadline import Deadline
 from helpers.cluster.faults import Asked
 from helpers.cluster.profile import Profile
+from helpers.cluster.temporary import sweep, temporary_namespace
 from helpers.cluster.view import ClusterView
 from helpers.cluster.waits import NotYet
 from helpers.errors import EnvironmentFault, LabError, ProbeInconclusive, WaitTimeout
@@ -52,6 +52,7 @@ def diagnose(
     """
     tell = on_progress or (lambda text: None)
     tell(f"asking {cluster.address}")
+    sweep(cluster)
     try:
         identity = cluster.identity()
         findings = [_version(identity.server_version), *_rights(cluster), *_offers(cluster)]
@@ -155,18 +156,15 @@ def _metrics(view: ClusterView) -> Finding:
 
 
 def _experiments(cluster: Cluster, tell: Progress) -> list[Finding]:
-    namespace = f"llm-doctor-{uuid.uuid4().hex[:6]}"
     profile = cluster.profile()
     claimed = bool(profile.storage_class)
     try:
-        tell(f"starting two pods in {namespace}")
-        cluster.apply(_objects(namespace, profile, with_claim=claimed))
-        return [_storage(cluster, namespace, profile), *_enforcement(cluster, namespace, tell)]
+        with temporary_namespace(cluster, "llm-doctor") as namespace:
+            tell(f"starting two pods in {namespace}")
+            cluster.apply(_objects(namespace, profile, with_claim=claimed))
+            return [_storage(cluster, namespace, profile), *_enforcement(cluster, namespace, tell)]
     except LabError as error:
         return [Finding(False, f"the experiment could not be made: {error}", "kubectl get events -A")]
-    finally:
-        tell(f"removing {namespace}")
-        cluster.delete_namespace(namespace, wait_s=0)
 
 
 def _storage(cluster: Cluster, namespace: str, profile: Profile) -> Finding:
@@ -240,7 +238,7 @@ def _objects(namespace: str, profile: Profile, *, with_claim: bool) -> list[dict
         pods.append(
             _pod(namespace, "keeper", image, f"touch /data/kept && exec {_AGNHOST} pause", claim="kept")
         )
-    return [{"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": namespace}}, *claims, *pods]
+    return [*claims, *pods]
 
 
 def _claim(namespace: str, storage_class: str) -> dict[str, Any]:

@@ -22,6 +22,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from tests.own_cluster import taken_away
+
 RUNS = 10
 BUDGET_S = {"01": 2.0}
 LABS = os.environ.get("COURSE_BENCH_LABS", "01").split(",")
@@ -126,11 +128,9 @@ def cluster(home: str) -> Iterator[dict[str, str]]:
     environment = {**os.environ, "COURSE_HOME": home, "COURSE_CLUSTER": name}
     for variable in ("COURSE_KUBECONFIG", "COURSE_CONTEXT", "COURSE_SCOPE"):
         environment.pop(variable, None)
-    try:
+    with taken_away(name, environment=environment):
         course(environment, "up")
         yield environment
-    finally:
-        course(environment, "down", "--delete")
 
 
 def course(environment: dict[str, str], *arguments: str) -> None:

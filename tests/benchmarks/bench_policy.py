@@ -23,6 +23,7 @@ from typing import Any
 from helpers.embedded.kubeapi import MERGE_PATCH, Api, ApiError, Endpoint
 from helpers.embedded.launch import existing
 from helpers.settings import kubeconfig_path
+from tests.own_cluster import own_cluster
 
 PODS, POLICIES, ROUNDS = 100, 30, 50
 SPACE, NODE = "bench-policy", "bench-ghost"
@@ -161,7 +162,12 @@ def memory_mib(pid: int) -> dict[str, float]:
 
 def main() -> None:
     name = os.environ.setdefault("COURSE_CLUSTER", "bench")
-    subprocess.run([sys.executable, "-m", "helpers.cli", "up"], check=True)
+    with own_cluster(name):
+        measure(name)
+
+
+def measure(name: str) -> None:
+    """All figures of one running cluster."""
     sandbox = existing(name)
     pid = sandbox.pid() if sandbox else None
     if sandbox is None or pid is None:

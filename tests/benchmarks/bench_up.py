@@ -26,6 +26,7 @@ from rich.table import Table
 from helpers.embedded import launch
 from helpers.embedded.status import control_plane_memory_mib
 from helpers.embedded.steps import Steps
+from tests.own_cluster import taken_away
 
 NAME = f"bench-{os.getpid()}"
 SHOWN_S = 0.1
@@ -37,7 +38,7 @@ def main() -> None:
     parser.add_argument("--from-nothing", action="store_true")
     options = parser.parse_args()
     console = Console(highlight=False)
-    with _own_home():
+    with _own_home(), taken_away(NAME):
         if options.from_nothing:
             with _empty_cache():
                 _show(console, "from nothing", [_timed_up()])
@@ -48,7 +49,6 @@ def main() -> None:
         _show(console, "running already", [_timed_up() for _ in range(options.rounds)])
         console.print(f"load average {os.getloadavg()[0]:.1f} on {os.cpu_count()} processors")
         _show_memory(console, memory)
-        launch.down(NAME, _quiet(), delete=True)
 
 
 def _new() -> dict[str, float]:

@@ -1,8 +1,8 @@
 """`make conformance`: upstream's NetworkPolicy e2e suite against the embedded cluster.
 
-Builds the suite from its pinned Go modules (half a minute, cached), brings the cluster up (its name is
-in COURSE_CLUSTER, default "conformance"; a running one is used as it is), and runs every spec but
-the three that need SCTP in the kernel. Further arguments go to the suite, e.g. -ginkgo.focus=egress.
+Builds the suite from its pinned Go modules (half a minute, cached), brings a cluster up and takes it away
+at the end, however this ends (its name is in COURSE_CLUSTER, default "conformance"; one that runs already
+is used as it is and left running), and runs every spec but the three that need SCTP in the kernel. Further arguments go to the suite, e.g. -ginkgo.focus=egress.
 Exit code 0 only if specs ran and all passed.
 """
 
@@ -18,6 +18,7 @@ from pathlib import Path
 from helpers.embedded.binaries import BIN, Source, ensure_source
 from helpers.embedded.steps import Steps
 from helpers.settings import REPOSITORY, kubeconfig_path
+from tests.own_cluster import own_cluster
 
 SUITE = Source("conformance", "upstream's NetworkPolicy suite", (".",), output="netpol-e2e")
 REPORTS = REPOSITORY / "build" / "conformance"
@@ -26,10 +27,15 @@ NEEDS_SCTP_IN_KERNEL = "Feature:SCTPConnectivity"
 
 
 def main(arguments: list[str]) -> int:
-    """Build, bring up, run, summarise; returns the exit code."""
+    """Build, bring up, run, summarise, take away; returns the exit code."""
     name = os.environ.setdefault("COURSE_CLUSTER", "conformance")
     suite = ensure_source(SUITE, Steps()) / BIN / "netpol-e2e"
-    subprocess.run([sys.executable, "-m", "helpers.cli", "up"], check=True)
+    with own_cluster(name):
+        return run_suite(suite, name, arguments)
+
+
+def run_suite(suite: Path, name: str, arguments: list[str]) -> int:
+    """Run the suite against a running cluster and summarise; returns the exit code."""
     REPORTS.mkdir(parents=True, exist_ok=True)
     report, log = REPORTS / "junit.xml", REPORTS / "netpol.log"
     report.unlink(missing_ok=True)

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -19,6 +22,7 @@ from helpers.cluster import Cluster, ClusterView, Deadline, Scope
 from helpers.cluster.doctor import diagnose
 from helpers.cluster.kinds import BUILTIN
 from helpers.cluster.kubectl import find_kubectl
+from helpers.cluster.temporary import LABEL, sweep
 from helpers.errors import (
     ClusterUnreachable,
     Forbidden,
@@ -362,6 +366,30 @@ def test_the_doctor_finds_what_the_embedded_cluster_has(cluster: Cluster) -> Non
         return not [item for item in view.list("Namespace") if item.name.startswith("llm-doctor-")]
 
     cluster.wait_until("the doctor's namespace gone", gone, timeout_s=60)
+
+
+@pytest.mark.parametrize("end", [signal.SIGTERM, signal.SIGHUP, signal.SIGINT, signal.SIGKILL])
+def test_a_doctor_that_is_ended_leaves_nothing(
+    cluster: Cluster, kubeconfig: Path, end: signal.Signals
+) -> None:
+    """Killed it can do nothing, and the next one sweeps."""
+
+    def ours(view: ClusterView) -> list[str]:
+        found = view.list("Namespace", labels=LABEL)
+        return [item.name for item in found if not item.is_terminating]
+
+    doctor = subprocess.Popen(
+        [sys.executable, "-m", "helpers.cli", "doctor"],
+        env={**os.environ, "COURSE_KUBECONFIG": str(kubeconfig)},
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    cluster.wait_until("the doctor at work", ours, timeout_s=60)
+    doctor.send_signal(end)
+    doctor.wait()
+    assert bool(ours(cluster.view())) == (end is signal.SIGKILL)
+    sweep(cluster)
+    assert not ours(cluster.view())
 
 
 def test_odd_yaml_is_kept_as_kubectl_keeps_it(cluster: Cluster, namespace: str) -> None:
