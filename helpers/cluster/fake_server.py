@@ -302,7 +302,7 @@ class FakeBackend:
             after = json_patch(deepcopy(before), body)
         else:
             after = merge(deepcopy(before), _only(body, sub), keyed=content_type == STRATEGIC)
-        return _json(self._store(type_, key, after, before))
+        return _json(self._store(type_, key, after, before, sub))
 
     def _put(self, type_: ResourceType, namespace: str, name: str, sub: str, body: Any) -> Response:
         key = self._key(type_, namespace, name)
@@ -338,10 +338,15 @@ class FakeBackend:
             del self.applied[applied]
 
     def _store(
-        self, type_: ResourceType, key: Key, item: dict[str, Any], before: dict[str, Any] | None
+        self,
+        type_: ResourceType,
+        key: Key,
+        item: dict[str, Any],
+        before: dict[str, Any] | None,
+        sub: str = "",
     ) -> dict[str, Any]:
         item["apiVersion"], item["kind"] = type_.api_version, type_.kind
-        self._admit(type_, key, item, before)
+        self._admit(type_, key, item, before, sub)
         metadata = item["metadata"]
         kept = before["metadata"] if before else {}
         metadata["uid"] = kept.get("uid") or str(uuid.uuid4())
@@ -359,7 +364,12 @@ class FakeBackend:
         return deepcopy(self.objects[key])
 
     def _admit(
-        self, type_: ResourceType, key: Key, item: dict[str, Any], before: dict[str, Any] | None
+        self,
+        type_: ResourceType,
+        key: Key,
+        item: dict[str, Any],
+        before: dict[str, Any] | None,
+        sub: str = "",
     ) -> None:
         try:
             _complete(type_, item, key[2])
@@ -367,7 +377,7 @@ class FakeBackend:
             admission.apply_limit_ranges(type_, item, ranges, creating=before is None)
             _requests_from_limits(type_, item)
             if before:
-                fixed_fields.validate_update(type_.kind, item, before)
+                fixed_fields.validate_update(type_.kind, item, before, sub)
             else:
                 fixed_fields.validate_creation(type_.kind, item)
             used = admission.usage_of(type_, before) if before else None

@@ -42,11 +42,11 @@ def validate_creation(kind: str, item: dict[str, Any]) -> None:
                 raise Invalid(f'{where}: Not found: "{mount.get("name")}"')
 
 
-def validate_update(kind: str, item: dict[str, Any], before: dict[str, Any]) -> None:
-    """Raise Invalid where an edit touches what is fixed."""
+def validate_update(kind: str, item: dict[str, Any], before: dict[str, Any], sub: str = "") -> None:
+    """Raise Invalid where an edit touches what is fixed; through `resize`, a pod's resources are not."""
     new, old = item.get("spec") or {}, before.get("spec") or {}
     if kind == "Pod":
-        _pod(new, old)
+        _pod(new, old, resizing=sub == "resize")
     elif kind == "StatefulSet" and _without(new, *_STATEFUL_SET_MAY) != _without(old, *_STATEFUL_SET_MAY):
         may = ", ".join(f"'{name}'" for name in _STATEFUL_SET_MAY)
         raise Invalid(
@@ -62,20 +62,20 @@ def validate_update(kind: str, item: dict[str, Any], before: dict[str, Any]) -> 
         raise Invalid(f"spec.{fixed}: Invalid value: {new.get(fixed)}: field is immutable")
 
 
-def _pod(new: dict[str, Any], old: dict[str, Any]) -> None:
+def _pod(new: dict[str, Any], old: dict[str, Any], *, resizing: bool) -> None:
     kept = new.get("tolerations") or []
     if any(item not in kept for item in old.get("tolerations") or []):
         said = "existing toleration can not be modified except its tolerationSeconds"
         raise Invalid(f"spec.tolerations: Forbidden: {said}")
-    if _without(new, *_POD_MAY) != _without(old, *_POD_MAY) or _bare(new) != _bare(old):
+    if _without(new, *_POD_MAY) != _without(old, *_POD_MAY) or _bare(new, resizing) != _bare(old, resizing):
         may = "`spec.containers[*].image`,`spec.initContainers[*].image`,`spec.activeDeadlineSeconds`"
         raise Invalid(f"spec: Forbidden: pod updates may not change fields other than {may}")
 
 
-def _bare(spec: dict[str, Any]) -> list[dict[str, Any]]:
-    """The containers without their images, which may change."""
+def _bare(spec: dict[str, Any], resizing: bool) -> list[dict[str, Any]]:
+    """The containers without what may change: their images, or in a resize their resources."""
     containers = [*(spec.get("containers") or []), *(spec.get("initContainers") or [])]
-    return [_without(item, "image") for item in containers]
+    return [_without(item, "resources" if resizing else "image") for item in containers]
 
 
 def _without(tree: dict[str, Any], *names: str) -> dict[str, Any]:

@@ -17,7 +17,7 @@ from helpers.atomic_file import locked, read_json, set_aside, write_atomically
 from helpers.grading.report import CheckResult, Report, ReportUnreadable
 from helpers.grading.seat import Seat, with_pending
 from helpers.grading.verdict import Status
-from helpers.settings import home_dir
+from helpers.settings import BadSetting, home_dir
 
 SCHEMA = "course.progress/v1"
 
@@ -124,7 +124,7 @@ def take_up(report: Report, seat: Seat | None = None, *, whole: bool = True) -> 
                 part = report.of_lab(lab)
                 if not _same(part, kept.folder / f"{lab}.json"):
                     kept.keep(with_pending(part, seat))
-    except OSError as problem:
+    except (OSError, BadSetting) as problem:
         return str(problem)
     return None
 

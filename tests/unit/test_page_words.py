@@ -13,7 +13,7 @@ from helpers.notebook.html import next_step, problem_card
 from helpers.notebook.session import LabSession, needs_cluster
 from helpers.stack.policy_forecast import Decision
 
-MADE = Lab("01", "Words", module=__name__, namespaces=())
+MADE = Lab("01", "Words", namespaces=())
 
 
 @MADE.check("words.three", task="words", next="course start 04")

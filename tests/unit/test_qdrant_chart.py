@@ -49,6 +49,8 @@ def test_the_courses_quota_admits_the_pod_of_the_chart(chart: dict[str, dict[str
     pod = {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "qdrant-0", "namespace": "llm-system"}}
     spec = {**chart["StatefulSet qdrant"]["spec"]["template"]["spec"]}
     spec.pop("serviceAccountName")
+    claims = chart["StatefulSet qdrant"]["spec"]["volumeClaimTemplates"]  # a volume each, by the controller
+    spec["volumes"] = [*spec.get("volumes", []), *({"name": claim["metadata"]["name"]} for claim in claims)]
     answer = cluster.view().dry_run({**pod, "spec": spec})
     assert answer.allowed, answer.reason
 
