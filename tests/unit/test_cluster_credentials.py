@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import os
+import select
 import sys
 import threading
 from collections.abc import Iterator
@@ -26,6 +27,7 @@ from helpers.errors import ClusterUnreachable, EnvironmentFault, Forbidden, LabE
 from tests.unit.proxies import proxy
 
 V1 = "client.authentication.k8s.io/v1"
+PATIENCE_S = 20.0
 # Made with openssl for this test: it was valid for one day, 2020-01-01.
 EXPIRED = (Path(__file__).parent / "expired_client.pem").read_bytes()
 
@@ -140,10 +142,15 @@ child.wait()
 
 
 def _is_gone(pid: int) -> bool:
+    """Whether a process that was ended is gone: the kernel tells when, some moments after the signal."""
     try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
-    except OSError:
+        handle = os.pidfd_open(pid)
+    except ProcessLookupError:
         return True
+    try:
+        return bool(select.select([handle], [], [], PATIENCE_S)[0])
+    finally:
+        os.close(handle)
 
 
 @pytest.mark.parametrize(
