@@ -39,7 +39,7 @@ static: .venv/installed ## format, lint, types, notebooks
 	.venv/bin/marimo check --strict labs solutions helpers/classroom/board/notebook.py
 
 tests: .venv/installed ## the tests alone: what needs no cluster first, then the rest, two files at a time
-	@command -v chromium >/dev/null || { apt-get update -qq && apt-get install -y -qq --no-install-recommends chromium fonts-dejavu-core; }
+	@command -v chromium >/dev/null && command -v nft >/dev/null || { apt-get update -qq && apt-get install -y -qq --no-install-recommends chromium fonts-dejavu-core nftables; }
 	.venv/bin/pytest tests/unit -n 2
 	.venv/bin/pytest tests/embedded
 	# Two workers, each with a cluster of its own; the longest files come first.
