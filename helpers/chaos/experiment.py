@@ -21,6 +21,7 @@ from helpers.chaos.steps import FaultNotAllowed, Plan, Step, carry_out
 from helpers.chaos.undo import Undo, pending, undo, write_undo
 from helpers.chaos.watch import Watch, sample
 from helpers.errors import ClusterUnreachable, LabError, ObjectMissing
+from helpers.progress import Progress
 
 if TYPE_CHECKING:
     from helpers.cluster import Cluster, ClusterView
@@ -29,7 +30,6 @@ BEFORE_S = 3.0
 AFTER_S = 2.0
 HEAL_TIMEOUT_S = 240.0
 CLIENTS_TIMEOUT_S = 15.0
-Progress = Callable[[str], None]
 
 
 class NotSteady(LabError):

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from helpers import settings
+from helpers.atomic_file import write_atomically
 from helpers.cluster import kubeconfig as files
 from helpers.cluster.login import Header, Login, content, login_of
 from helpers.cluster.proxies import proxy_for
@@ -74,15 +75,12 @@ def load_choice() -> Choice:
 def save_choice(choice: Choice) -> None:
     """Remember the choice for later commands; what else the file holds is kept."""
     path = settings.home_dir() / SETTINGS_FILE
-    path.parent.mkdir(parents=True, exist_ok=True)
     try:
         tree = json.loads(path.read_text())
     except (OSError, ValueError):
         tree = {}
     tree |= {"context": choice.context, "kubeconfig": choice.kubeconfig}
-    fresh = path.with_suffix(".new")
-    fresh.write_text(json.dumps(tree, indent=1))
-    fresh.replace(path)
+    write_atomically(path, json.dumps(tree, indent=1))
 
 
 def choose_connection(*, kubeconfig: Path | None = None, context: str | None = None) -> Connection:

@@ -7,7 +7,7 @@ and the connection is tried again. The same pods show whether volumes are provis
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,8 +19,8 @@ from helpers.cluster.temporary import sweep, temporary_namespace
 from helpers.cluster.view import ClusterView
 from helpers.cluster.waits import NotYet
 from helpers.errors import EnvironmentFault, LabError, ProbeInconclusive, WaitTimeout
+from helpers.progress import Progress
 
-Progress = Callable[[str], None]
 OLDEST = (1, 35)
 ALL_LABS = "all labs"
 _METRICS = (

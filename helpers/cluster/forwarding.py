@@ -13,7 +13,6 @@ import socket
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
 
 import websocket
 
@@ -33,19 +32,6 @@ _TICK_S = 0.5
 _CHUNK = 1 << 16
 _HEAD = 16
 _HTTP = (b"GET ", b"POST ", b"PUT ", b"HEAD ", b"DELETE ", b"PATCH ", b"OPTIONS ")
-
-
-@dataclass(frozen=True)
-class Address:
-    """Where a forwarded port can be reached."""
-
-    host: str
-    port: int
-
-    @property
-    def url(self) -> str:
-        """For HTTP clients."""
-        return f"http://{self.host}:{self.port}"
 
 
 class Listener:

@@ -10,6 +10,7 @@ from decimal import Decimal
 from typing import Any, Self
 
 from helpers.cluster.quantity import quantity
+from helpers.cluster.selectors import policy_types
 from helpers.evidence import Evidence
 
 _STEP = re.compile(r"\[([^\]]+)\]|([^.\[\]]+)")
@@ -339,10 +340,7 @@ class NetworkPolicy(Resource):
     @property
     def types(self) -> list[str]:
         """Ingress, Egress: what the policy governs, by the rules for an absent policyTypes."""
-        written = self.path("spec.policyTypes")
-        if written:
-            return list(written)
-        return ["Ingress", "Egress"] if self.path("spec.egress") else ["Ingress"]
+        return policy_types(self.path("spec", {}))
 
 
 class Event(Resource):

@@ -1,4 +1,4 @@
-"""Label selectors, as `metav1.LabelSelector` defines them: one pure function for all who match labels.
+"""Label selectors and policy types, as the API defines them: pure functions for all who match labels.
 
 The reachability forecast and the embedded cluster's policy engine must agree on what a selector
 selects, so both call this. It imports nothing, because the engine runs inside the node.
@@ -21,10 +21,11 @@ def matches(selector: Mapping[str, Any] | None, labels: Mapping[str, str] | None
     have = labels or {}
     if any(have.get(key) != value for key, value in (selector.get("matchLabels") or {}).items()):
         return False
-    return all(_holds(requirement, have) for requirement in selector.get("matchExpressions") or [])
+    return all(holds(requirement, have) for requirement in selector.get("matchExpressions") or [])
 
 
-def _holds(requirement: Mapping[str, Any], labels: Mapping[str, str]) -> bool:
+def holds(requirement: Mapping[str, Any], labels: Mapping[str, str]) -> bool:
+    """Whether labels meet one of `matchExpressions`. Raises ValueError for an operator that does not exist."""
     key, operator = requirement["key"], requirement["operator"]
     values = requirement.get("values") or []
     if operator == "In":
@@ -36,3 +37,8 @@ def _holds(requirement: Mapping[str, Any], labels: Mapping[str, str]) -> bool:
     if operator == "DoesNotExist":
         return key not in labels
     raise ValueError(f"unknown label selector operator: {operator}")
+
+
+def policy_types(spec: Mapping[str, Any]) -> list[str]:
+    """The directions a NetworkPolicy isolates: when unset, Ingress, and Egress where it has egress rules."""
+    return list(spec.get("policyTypes") or ["Ingress", *(["Egress"] if spec.get("egress") else [])])

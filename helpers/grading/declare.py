@@ -27,6 +27,7 @@ from typing import TYPE_CHECKING, Literal, get_args
 
 from helpers.errors import LabError
 from helpers.grading.verdict import Verdict
+from helpers.progress import Progress
 
 if TYPE_CHECKING:
     from helpers.cluster import Cluster, ClusterView
@@ -34,7 +35,6 @@ if TYPE_CHECKING:
 Mode = Literal["level", "edge", "window"]
 CheckFunction = Callable[["ClusterView"], Verdict]
 Need = CheckFunction | str  # an id only where the function cannot be imported: in hidden checks
-Progress = Callable[[str], None]
 LifeCycle = Callable[["Cluster", Progress], Sequence[str]]
 Prerequisites = Callable[["ClusterView"], Sequence[Verdict]]
 _ID = "check_id"

@@ -24,9 +24,10 @@ from typing import TYPE_CHECKING, Any
 from helpers.cluster.deadline import Deadline
 from helpers.cluster.leftovers import DELETE_TIMEOUT_S, leftovers
 from helpers.errors import EnvironmentFault, InvalidManifest
-from helpers.grading.declare import Lab, Progress
+from helpers.grading.declare import Lab
 from helpers.grading.journal import journal_for
 from helpers.grading.verdict import Status
+from helpers.progress import Progress
 from helpers.settings import REPOSITORY
 from helpers.stack.bring_up import load_images
 from helpers.stack.images import missing

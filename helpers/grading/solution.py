@@ -12,7 +12,7 @@ import sys
 import threading
 import time
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
@@ -20,9 +20,9 @@ from types import FrameType
 from typing import Any
 
 from helpers.errors import EnvironmentFault, LabError
+from helpers.progress import Progress
 from helpers.settings import REPOSITORY
 
-Progress = Callable[[str], None]
 LOOK_EVERY_S = 1.0
 # The file name that marimo gives to a cell's code in tracebacks and frames.
 _CELL_FILE = re.compile(r"__marimo__cell_(\w+?)_(?:\.py)?$")

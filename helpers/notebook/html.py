@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Sequence
-from html import escape
 
 import marimo as mo
+
+from helpers.grading.pages.page import esc
 
 _CODE = re.compile(r"`([^`]+)`")
 _BOLD = re.compile(r"\*\*([^*]+)\*\*")
@@ -15,11 +16,6 @@ _ITALIC = re.compile(r"(?<![\w*])\*(\w[^*<>]*)\*(?![\w*])")
 
 # What a button of the labs' pages does as well as this command.
 _BUTTONS = {f"course start {lab}": "Put backends and probes in place" for lab in ("04", "05")}
-
-
-def esc(text: object) -> str:
-    """Text as HTML shows it, never as HTML reads it."""
-    return escape(str(text), quote=True)
 
 
 def inline(text: object) -> str:

@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING, Any
 
 from helpers.course_process import CourseCommandFailed, run_course
 from helpers.errors import EnvironmentFault
+from helpers.progress import Progress
 from helpers.settings import REPOSITORY
 
 if TYPE_CHECKING:
     from helpers.cluster import Cluster
 
-Progress = Callable[[str], None]
 MANIFESTS = REPOSITORY / "manifests" / "stack"
 SYSTEM, APPS = "llm-system", "llm-apps"
 READY_TIMEOUT_S = 300.0

@@ -14,6 +14,7 @@ from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
 from helpers.cluster.quantity import quantity
+from helpers.cluster.selectors import holds
 from helpers.course_process import run_course
 from helpers.settings import cluster_name, kubeconfig_path
 
@@ -246,16 +247,9 @@ def accepts(pod_spec: Mapping[str, Any], labels: Mapping[str, str]) -> bool:
 
 
 def _expression_holds(expression: Mapping[str, Any], labels: Mapping[str, str]) -> bool:
+    if expression["operator"] not in ("Gt", "Lt"):
+        return holds(expression, labels)
     value, values = labels.get(expression["key"]), expression.get("values") or []
-    match expression["operator"]:
-        case "In":
-            return value in values
-        case "NotIn":
-            return value not in values
-        case "Exists":
-            return value is not None
-        case "DoesNotExist":
-            return value is None
     if value is None or not value.lstrip("-").isdigit() or not values:
         return False
     return int(value) > int(values[0]) if expression["operator"] == "Gt" else int(value) < int(values[0])

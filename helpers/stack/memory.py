@@ -357,15 +357,6 @@ class Memory:
         """The status codes of the three health paths, as the kubelet sees them."""
         return {path: self._request("GET", path).status_code for path in ("/healthz", "/livez", "/readyz")}
 
-    def require_ready(self) -> None:
-        """Raise MemoryNotReady while collections load."""
-        answer = self._request("GET", "/readyz")
-        if answer.status_code != 200:
-            raise MemoryNotReady(
-                f"Qdrant is up but not ready ({answer.status_code}): {answer.text.strip()}",
-                next_command=f"kubectl get pods -n {NAMESPACE} -l {LABELS} -w",
-            )
-
     def metrics(self) -> dict[str, float]:
         """`/metrics`, parsed: one value for each series, named as Prometheus writes it."""
         answer = self._request("GET", "/metrics")

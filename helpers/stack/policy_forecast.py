@@ -17,7 +17,7 @@ from typing import Any, Literal
 
 from helpers.cluster import shapes
 from helpers.cluster.manifests import load
-from helpers.cluster.selectors import matches
+from helpers.cluster.selectors import matches, policy_types
 
 Manifest = Mapping[str, Any]
 Side = Literal["ingress", "egress"]
@@ -96,14 +96,6 @@ def parse(text: str) -> list[Manifest]:
     return list(load(text)) if text.strip() else []
 
 
-def policy_types(policy: Manifest) -> tuple[str, ...]:
-    """The directions a policy isolates: Ingress unless said otherwise, Egress where it has such rules."""
-    spec = policy.get("spec") or {}
-    if spec.get("policyTypes"):
-        return tuple(spec["policyTypes"])
-    return ("Ingress", "Egress") if spec.get("egress") else ("Ingress",)
-
-
 def selects(policy: Manifest, party: Party) -> bool:
     """Whether the policy's podSelector selects this pod, in the policy's own namespace."""
     metadata, spec = policy.get("metadata") or {}, policy.get("spec") or {}
@@ -145,7 +137,9 @@ def _side(world: World, side: Side, subject: Party, peer: Party, port: int, prot
     """One direction: isolated by any policy, then allowed by at least one rule of any of them."""
     direction = side.capitalize()
     selecting = [
-        policy for policy in world.policies if selects(policy, subject) and direction in policy_types(policy)
+        policy
+        for policy in world.policies
+        if selects(policy, subject) and direction in policy_types(policy.get("spec") or {})
     ]
     if not selecting:
         return Decision(True, f"no policy isolates {subject.name} for {side}")

@@ -7,8 +7,9 @@ from typing import Any
 
 import pytest
 
+from helpers.cluster.selectors import policy_types
 from helpers.errors import InvalidManifest
-from helpers.stack.policy_forecast import Party, World, decide, parse, policy_types
+from helpers.stack.policy_forecast import Party, World, decide, parse
 
 VLLM = Party("vllm", "llm-system", {"app": "vllm"}, "10.244.0.10", {("http", "TCP"): 8000}, "substrate")
 QDRANT = Party(
@@ -231,7 +232,7 @@ def test_a_pod_reaches_itself_whatever_the_policies_say() -> None:
     ],
 )
 def test_policy_types_have_defaults(spec: dict[str, Any], types: tuple[str, ...]) -> None:
-    assert policy_types(policy(**spec)) == types
+    assert tuple(policy_types(policy(**spec)["spec"])) == tuple(types)
 
 
 def test_a_policy_without_types_but_with_egress_also_closes_ingress() -> None:

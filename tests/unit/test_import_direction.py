@@ -25,6 +25,7 @@ ROOMS = (
         "settings",
         "atomic_file",
         "kubeyaml",
+        "progress",
         "course_process",
         "terminal",
         "cluster",
@@ -38,7 +39,7 @@ ROOMS = (
 # The cluster on this machine is just another kubeconfig: no room knows it, and it knows only these.
 EMBEDDED, BELOW_EMBEDDED = (
     "embedded",
-    {"evidence", "errors", "settings", "atomic_file", "kubeyaml", "terminal", "cluster"},
+    {"evidence", "errors", "settings", "atomic_file", "progress", "kubeyaml", "terminal", "cluster"},
 )
 # Checks are declared in the words of these; the engine, which runs them, is none of their business.
 DECLARING = {

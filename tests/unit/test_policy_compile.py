@@ -15,8 +15,9 @@ from typing import Any
 
 import pytest
 
+from helpers.cluster.selectors import policy_types
 from helpers.embedded.policy import compile as compiler
-from helpers.embedded.policy.compile import compile_ruleset, policy_types
+from helpers.embedded.policy.compile import compile_ruleset
 from helpers.embedded.policy.model import NamedPort, Namespace, Pod, Policy, State, pod_of
 from helpers.stack.policy_forecast import Party, World, decide
 

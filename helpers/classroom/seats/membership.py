@@ -26,13 +26,13 @@ from helpers.cluster.kubeconfig import absolute
 from helpers.cluster.leftovers import KINDS
 from helpers.cluster.manifests import in_order
 from helpers.errors import EnvironmentFault, Forbidden, LabError
+from helpers.progress import Progress
 
 if TYPE_CHECKING:
     from helpers.cluster import Cluster
     from helpers.cluster.connection import Connection
     from helpers.cluster.view import ClusterView
 
-Progress = Callable[[str], None]
 WORKERS = 8
 GONE_TIMEOUT_S = 180.0
 PATIENCE_S = 30.0

@@ -19,9 +19,9 @@ from pathlib import Path
 
 from helpers.embedded import cache
 from helpers.errors import EnvironmentFault
+from helpers.progress import Progress
 from helpers.settings import REPOSITORY, cache_dir
 
-Progress = Callable[[str], None]
 """Told what is being done, one line at a time."""
 
 SOURCES = REPOSITORY / "helpers" / "embedded" / "images"

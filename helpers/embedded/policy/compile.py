@@ -20,6 +20,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from helpers.cluster.selectors import policy_types
 from helpers.embedded.policy.model import Pod, Policy, State
 from helpers.embedded.policy.population import Population
 
@@ -58,11 +59,6 @@ class _Named:
 def compile_ruleset(state: State, pod_range: str = DEFAULT_POD_RANGE) -> str:
     """The nft script that replaces the table in one transaction by what `state` asks for."""
     return _Compiler(state).script(pod_range)
-
-
-def policy_types(spec: Json) -> list[str]:
-    """The directions a policy isolates: when unset, Ingress, and Egress where it has egress rules."""
-    return list(spec.get("policyTypes") or ["Ingress", *(["Egress"] if spec.get("egress") else [])])
 
 
 class _Compiler:

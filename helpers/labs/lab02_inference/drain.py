@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from helpers.labs.lab02_inference import witness
+from helpers.progress import Progress
 from helpers.stack import serving
 from helpers.stack.load import RUNNING
 from helpers.stack.metrics import Metrics
@@ -21,8 +22,6 @@ JOB = "drain-witness"
 ANSWERS = 4
 IN_FLIGHT_TIMEOUT_S = 60.0
 FINISH_TIMEOUT_S = 120.0
-
-Progress = Callable[[str], None]
 
 
 @dataclass(frozen=True)
