@@ -39,12 +39,17 @@ def solved(notebook: str, name: str) -> str:
     """What the solution's notebook says for this name, as a learner would type it into the lab's cell."""
     text = (REPOSITORY / "solutions" / notebook).read_text()
     for node in ast.walk(ast.parse(text)):
-        names = [node.name] if isinstance(node, ast.FunctionDef) else []
+        # `@app.function` is a function of the notebook's; a cell has a name too, which is not what it defines.
+        names = [node.name] if isinstance(node, ast.FunctionDef) and not _is_cell(node) else []
         if isinstance(node, ast.Assign):
             names = [target.id for target in node.targets if isinstance(target, ast.Name)]
         if name in names:
             return textwrap.dedent("\n".join(text.splitlines()[node.lineno - 1 : node.end_lineno]))
     raise AssertionError(f"{notebook} does not define {name}")
+
+
+def _is_cell(function: ast.FunctionDef) -> bool:
+    return any(ast.unparse(decorator).startswith("app.cell") for decorator in function.decorator_list)
 
 
 @contextmanager
