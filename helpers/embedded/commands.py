@@ -52,7 +52,7 @@ def down(
     name: Name = "",
     delete: Annotated[bool, typer.Option("--delete", help="Forget its state too.")] = False,
 ) -> None:
-    """Stop the embedded cluster without a trace; its state is kept unless --delete."""
+    """Stop the embedded cluster and leave nothing running; its state is kept unless --delete."""
     from helpers.embedded.launch import down as stop
     from helpers.embedded.steps import Steps
 

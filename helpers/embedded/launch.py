@@ -85,7 +85,7 @@ def up(name: str, steps: Steps, *, source: Source | None = None) -> Sandbox:
 
 
 def down(name: str, steps: Steps, *, delete: bool = False) -> bool:
-    """Stop the cluster without a trace; returns whether it ran. `delete` forgets its state too."""
+    """Stop the cluster and leave nothing running; returns whether it ran. `delete` deletes its state too."""
     folder = _checked(name)
     if not folder.exists():
         return False

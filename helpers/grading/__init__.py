@@ -1,6 +1,6 @@
 """Grading: checks are declared, run by one engine, and reported the same everywhere.
 
-    from helpers.grading import Lab, expect          # helpers/checks
+    from helpers.grading import Lab, expect          # helpers/labs
     from helpers.grading import grade                # notebook, class, command line
 
 Names load on first use: checks import this package while the engine imports the checks.

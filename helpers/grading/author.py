@@ -1,6 +1,6 @@
 """The proof that a lab's checks judge rightly, which every author owes.
 
-Beside `helpers/checks/labNN_name.py` lies `labNN_name_mutants.py` with one `PROOFS`: how to bring a
+Beside the `checks.py` of a lab's folder lies `mutants.py` with one `PROOFS`: how to bring a
 cluster into the lab's start state, into its solved state, and into the wrong states that learners
 really produce. `course check-author NN` runs all checks on all of them and prints the table: on
 FakeCluster, where `put` and `set_status` play the controllers, or with `--live` on a real cluster.
