@@ -1,4 +1,4 @@
-"""Lab 04 in a browser: a policy that selects nothing is forecast, applied and seen; then the right one."""
+"""Lab 04 in a browser: a policy that admits everybody is forecast, applied and seen; then the right one."""
 
 from __future__ import annotations
 
@@ -45,12 +45,12 @@ def test_policies_are_forecast_applied_and_seen(lab: LabPage, cluster: Cluster) 
     matrix = lab.page.locator(".card", has_text="judged pairs are as they should be").first
     expect(matrix).to_contain_text("should be closed")
 
-    # 2: the colleague's policy selects no pod: the forecast says so, and so does the cluster.
+    # 2: the colleague's policy admits everybody: the forecast sees no change, and the cluster none either.
     expect(lab.cell("this text would change")).to_contain_text("0 cells")
     assert not cluster.view().network_policies("llm-system"), "a forecast changed the cluster"
     lab.press("Apply the allow-list")
     expect(lab.cell("Apply the allow-list")).to_contain_text("NetworkPolicy qdrant-ingress created")
-    lab.sees(QDRANT, "NOT ATTEMPTED", "no policy selects them")
+    lab.sees(QDRANT, "PARTIAL", "outsider to qdrant: HTTP 200")
     lab.edit("qdrant_yaml", lambda before: solved("04_isolation.py", "qdrant_yaml"))
     expect(lab.cell("this text would change")).to_contain_text("open → closed")
     expect(lab.preview("Apply the allow-list")).to_contain_text("would change")

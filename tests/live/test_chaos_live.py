@@ -22,7 +22,9 @@ from helpers.chaos.faults import fault
 from helpers.chaos.journal import JournalBroken, experiments_dir, published
 from helpers.chaos.undo import pending
 from helpers.cluster import Cluster
+from helpers.grading.lifecycle import start
 from helpers.labs.lab05_chaos.checks import BYSTANDER_AVAILABILITY
+from helpers.labs.registry import load_lab
 from helpers.settings import REPOSITORY, home_dir
 
 pytestmark = [pytest.mark.live, pytest.mark.gpu_engine]
@@ -31,9 +33,7 @@ pytestmark = [pytest.mark.live, pytest.mark.gpu_engine]
 @pytest.fixture(scope="module")
 def stack(cluster: Cluster) -> Iterator[Cluster]:
     """Both backends Ready, and the probe pods."""
-    from helpers.labs.lab05_chaos import checks
-
-    checks.start(cluster)
+    start(load_lab("05"), cluster, lambda text: None)
     yield cluster
     recover(cluster, force=True)
 

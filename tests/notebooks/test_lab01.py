@@ -16,11 +16,18 @@ from helpers.settings import REPOSITORY
 from tests.notebooks.notebook_app import app_of
 
 LAB, SOLUTION = (REPOSITORY / folder / "01_substrate.py" for folder in ("labs", "solutions"))
+_SIGNATURE = re.compile(r"^def \w+\(([^)]*)\):", re.M)
 YAML_CELL = re.compile(r'    (\w+_yaml) = """\n(.*?)\n    """', re.S)
 
 
 def _cells(path: Path) -> list[str]:
-    return re.split(r"\n\n\n(?=@app\.cell)", path.read_text())
+    """The cells as text, whatever they are called and however their arguments are broken into lines."""
+    return [_SIGNATURE.sub(_plain, cell) for cell in re.split(r"\n\n\n(?=@app\.cell)", path.read_text())]
+
+
+def _plain(signature: re.Match[str]) -> str:
+    names = sorted(name.strip() for name in signature[1].split(",") if name.strip())
+    return f"def _({', '.join(names)}):"
 
 
 def test_the_solution_is_the_same_page_with_other_answers() -> None:

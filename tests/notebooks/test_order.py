@@ -13,7 +13,7 @@ from tests.notebooks.notebook_app import app_of
     ("page", "first", "then"),
     [
         # The time line sees the old pod go only if it watches before the pod is replaced.
-        ("02_inference.py", "watched = vllm.start_timeline(", "vllm.drain_panel("),
+        ("02_inference.py", "watched = draw.start_timeline(", "draw.drain_panel("),
         # What is asked of the memory, further up, is asked after the loss and after the restore.
         ("03_memory.py", "lost = draw.act(", "draw.answers("),
         ("03_memory.py", "restored = draw.act(", "draw.answers("),
