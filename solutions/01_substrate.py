@@ -22,12 +22,12 @@ def title():
     mo.md(r"""
     # 01 · The GPU substrate
 
-    A pod that should serve a model is not there. Is the model wrong, the image, the network, the quota, the node?
-    In this lab you build the ground that the whole stack stands on, and you learn to hear **who says no**:
-    admission, or the scheduler.
+    A pod that should serve a model does not exist. Is the cause the model, the image, the network, the quota or
+    the node? In this lab you build what the whole stack runs on, and you learn to tell **who said no**: admission,
+    or the scheduler.
 
-    *90 minutes. You change a live cluster, and the cluster's state is what is graded: whether you press the
-    buttons on this page or use `kubectl` in a terminal makes no difference.*
+    *90 minutes. You change a live cluster, and that cluster's state is graded. It makes no difference whether you
+    press the buttons on this page or use `kubectl` in a terminal.*
     """)
     return
 
@@ -41,10 +41,10 @@ def cluster_card(lab, reconnect):
 @app.cell(hide_code=True)
 def four_layers_and_who_owns_which():
     mo.md(r"""
-    ## Four layers, and who owns which failure
+    ## Four layers, and which failures belong to each
 
-    Every layer answers one question. When something breaks, the first thing to find is the layer that owns it:
-    restarting a model server does not cure a quota, and more retries do not make a GPU appear.
+    Every layer answers one question. When something breaks, first find the layer that caused it: restarting a
+    model server does not change a quota, and more retries do not create a GPU.
     """)
     return
 
@@ -63,7 +63,7 @@ def guess_layer():
         {
             "inference": "Inference: the model failed to load",
             "orchestration": "Orchestration: the application does not reach the model",
-            "substrate": "GPU substrate: something refused to let the pod exist, or could not place it",
+            "substrate": "GPU substrate: something refused to create the pod, or could not place it",
         },
     )
     guess_layer
@@ -75,8 +75,8 @@ def guess_layer_answer(guess_layer):
     nb.reveal(
         guess_layer.value,
         truth="substrate",
-        because="A model can only fail in a container, and a container needs a pod. No pod means that the request "
-        "never got past the API server: that is admission, in the substrate. You will cause exactly this below.",
+        because="A model can only fail in a container, and a container needs a pod. No pod means that the API server "
+        "refused to create it: that is admission, in the substrate. You will cause exactly this below.",
         instead={
             "inference": "A model that fails to load leaves a pod behind, with a log and a restart count.",
             "orchestration": "An application that cannot connect does not make the other side's pods disappear.",
@@ -90,15 +90,15 @@ def three_namespaces():
     mo.md(r"""
     ## 1 · Three namespaces
 
-    Quota, policy and clean-up work by namespace, so what differs in any of them lives apart:
+    Quota, policy and clean-up work by namespace, so things that need different rules get their own namespace:
 
     - `llm-system` holds the backends: vLLM and Qdrant, under a quota.
-    - `llm-apps` holds applications. It carries the label `kubedojo.dev/role: llm-apps`; the network policy of
-      lab 04 will let in whoever carries it.
-    - `llm-workshop` holds the experiments of this lab. No quota guards it, and it is thrown away at the end.
+    - `llm-apps` holds applications. It has the label `kubedojo.dev/role: llm-apps`; the network policy of
+      lab 04 will let in every namespace with this label.
+    - `llm-workshop` holds the experiments of this lab. It has no quota, and no later lab needs what is in it.
 
-    **Your turn.** One namespace is written. Add the other two (separate documents with `---`) and the label,
-    then run the cell (Ctrl+Enter), read the preview, and apply.
+    **Your turn.** The first namespace is written for you. Add the other two (separate documents with `---`) and the
+    label, then run the cell (Ctrl+Enter), read the preview, and apply.
     """)
     return
 
@@ -157,7 +157,7 @@ def board_namespaces(live):
 def hints_namespaces():
     nb.hints(
         "`kubectl create namespace llm-apps --dry-run=client -o yaml` prints the YAML of a namespace.",
-        "A label stands under `metadata.labels`, beside `metadata.name`. Only `llm-apps` gets it.",
+        "A label goes under `metadata.labels`, beside `metadata.name`. Only `llm-apps` gets it.",
         "The label's key contains a slash and is written as it is: `kubedojo.dev/role: llm-apps`.",
     )
     return
@@ -168,12 +168,12 @@ def a_quota_that_adds_up():
     mo.md(r"""
     ## 2 · A quota that adds up
 
-    A ResourceQuota is asked **when a pod is created**. It compares what is in the namespace plus what the new pod
-    takes with its limits, and it refuses the pod as soon as **one** dimension overruns. It knows eight that matter
-    here. GPUs are counted by request (`requests.nvidia.com/gpu`): an extended resource is never overcommitted,
-    its limit *is* its request.
+    A ResourceQuota is checked **when a pod is created**. What is in the namespace and what the new pod takes are
+    added up, and the pod is refused if the sum is too large in even **one** dimension. Eight dimensions matter here.
+    GPUs are counted by request (`requests.nvidia.com/gpu`): an extended resource is never overcommitted, so its limit
+    *is* its request.
 
-    This is what the next two labs will bring into `llm-system`:
+    This is what the next two labs will run in `llm-system`:
     """)
     return
 
@@ -187,7 +187,7 @@ def workload_table():
 @app.cell(hide_code=True)
 def guess_quota():
     guess_quota = nb.predict(
-        "A colleague wrote the quota below, and says it is made for these two. You apply it, start vLLM, then Qdrant. "
+        "A colleague wrote the quota below for these two. You apply it, start vLLM, then Qdrant. "
         "What happens?",
         {
             "both": "Both run: 4 CPUs requested are allowed, and together they request 3",
@@ -205,12 +205,12 @@ def guess_quota_answer(guess_quota):
     nb.reveal(
         guess_quota.value,
         truth="second",
-        because="Whoever comes second. vLLM alone fits everywhere. Qdrant then finds one dimension in which nothing "
-        "is left for it. Start them the other way round, and it is vLLM that stays away: the same quota, another victim.",
+        because="Whichever starts second is not created. vLLM alone fits in every dimension. Qdrant then needs more than is "
+        "left in one of them. Start them the other way round, and vLLM is refused instead.",
         instead={
-            "both": "Requests are one pair of dimensions. Look at every line of the picture below.",
-            "first": "Quota has no notion of large: alone in the namespace, vLLM fits in every dimension.",
-            "neither": "Quota judges one pod at a time, with what is there already. The first one finds an empty namespace.",
+            "both": "You compared one dimension. Look at every line of the picture below.",
+            "first": "A quota does not ask who is larger: alone in the namespace, vLLM fits in every dimension.",
+            "neither": "A quota is checked for one pod at a time, together with what is there already. For the first pod, the namespace is empty.",
         },
     )
     return
@@ -219,8 +219,9 @@ def guess_quota_answer(guess_quota):
 @app.cell(hide_code=True)
 def task_edit_the_quota_until():
     mo.md(r"""
-    **Your turn.** Edit the quota until the plan fits in every dimension, and *no more*: a second model server
-    beside it must still be refused. The picture follows every run of the cell; only **Apply** changes the cluster.
+    **Your turn.** Edit the quota until both workloads fit in every dimension, but *no more than these*: a second model
+    server beside them must still be refused. The picture follows every run of the cell; only **Apply** changes the
+    cluster.
     """)
     return
 
@@ -250,9 +251,9 @@ def quota_yaml():
 @app.cell(hide_code=True)
 def why_quota_yaml():
     mo.md(r"""
-    **Why.** 10 + 4 = 14 in `limits.cpu`; every other sum fits already. 14 and not 24: with room for another ten, a second
-    model server would be admitted in this dimension, and only the GPU would still stop it. The other way to close the gap
-    is a smaller limit for vLLM; but CPU limits throttle tokenisation and loading, so here the quota gives way.
+    **Why.** 10 + 4 = 14 in `limits.cpu`; every other sum fits already. 14 and not 24: with room for another ten,
+    this dimension would no longer stop a second model server. The other way to close the gap is a smaller limit for vLLM;
+    but CPU limits throttle tokenisation and loading, so here the quota is raised.
     """)
     return
 
@@ -262,7 +263,7 @@ def quota_picture(guess_quota, lab, live, pressed, quota_yaml):
     mo.stop(
         guess_quota.value is None and not pressed,
         nb.course(
-            "<small>The picture of this quota appears once your prediction above is committed.</small>"
+            "<small>The picture of this quota appears after you commit your prediction above.</small>"
         ),
     )
     draw_quota.quota_picture(lab, quota_yaml, live)
@@ -290,9 +291,9 @@ def board_quota(live):
 @app.cell(hide_code=True)
 def hints_quota():
     nb.hints(
-        "Add the two columns of the table, line by line, and hold each sum against the quota. One line overruns.",
-        "There are two ways to close a gap: raise the quota, or lower what a workload takes. Here the plan stands.",
-        "Raise only the line that overruns, and only to its sum: whatever you add beyond it is room for a mistake.",
+        "Add the two columns of the table, line by line, and compare each sum with the quota. One sum is too large.",
+        "There are two ways to close a gap: raise the quota, or lower what a workload takes. Here the workloads stay as they are.",
+        "Raise only the line whose sum is too large, and only to that sum: anything more is room for a mistake.",
     )
     return
 
@@ -302,8 +303,8 @@ def who_said_no():
     mo.md(r"""
     ## 3 · Who said no?
 
-    The Deployment `greedy` asks for sixteen GPUs. You will apply the same text twice: in `llm-system`, where your
-    quota admits one, and in `llm-workshop`, where no quota is.
+    You will let the Deployment `greedy` ask for sixteen GPUs, and apply it twice: in `llm-system`, where your quota
+    admits one GPU, and in `llm-workshop`, which has no quota.
     """)
     return
 
@@ -315,7 +316,7 @@ def guess_refusal():
         {
             "error": "An error from kubectl: exceeded quota. Nothing is created",
             "pending": "“deployment.apps/greedy created”, and a pod that stays Pending",
-            "silent": "“deployment.apps/greedy created”, and never any pod",
+            "silent": "“deployment.apps/greedy created”, and no pod ever appears",
         },
     )
     guess_refusal
@@ -328,11 +329,11 @@ def guess_refusal_answer(guess_refusal):
         guess_refusal.value,
         truth="silent",
         because="Quota counts pods, not Deployments. The Deployment is fine and is created; its ReplicaSet then tries "
-        "to create a pod, and **admission** refuses that, again and again. The words stand in the ReplicaSet's events, "
-        "reason `FailedCreate`. `kubectl apply` never hears of it, and neither does a pipeline that only looks at its exit code.",
+        "to create a pod, and **admission** refuses that, again and again. The message is in the ReplicaSet's events, "
+        "with reason `FailedCreate`. `kubectl apply` does not report it, so a pipeline that only looks at its exit code misses it.",
         instead={
             "error": "That is what a bare Pod would get. kubectl sent a Deployment, and nothing is wrong with that object.",
-            "pending": "Pending needs a pod. Here the API server does not let the pod come into being.",
+            "pending": "A Pending pod exists. Here the API server refuses to create one.",
         },
     )
     return
@@ -341,10 +342,9 @@ def guess_refusal_answer(guess_refusal):
 @app.cell(hide_code=True)
 def task_as_it_stands_the(lab):
     mo.md(rf"""
-    **Your turn.** As it stands, the text asks for one GPU. Make it ask for sixteen, and apply it: the panel sends it
-    to both namespaces. Notice the preview: the API server has nothing against either *Deployment*.
-    In a terminal the same texts lie in `manifests/stack/substrate`; `$TOOLBOX` stands for this cluster's image with a
-    shell in it (`{lab.images.get("toolbox", "course.local/toolbox:1")}`).
+    **Your turn.** The YAML asks for one GPU. Make it ask for sixteen, and apply it: the panel sends it to both
+    namespaces. Look at the preview: the API server accepts both *Deployments*. For use in a terminal, the same YAML
+    is in `manifests/stack/substrate`; `$TOOLBOX` stands for this cluster's image with a shell in it (`{lab.images.get("toolbox", "course.local/toolbox:1")}`).
     """)
     return
 
@@ -424,21 +424,21 @@ def board_refusal(live):
 def notice_who_said_no(live, pressed):
     mo.stop(
         not (nb.passed(live, "refusal") or pressed),
-        nb.course("<small>What to notice: appears once both refusals above are seen.</small>"),
+        nb.course("<small>What to notice: appears after both refusals above were seen.</small>"),
     )
     mo.md(r"""
-    **What to notice.** The same request, two kinds of no:
+    **What to notice.** The same request, refused in two ways:
 
     | | admission (quota) | scheduler |
     | --- | --- | --- |
     | is there a pod? | no | yes, `Pending` |
-    | whose event? | the ReplicaSet's (or the Job's) | the Pod's |
+    | which object has the event? | the ReplicaSet (or the Job) | the Pod |
     | reason | `FailedCreate` | `FailedScheduling` |
-    | in its words | `exceeded quota: …, requested: …, used: …, limited: …` | `0/1 nodes are available: 1 Insufficient nvidia.com/gpu` |
+    | message | `exceeded quota: …, requested: …, used: …, limited: …` | `0/1 nodes are available: 1 Insufficient nvidia.com/gpu` |
     | who can help | the owner of the quota, or a smaller request | whoever owns nodes, or holds the GPUs |
 
-    Quota has a second no: with limits on CPU or memory in the quota, a pod that does not *state* them is refused with
-    `must specify limits.cpu …`. Try it: take the `requests` and `limits` of CPU away.
+    A quota can also refuse for another reason: if it limits CPU or memory, a pod that does not *state* them is refused
+    with `must specify limits.cpu …`. Try it: remove `cpu` from `requests` and `limits`.
     """)
     return
 
@@ -446,7 +446,7 @@ def notice_who_said_no(live, pressed):
 @app.cell(hide_code=True)
 def hints_refusal():
     nb.hints(
-        "The amount stands under `limits`, as `nvidia.com/gpu: 1`. An extended resource needs no request beside it.",
+        "The number is under `limits`, as `nvidia.com/gpu: 1`. An extended resource needs no request beside it.",
         "If a pod of `greedy` runs, it asks for too little: compare with what your node offers (picture in part 4).",
         "In a terminal: `kubectl describe replicaset -n llm-system`, then `kubectl describe pod -n llm-workshop`. "
         "The last lines are the events.",
@@ -467,8 +467,8 @@ def one_card_three_shapes():
     | **MIG slice** | `nvidia.com/mig-1g.10gb: 1` | own memory and compute, in hardware | the model must fit the slice; another resource name |
     | **time-slicing** | `nvidia.com/gpu: 1` | none: memory, time and faults are shared | latency depends on your neighbours |
 
-    Look twice: full and time-sliced cards have **the same resource name**. What tells them apart are labels that
-    GPU feature discovery puts on the node, `nvidia.com/gpu.sharing-strategy` (`none` or `time-slicing`) among them.
+    Take care: full and time-sliced cards have **the same resource name**. Only labels tell them apart. GPU feature
+    discovery puts them on the node; one of them is `nvidia.com/gpu.sharing-strategy` (`none` or `time-slicing`).
     """)
     return
 
@@ -500,9 +500,9 @@ def guess_shape_answer(guess_shape):
         guess_shape.value,
         truth="pending",
         because="For the scheduler a resource is a name and a number: `nvidia.com/mig-1g.10gb` has nothing to do with "
-        "`nvidia.com/gpu`. And for quota just the same: your limit of one `requests.nvidia.com/gpu` does not stop "
+        "`nvidia.com/gpu`. The same is true for quota: your limit of one `requests.nvidia.com/gpu` does not stop "
         "anybody from taking seven slices. When the node starts to advertise the name, the waiting pod is placed "
-        "at once, and nobody has to touch it.",
+        "at once, without any change to it.",
         instead={
             "runs": "The scheduler does not know what a slice is a slice of.",
             "refused": "Any well-formed name is accepted: a node that offers it may join in a minute.",
@@ -514,9 +514,9 @@ def guess_shape_answer(guess_shape):
 @app.cell(hide_code=True)
 def task_three_situations_three_jobs():
     mo.md(r"""
-    **Your turn.** Three situations, three Jobs, and you choose the shape for each. As they stand, all three ask for
-    the same thing. Edit `limits` and `nodeSelector` so that each gets what it needs, *and cannot land on what would be
-    wrong for it*:
+    **Your turn.** Three situations, three Jobs, and you choose the shape for each. So far all three ask for the same
+    thing. Edit `limits` and `nodeSelector` so that each gets what it needs, *and cannot run on a card that is wrong for
+    it*:
 
     1. `one-learner` debugs latency, and must not share the card with anybody.
     2. `twenty-learners`: a workshop, twenty short experiments; waiting in line is worse than noisy neighbours.
@@ -595,9 +595,9 @@ def two_tenants_yaml():
 @app.cell(hide_code=True)
 def why_three_shapes():
     mo.md(r"""
-    **Why.** One learner: a whole card, and the selector keeps the pod off a card that advertises itself several times. Twenty
-    learners: the same resource name, and the selector insists on sharing, so that four run at a time instead of one. Two
-    tenants: only MIG gives each of them memory of its own; the slice has a name of its own, so no selector is needed.
+    **Why.** One learner: a whole card, and the selector keeps the pod off a card that is advertised several times. Twenty
+    learners: the same resource name, and the selector requires a shared card, so that four run at a time instead of one.
+    Two tenants: only MIG gives each of them its own memory; a slice has its own resource name, so no selector is needed.
     """)
     return
 
@@ -622,8 +622,9 @@ def apply_shape_jobs(apply_jobs, lab, one_learner_yaml, pressed, twenty_learners
 @app.cell(hide_code=True)
 def task_be_the_administrator():
     mo.md(r"""
-    **Now be the administrator.** Jobs whose shape is not offered wait. Change what the node advertises, and watch
-    the card above, and the pods that nobody touches. (In a terminal: `course gpu --shape mig`.)
+    **Now be the administrator.** A Job waits until the node offers its shape. Change what the node advertises, and
+    watch the picture above: waiting pods are placed without any change to them. (In a terminal:
+    `course gpu --shape mig`.)
     """)
     return
 
@@ -669,9 +670,9 @@ def board_shapes(live):
 @app.cell(hide_code=True)
 def hints_shapes():
     nb.hints(
-        "Which of the three rows of the table gives memory of its own to several pods at once? Only one.",
-        "A slice has its own resource name, so it needs no selector. The other two share a name: only "
-        "`nodeSelector` can keep them apart.",
+        "Which row of the table gives each of several pods its own memory? Only one does.",
+        "A slice has its own resource name, so it needs no selector. The other two shapes have one name: only "
+        "`nodeSelector` can tell them apart.",
         "`kubectl get nodes --show-labels` shows the label and its value while the node offers each shape.",
         "Write the selector as `nodeSelector: {nvidia.com/gpu.sharing-strategy: …}`, with the value that suits the situation.",
     )
@@ -683,9 +684,9 @@ def guarding_the_gpu():
     mo.md(r"""
     ## 5 · Guarding the GPU
 
-    A GPU node has CPUs and memory as well, and any pod may land on them. When such guests fill the node, the card
-    stands idle beside them, because the pod that needs it finds no room. A **taint** keeps everybody out who does not
-    carry a matching **toleration**.
+    A GPU node has CPUs and memory as well, and any pod may be placed there. When pods without a GPU fill the node, the
+    card stays idle, because the pod that needs it gets no CPU or memory. A **taint** keeps out every pod that has no
+    matching **toleration**. This page calls the taint `nvidia.com/gpu=present:NoSchedule` **the guard**.
     """)
     return
 
@@ -710,9 +711,9 @@ def guess_taint_answer(guess_taint):
     nb.reveal(
         guess_taint.value,
         truth="later",
-        because="`NoSchedule` is asked when a pod is *placed*; only `NoExecute` evicts. So the harm comes later, on the day "
-        "somebody restarts DNS, and nobody remembers the taint. Guard a node only where others remain for everybody "
-        "else. Here the guard goes up for a minute, and comes down again.",
+        because="`NoSchedule` is checked when a pod is *placed*; only `NoExecute` evicts. So the harm comes later, when "
+        "somebody restarts DNS and nobody remembers the taint. Taint a GPU node only if other nodes remain for all "
+        "other pods. Here you set the taint for a minute, and remove it again.",
         instead={
             "evicted": "That is the effect `NoExecute`. This taint has the effect `NoSchedule`.",
             "never": "System pods are exempt only if they carry tolerations, and DNS carries none for this key.",
@@ -724,8 +725,9 @@ def guess_taint_answer(guess_taint):
 @app.cell(hide_code=True)
 def task_raise_the_guard_then():
     mo.md(r"""
-    **Your turn.** Raise the guard, then apply the two pods. `guest` must be kept out; `model-server` must get in, and
-    for that it lacks something. When you have seen both, take the guard down: `guest` is then placed without your help.
+    **Your turn.** Raise the guard, then apply the two pods. `guest` must be kept out; `model-server` must be placed,
+    and something is still missing for that. When you have seen both, take the guard down: `guest` is then placed
+    without any change to it.
     """)
     return
 
@@ -774,8 +776,9 @@ def guard_yaml():
 @app.cell(hide_code=True)
 def why_guard_yaml():
     mo.md(r"""
-    **Why.** `Exists` tolerates the taint whatever its value, which is how GPU workloads usually write it. `guest` has no
-    business on the node and gets none. The toleration does not *bring* `model-server` there: its request for a GPU does.
+    **Why.** `Exists` tolerates the taint whatever its value, which is how GPU workloads usually write it. `guest`
+    should not run on the node and gets no toleration. The toleration does not *bring* `model-server` there: its request
+    for a GPU does.
     """)
     return
 
@@ -806,7 +809,7 @@ def solve_take_the_guard_down(guard_yaml, lab, pressed):
             )
             if not _word.is_true:
                 break
-            # The scheduler heard of the pod before it heard of the taint: both once more, now that it knows.
+            # The scheduler saw the pod before it saw the taint: create both again.
             for _name in ("guest", "model-server"):
                 lab.cluster.delete("Pod", _name, "llm-workshop", wait_s=30, grace_s=0)
             nb.applied(lab, guard_yaml)
@@ -835,8 +838,8 @@ def board_guard(live):
 def hints_guard():
     nb.hints(
         "A toleration names the taint it tolerates: `key`, `operator`, `value` and `effect`.",
-        "Replace `[]` by a list with one entry: `- key: nvidia.com/gpu`, then `operator: Exists` and the taint's effect.",
-        "If `guest` ran at once, the guard was not up when it came. Raise it, and apply again: pods are replaced.",
+        "Replace `[]` with a list of one entry: `- key: nvidia.com/gpu`, then `operator: Exists` and the taint's effect.",
+        "If `guest` ran at once, the guard was not up when it was created. Raise it, and apply again: pods are replaced.",
         "A toleration only *permits*. What brings a model server to a GPU node is its request; what brings it to a "
         "certain kind of GPU is a node selector.",
     )
@@ -848,9 +851,8 @@ def the_price_of_doing_nothing():
     mo.md(r"""
     ## 6 · The price of doing nothing
 
-    A GPU is held from the moment a pod is placed until it ends, whether a request comes or not. No other pod gets it,
-    and the bill does not know the difference. Measure it: `idle-holder` takes the card and sleeps, `next-in-line`
-    wants it.
+    A GPU is held from the moment a pod is placed until it ends, whether requests come or not. No other pod gets it,
+    and you pay the same. Measure it: `idle-holder` takes the card and sleeps, `next-in-line` waits for it.
 
     **Your turn.** When `model-server` of part 5 has ended and the card is free, apply both, wait until `next-in-line` has
     waited for at least ten seconds, and then end the holder.
@@ -909,11 +911,11 @@ def solve_end_idle_holder(idle_yaml, lab, pressed):
         )
         if not _word.is_true:
             break
-        # It was placed, now or in an earlier run: both once more, the holder first.
+        # It was placed, now or in an earlier run: create both again, the holder first.
         for _name in ("idle-holder", "next-in-line"):
             lab.cluster.delete("Pod", _name, "llm-workshop", wait_s=30, grace_s=0)
         nb.applied(lab, idle_yaml)
-    # Long enough to be seen, then the holder goes, and whoever waits is placed within a second.
+    # After a wait that can be seen, delete the holder: the waiting pod is then placed.
     lab.cluster.wait_until(
         "next-in-line waiting for 11 s",
         lambda view: (
@@ -958,9 +960,9 @@ def idle_cost_chart(cards, price):
 @app.cell(hide_code=True)
 def notice_the_price_of_doing_nothing():
     mo.md(r"""
-    **What to notice.** Your quota did not free the card: it bounds how often the mistake can be made, one GPU in
-    `llm-system`, and that is all it does. What frees cards is a habit: a scale-down at night, a lifetime for
-    experiments (`activeDeadlineSeconds`, `ttlSecondsAfterFinished`), a list of who holds what.
+    **What to notice.** A quota does not free a card. It only limits how many can be held: one GPU in `llm-system`.
+    Habits free cards: scaling down at night, a lifetime for experiments (`activeDeadlineSeconds`,
+    `ttlSecondsAfterFinished`), a list of who holds what.
     """)
     return
 
@@ -980,8 +982,9 @@ def hand_over():
     mo.md(r"""
     ## 7 · Hand over
 
-    Lab 02 starts a model server in `llm-system`. It needs what you have built: the quota that admits it, a whole card,
-    and nobody sitting on it. The experiments may stay in `llm-workshop`; finished and refused pods hold nothing.
+    Lab 02 starts a model server in `llm-system`. It needs what you have built: the quota that admits it, and a
+    whole card that no other pod holds. The experiments may stay in `llm-workshop`; finished and refused pods hold no
+    GPU.
     """)
     return
 
@@ -1018,12 +1021,12 @@ def what_you_take_along():
     ### What you take along
 
     - **No pod at all**: admission. Look at the ReplicaSet. **Pending**: the scheduler. Look at the Pod.
-    - A quota is as good as its tightest dimension, and blind to every resource name that it does not list.
+    - A quota stops you at its tightest dimension, and ignores every resource name that it does not list.
     - Full GPU to explain latency, time-slicing to let many try, MIG when tenants must not harm each other.
-    - A guard needs somewhere else for everybody else to go.
-    - An idle GPU is a bill without a product.
+    - Taint GPU nodes only if other nodes remain for all other pods.
+    - An idle GPU costs as much as a busy one.
 
-    **Next:** `course open 02`, where a model server moves in.
+    **Next:** `course open 02`, where you run a model server.
     """)
     return
 
@@ -1138,7 +1141,7 @@ def titles_and_quiz():
                 ),
                 nb.Option(
                     "Make room in limits.cpu: raise the quota or lower a limit",
-                    "4 in use and 10 requested make 14; the quota says 12. Only this dimension is named, so only this one refused.",
+                    "4 in use and 10 requested make 14; the quota allows 12. Only this dimension is named, so no other one was exceeded.",
                     right=True,
                 ),
             ),
@@ -1153,7 +1156,7 @@ def titles_and_quiz():
                     right=True,
                 ),
                 nb.Option(
-                    "It will help: a larger quota brings more GPUs", "A quota is a ceiling, not a supply."
+                    "It will help: a larger quota brings more GPUs", "A quota is an upper limit; it does not add GPUs."
                 ),
                 nb.Option(
                     "It will help, after the pod is deleted",
@@ -1166,11 +1169,11 @@ def titles_and_quiz():
             (
                 nb.Option(
                     "Add a toleration, so that it runs",
-                    "It would run, and fill the node that the guard keeps for GPU work.",
+                    "It would run, and fill the node that the taint keeps for GPU work.",
                 ),
                 nb.Option(
-                    "Leave the guard, and give it a node without one",
-                    "The guard does its work. What is missing is a place for everybody else.",
+                    "Keep the taint, and give the pod a node without one",
+                    "The taint does what it is for. A node for all other pods is missing.",
                     right=True,
                 ),
                 nb.Option("Remove the GPU from the node", "The taint is the reason, not the GPU."),
@@ -1185,7 +1188,7 @@ def titles_and_quiz():
                 ),
                 nb.Option(
                     "A share of one card, without memory of its own",
-                    "The number stayed, its meaning changed: one of four replicas, and nothing reserves it a quarter of the memory.",
+                    "The number is the same, but now means one of four replicas, and no part of the memory is reserved for it.",
                     right=True,
                 ),
                 nb.Option(
@@ -1196,14 +1199,14 @@ def titles_and_quiz():
         nb.Question(
             "One card, twenty learners, one afternoon of short experiments, no confidential data. Which shape first?",
             (
-                nb.Option("Full GPU", "Nineteen would wait for the twentieth."),
+                nb.Option("Full GPU", "One would run, and nineteen would wait."),
                 nb.Option(
                     "MIG, seven slices",
-                    "Thirteen would wait, and isolation in hardware is not what this afternoon needs.",
+                    "Thirteen would wait, and these experiments do not need isolation in hardware.",
                 ),
                 nb.Option(
                     "Time-slicing",
-                    "Everybody gets a turn within seconds. Say beforehand that latency will be noisy, and one crash may hit neighbours.",
+                    "Nobody waits long. Tell them beforehand that latency will vary, and that one crash may hit others.",
                     right=True,
                 ),
             ),

@@ -19,12 +19,12 @@ def title():
     mo.md(r"""
     # 02 · The inference backend
 
-    A model server is a process that needs seconds or minutes before it can say a word, holds the most expensive device you
-    have, and answers for seconds at a time. Kubernetes knows nothing of this until you tell it.
-    In this lab you bring a real vLLM into `llm-system`, keep it alive while it loads, ask it right and wrong questions,
+    A model server needs seconds or minutes before it can answer, holds the most expensive device you have, and works on
+    each answer for seconds. Kubernetes knows none of this until you tell it.
+    In this lab you run a real vLLM in `llm-system`, keep it alive while it loads, send it valid and invalid requests,
     fill its queue, and replace it **without losing an answer**.
 
-    *90 minutes. You change a live cluster, and what the cluster and the service do is what is graded.*
+    *90 minutes. You change a live cluster; what the cluster and the service do is graded.*
     """)
     return
 
@@ -46,8 +46,8 @@ def serving_policy():
     mo.md(r"""
     ## 1 · Serving policy
 
-    What a model promises its callers changes more often than its pod: the name they ask for, how long a conversation
-    may be, how many are answered at once. It belongs in a ConfigMap, where a reviewer sees it change.
+    Some settings are promises to callers: the name they ask for, how long a conversation may be, how many are answered
+    at once. These change more often than the pod does. They belong in a ConfigMap, where a reviewer sees each change.
 
     The applications of the later labs ask for the model **`smollm2-135m-instruct`** (elsewhere: the name your cluster's
     profile shows). They send prompts of **up to 3,000 tokens** and want **up to 500** back.
@@ -107,7 +107,7 @@ def why_policy_yaml():
     mo.md(r"""
     **Why so.** 3,000 tokens of prompt and 500 of answer need 3,500, and the chat template some thirty more; 4,096 is the
     next power of two. The cache holds 17,408 tokens, 17,408 / 4,096 = 4.25, so four sequences can grow to their full
-    length together. `SERVED_MODEL_NAME` is the applications' word for the model, not the folder it lies in.
+    length together. `SERVED_MODEL_NAME` is the name that applications use for the model, not the folder that holds it.
     """)
     return
 
@@ -134,8 +134,8 @@ def a_model_needs_time():
     ## 2 · A model needs time
 
     vLLM needs ten seconds or more here, minutes for a large model, before its port answers at all. The Deployment comes
-    from `manifests/stack/vllm`; the fragment below is laid over it. A colleague wrote it who had only ever run web servers.
-    It fails, and once that is cured it fails in another way: you will meet the two one after the other.
+    from `manifests/stack/vllm`; the fragment below is merged into it. Its author only ever ran web servers. It has
+    two faults; fixing the first reveals the second.
     """)
     return
 
@@ -143,11 +143,11 @@ def a_model_needs_time():
 @app.cell(hide_code=True)
 def guess_start():
     guess_start = nb.predict(
-        "You apply it as it stands. The Service `vllm` of part 1 exists already. What becomes of the first container?",
+        "You apply it unchanged. The Service `vllm` of part 1 exists already. What happens to the first container?",
         {
             "ready": "It is slow, but in the end it is Ready",
             "killed": "The kubelet kills it before the model is loaded, again and again",
-            "exits": "It ends by itself within seconds, before any probe has a say",
+            "exits": "It ends by itself within seconds, before any probe matters",
         },
     )
     guess_start
@@ -204,11 +204,11 @@ def guess_start_answer(guess_start):
         guess_start.value,
         truth="exits",
         because="The Service is named `vllm`, so the kubelet puts `VLLM_PORT=tcp://10.…:8000` into every container of the "
-        "namespace, and `VLLM_PORT` is a setting of vLLM itself. It ends with an error that says so, is started again, and "
-        "ends again, with longer and longer pauses. The exit code of that first end is its own. (Later ends may look otherwise: the panel shows the latest.)",
+        "namespace, and `VLLM_PORT` is a setting of vLLM itself. It exits with an error that says so, is started again, and "
+        "exits again, with longer and longer pauses. Nobody else ended it: that first exit code is vLLM's own. (Later exits may differ; the panel shows the latest.)",
         instead={
-            "ready": "Look at the restarts. This does not heal with time.",
-            "killed": "A kubelet kills what fails its liveness probe, and this fragment has none. Look at the exit code.",
+            "ready": "Look at the restarts. Waiting does not help here.",
+            "killed": "The kubelet kills a container that fails its liveness probe, but this fragment has no such probe. Look at the exit code.",
         },
     )
     return
@@ -217,9 +217,9 @@ def guess_start_answer(guess_start):
 @app.cell(hide_code=True)
 def task_the_first_fault():
     mo.md(r"""
-    **Your turn: the first fault.** Nobody needs the variables of service links, since names are found by DNS: switch
-    them off in the fragment above. A process that hangs must not go unnoticed either, says your colleague, and brings
-    this probe. Put it where `livenessProbe: null` stands:
+    **Your turn: the first fault.** Nobody needs the variables of service links, because DNS finds Services by name: switch
+    them off in the fragment above. Your colleague also wants to notice a process that hangs, and gives you this probe.
+    Put it in place of `livenessProbe: null`:
 
     ```yaml
             livenessProbe:
@@ -234,7 +234,7 @@ def task_the_first_fault():
 @app.cell(hide_code=True)
 def guess_liveness():
     guess_liveness = nb.predict(
-        "Service links are off, and the probe is in. You apply it. What becomes of the container now?",
+        "Service links are off, and the probe is in. You apply it. What happens to the container now?",
         {
             "ready": "It is Ready, as soon as the model is loaded",
             "killed": "The kubelet kills it before the model is loaded, again and again",
@@ -250,12 +250,12 @@ def guess_liveness_answer(guess_liveness):
     nb.reveal(
         guess_liveness.value,
         truth="killed",
-        because="Liveness asks every second, hears nothing three times, and gives up: the kubelet ends a "
-        "process that was loading quite properly. The next one begins from nothing and gets no further. "
-        "**An exit code that the process chose, or `Killing` in the events: that tells the two faults apart.**",
+        because="The liveness probe asks every second. After three failures the kubelet kills a process that was loading "
+        "as it should. The next one starts from nothing and gets no further. "
+        "**Look for `Killing` in the events to tell the two faults apart: with it, the kubelet killed the process; without it, the process exited by itself.**",
         instead={
-            "ready": "It never gets that far: three seconds are all it is given.",
-            "unready": "That is what a *readiness* probe does. A liveness probe knows one remedy only.",
+            "ready": "It never gets that far: it has only three seconds.",
+            "unready": "That is what a *readiness* probe does. A failed liveness probe always restarts the container.",
         },
     )
     return
@@ -264,9 +264,9 @@ def guess_liveness_answer(guess_liveness):
 @app.cell(hide_code=True)
 def task_the_second_fault():
     mo.md(r"""
-    **Your turn: the second fault.** Give a load **at least two minutes**, and yet notice a dead process within five. One
-    probe cannot do both. Edit the fragment and apply it, as often as you need, until the model is served. Watch the time
-    line: **Running** is about a process; traffic comes with **Ready**, and only then.
+    **Your turn: the second fault.** Allow **at least two minutes** for loading, but notice a process that hangs within
+    five. One probe cannot do both. Edit the fragment and apply it, as often as you need, until the model is served. Watch
+    the time line: **Running** only means that a process runs; traffic comes when the pod is **Ready**.
     """)
     return
 
@@ -280,10 +280,10 @@ def board_start(live):
 @app.cell(hide_code=True)
 def hints_start():
     nb.hints(
-        "`enableServiceLinks` stands in the pod's spec, beside `containers`.",
-        "A `startupProbe` has the same form as the others. Until it has passed once, the other two are not asked.",
+        "`enableServiceLinks` belongs in the pod's spec, beside `containers`.",
+        "A `startupProbe` has the same form as the others. Until it has passed once, the other two do not run.",
         "Its budget is `periodSeconds` × `failureThreshold`. A short period notices a quick start at once; "
-        "a high threshold grants patience.",
+        "a high threshold allows a slow one.",
         "`null` in a fragment removes a key. Put your startup probe in its place, with `httpGet` on `/health`.",
     )
     return
@@ -295,7 +295,7 @@ def cache_panel(lab, live):
         [
             mo.md(
                 "**The model cache.** An init container fills the claim from an image that carries the model's files "
-                "(on a cluster with a hub: vLLM downloads them there). Only the first pod has to; what did this one find?"
+                "(where a model hub can be reached, vLLM downloads them instead). Only the first pod has to do so. What did this one find?"
             ),
             draw.cache_panel(lab, live),
         ]
@@ -308,8 +308,8 @@ def what_it_serves_and_what_it():
     mo.md(r"""
     ## 3 · What it serves, and what it refuses
 
-    vLLM speaks the OpenAI protocol. A client must tell two kinds of failure apart: those that may pass, and those that
-    never will.
+    vLLM speaks the OpenAI protocol. A client must tell two kinds of failure apart: those that may pass when it tries
+    again, and those that never will.
     """)
     return
 
@@ -317,11 +317,11 @@ def what_it_serves_and_what_it():
 @app.cell(hide_code=True)
 def guess_retry():
     guess_retry = nb.predict(
-        "An application asks for a model name with a typing error, and retries four times with exponential back-off. "
+        "An application asks for a misspelled model name, and retries four times with exponential back-off. "
         "What does it gain?",
         {
             "later": "Time: the model may be loaded by then",
-            "nothing": "Nothing: the answer is final, and the users wait for it four times as long",
+            "nothing": "Nothing: the answer stays the same, and users only wait longer for it",
             "other": "Another pod may serve that name",
         },
     )
@@ -340,12 +340,12 @@ def guess_retry_answer(guess_retry):
     nb.reveal(
         guess_retry.value,
         truth="nothing",
-        because="404 says what is served and what is not; 400 says what is wrong with the request. Both are answers, and "
-        "they will be the same in a minute. Refused connections, time-outs and 503 are *no* answers: a pod is starting, "
-        "ending, or gone. Those may pass, and lab 05 retries exactly those.",
+        because="404 says that this model is not served; 400 says what is wrong with the request. Both answers will be "
+        "the same in a minute. Refused connections, time-outs and 503 mean that *nothing* answered: a pod is starting, "
+        "ending, or gone. Those may pass, and in lab 05 you retry them.",
         instead={
-            "later": "A model that is still loading refuses the connection: there is nobody to say 404.",
-            "other": "A selector decides who is behind a Service, and two templates can share its labels, as a canary does. Here there is one.",
+            "later": "While a model is loading, connections are refused: nothing is there yet that could answer 404.",
+            "other": "A Service sends requests to every pod that its selector finds. Those can differ, as in a canary; here there is one template.",
         },
     )
     return
@@ -355,7 +355,7 @@ def guess_retry_answer(guess_retry):
 def the_context_is_a_budget():
     mo.md(r"""
     **The context is a budget.** Prompt, chat template and answer share it. The server counts with its own tokenizer
-    (`POST /tokenize`); beyond the budget it refuses with 400, before it computes anything.
+    (`POST /tokenize`); a request that needs more is refused with 400, before anything is computed.
     """)
     return
 
@@ -369,9 +369,9 @@ def context_panel(answer_tokens, ask, lab, prompt):
 @app.cell(hide_code=True)
 def the_kv_cache():
     mo.md(r"""
-    **The KV cache is the other budget.** Every token of every conversation that is being answered occupies a place in
-    it. Below are the figures of *your* ConfigMap, in part 1. Where the worst case overruns the cache, vLLM admits
-    requests all the same, and under load it throws some out and computes them again.
+    **The KV cache is the other budget.** Every token of every conversation that is being answered takes a place in it.
+    The figures below are those of *your* ConfigMap in part 1. If the worst case is larger than the cache, vLLM still
+    admits the requests, but under load it removes some from the cache and computes them again.
 
     **Your turn.** Go back to part 1 and lower `MAX_NUM_SEQS`, until the worst case fits. Apply it.
     """)
@@ -393,7 +393,7 @@ def board_serving(live):
 @app.cell(hide_code=True)
 def guess_config():
     guess_config = nb.predict(
-        "The ConfigMap in the cluster now says something else than when the pod started. What does the running server do?",
+        "The ConfigMap in the cluster has changed since the pod started. What does the running server do?",
         {
             "reload": "It reads the new values within a minute: the kubelet updates ConfigMaps",
             "restart": "Kubernetes restarts the pod",
@@ -409,8 +409,9 @@ def guess_config_answer(guess_config):
     nb.reveal(
         guess_config.value,
         truth="keeps",
-        because="Environment is read once, when the process starts. Nobody watches it: not the kubelet, not the Deployment. "
-        "The ConfigMap and the process now disagree, silently, until the next node failure applies your change for you.",
+        because="Environment variables are set once, when the container starts. Neither the kubelet nor the Deployment watches "
+        "them. The ConfigMap and the process now disagree, without any message, until something else replaces the pod, "
+        "for example a node failure.",
         instead={
             "reload": "That holds for ConfigMaps mounted as files, and only if the process reads them again.",
             "restart": "A Deployment replaces pods when its *pod template* changes. A ConfigMap is not part of it.",
@@ -423,8 +424,8 @@ def guess_config_answer(guess_config):
 def hints_serving():
     nb.hints(
         "The product must not exceed what the cache holds. At least four callers come at once.",
-        "If `draw.model` falls short: the name or the context of the *process* differ from the ConfigMap. "
-        "Part 4 is about how the change gets there.",
+        "If `vllm.model` falls short, the *process* has another name or context than the ConfigMap. "
+        "Part 4 shows how the change gets there.",
     )
     return
 
@@ -446,7 +447,7 @@ def guess_roll():
         "One GPU, one pod that holds it, `maxSurge: 1`, `maxUnavailable: 0`. What happens?",
         {
             "smooth": "The new pod starts beside the old one, then the old one goes",
-            "stuck": "The new pod cannot come into being while the old one lives, and the old one waits for the new one",
+            "stuck": "The new pod cannot be created while the old one runs, and the old one waits for the new one",
             "swap": "The old pod goes first, the new one follows",
         },
     )
@@ -507,8 +508,8 @@ def guess_roll_answer(guess_roll):
         guess_roll.value,
         truth="stuck",
         because="The quota admits one GPU and the old pod has it: `FailedCreate … exceeded quota`. (Without a quota: "
-        "`Pending`, Insufficient nvidia.com/gpu.) The old pod goes on serving, so callers notice nothing; after 600 s the Deployment says `ProgressDeadlineExceeded`, and goes on trying. "
-        "With one GPU something has to give: `Recreate`, or a rolling update that does not surge.",
+        "`Pending`, Insufficient nvidia.com/gpu.) The old pod goes on serving, so callers notice nothing; after 600 s the Deployment reports `ProgressDeadlineExceeded`, and goes on trying. "
+        "With one GPU there are two ways out: `Recreate`, or a rolling update that does not surge.",
         instead={
             "smooth": "For that the namespace would need two GPUs for a minute.",
             "swap": "That is what `Recreate` does. This strategy forbids it: `maxUnavailable` is 0.",
@@ -522,19 +523,19 @@ def task_edit_the_fragment_so():
     mo.md(r"""
     **Your turn.** Edit the fragment, so that
 
-    1. the old pod's GPU is given up before the new pod asks for one;
+    1. the old pod frees its GPU before the new pod asks for one;
     2. a change of the ConfigMap *is* a change of the pod template: annotation `checksum/config`, with the value
-       `$CONFIG_CHECKSUM` (this page puts in the sum of the ConfigMap in the cluster; in a terminal:
+       `$CONFIG_CHECKSUM` (this page fills in the checksum of the ConfigMap in the cluster; in a terminal:
        `kubectl get configmap vllm-model-config -n llm-system -o jsonpath='{.data}' | sha256sum`);
-    3. no answer in flight is lost. An ending pod is told so in three steps: its **preStop** hook runs, while endpoints
-       are withdrawn; then SIGTERM, and vLLM takes no new requests but finishes the old ones, for up to its
-       `--shutdown-timeout` (here the variable `SHUTDOWN_TIMEOUT_S`); when the **grace period** is over, SIGKILL.
+    3. no answer in flight is lost. A pod ends in three steps. First its **preStop** hook runs, while its address
+       is removed from the endpoints. Then comes SIGTERM: vLLM takes no new requests but finishes the old ones, for up to
+       its `--shutdown-timeout` (here the variable `SHUTDOWN_TIMEOUT_S`). When the **grace period** is over, SIGKILL.
 
-    Apply it with the button above. An ending pod lives by the template **it was started from**: this first rollout still
-    ends a pod that knows nothing of your care, and would lose what is in flight.
+    Apply it with the button above. A pod ends by the settings **it was started with**: this first rollout still ends a
+    pod without your new settings, and would lose answers in flight.
 
-    Then prove the third. The button below starts a **witness** in `llm-apps`, four answers of some ten seconds, and
-    replaces the pod as soon as all four are in flight.
+    Then prove point 3. The button below starts a **witness** in `llm-apps`: a Job that asks for four answers of some ten
+    seconds each. As soon as all four are in flight, the pod is replaced.
     """)
     return
 
@@ -566,8 +567,8 @@ def watched(drain_now, lab):
 def why_rollout_yaml():
     mo.md(r"""
     **Why so.** `Recreate` ends the old pod first: the GPU, and the quota with it, are free when the new one asks. The
-    checksum makes the ConfigMap's content part of the template. Five seconds of preStop are plenty for endpoints to be
-    withdrawn everywhere, forty for the longest answer, and sixty contain both with fifteen to spare.
+    checksum makes the ConfigMap's content part of the template. Five seconds of preStop are enough to remove the
+    endpoint everywhere, forty are enough for the longest answer, and sixty cover both with fifteen to spare.
     """)
     return
 
@@ -586,7 +587,7 @@ def hints_rollout():
         "Grace period ≥ preStop + shutdown time-out + a few seconds. The longest answer takes some twenty seconds.",
         "If answers were broken off although your figures are right: was the pod that ended started with them? "
         "Run the witness once more.",
-        "The witness runs once per press. `kubectl logs job/drain-witness -n llm-apps` is its testimony.",
+        "The witness runs once per press. `kubectl logs job/drain-witness -n llm-apps` shows what it got.",
     )
     return
 
@@ -595,12 +596,12 @@ def hints_rollout():
 def notice_rolling_out_losing_nothing():
     mo.md(r"""
     **What to notice.** Nothing was lost, and yet there was a gap: between the old pod's last answer and the new pod's
-    first, the Service had no endpoint, and callers were refused. With one GPU that gap is the price; a client that
-    retries refused connections hides it, and one that retries 404 makes it worse.
+    first, the Service had no endpoint, and callers were refused. With one GPU you cannot avoid that gap. A client
+    that retries refused connections hides it.
 
     ## 5 · The queue nobody sees
 
-    `MAX_NUM_SEQS` callers are answered together; whoever comes beyond that waits.
+    `MAX_NUM_SEQS` requests are answered together; all others wait.
     """)
     return
 
@@ -608,9 +609,9 @@ def notice_rolling_out_losing_nothing():
 @app.cell(hide_code=True)
 def guess_queue():
     guess_queue = nb.predict(
-        "Twelve clients at once, four sequences admitted. Against a single client, what changes most?",
+        "Twelve clients ask at once; four sequences are admitted. What changes most, compared with a single client?",
         {
-            "tokens": "Tokens per second of all together: they fall, since the clients share one engine",
+            "tokens": "Tokens per second of all together: they fall, because the clients share one engine",
             "first": "The time to the first token: most of it is waiting",
             "errors": "Errors: eight clients are refused",
         },
@@ -631,12 +632,12 @@ def guess_queue_answer(guess_queue):
         guess_queue.value,
         truth="first",
         because="Batching makes all together *faster*: one pass through the weights serves every sequence in the batch. "
-        "Beyond the batch nobody is refused and nobody is told; requests wait, and only the time to first token and "
+        "Requests beyond the batch are not refused. They wait, and only the time to first token and "
         "`vllm:num_requests_waiting` show it. CPU and GPU look equally busy with four clients and with forty: "
-        "that is why an autoscaler of model servers follows the queue.",
+        "that is why an autoscaler for model servers should follow the queue.",
         instead={
             "tokens": "Look at the left chart: one client alone leaves most of the engine idle.",
-            "errors": "vLLM's queue has no end of its own. The clients' time-outs are its limit.",
+            "errors": "vLLM's queue has no limit of its own. Only the clients' time-outs end the wait.",
         },
     )
     return
@@ -653,10 +654,10 @@ def what_a_smoke_test_proves():
     mo.md(r"""
     ## 6 · What a smoke test proves
 
-    Everything above proves that the service *works*: the right name, a context that holds, no lost answers. It does not
-    prove that an answer is true. A model of 135 million parameters will tell you fluent nonsense, and every check here
-    stays green. Whether answers are good enough is a **quality gate**: other questions, with known answers, judged by
-    other means. Keep the two apart, and never let one stand in for the other.
+    Everything above proves that the service *works*: the right name, a context that is long enough, no lost answers. It
+    does not prove that an answer is true. A model of 135 million parameters writes fluent nonsense, and every check here
+    stays green. A **quality gate** tests whether answers are good enough: with other questions, known answers and other
+    measures. Keep the two apart; neither replaces the other.
     """)
     return
 
@@ -678,12 +679,12 @@ def what_you_take_along():
     mo.md(r"""
     ### What you take along
 
-    - **Running is not Ready.** Endpoints decide who gets traffic; phases are for people.
-    - A startup probe buys the time a model needs; liveness stays strict, and begins afterwards.
-    - A ConfigMap changes nothing by itself. The checksum in the template makes a change of policy a rollout.
-    - With one GPU a rollout has a gap. What can be kept is every answer that was begun: preStop, shutdown time-out, grace.
-    - 4xx is an answer; no connection is none. Retry the second, and of the first only 429 and 408, after a pause.
-    - The queue is invisible except in its own metrics.
+    - **Running is not Ready.** Endpoints decide which pod gets traffic; its phase does not.
+    - A startup probe gives a model time to load; liveness stays strict, and begins afterwards.
+    - A changed ConfigMap restarts no pod. The checksum in the template turns the change into a rollout.
+    - With one GPU a rollout has a gap. But every answer that was begun can be finished: preStop, shutdown time-out, grace.
+    - Retry refused connections, time-outs and 503. Of the 4xx answers retry only 408 and 429, after a pause.
+    - Only its own metrics show the queue.
 
     **Next:** `course open 03`, the memory.
     """)
@@ -770,7 +771,7 @@ def titles_and_quiz():
     }
     QUESTIONS = [
         nb.Question(
-            "The pod of vLLM is Running for ten minutes; requests are refused. `kubectl get endpointslices` lists no address. "
+            "The pod of vLLM has been Running for ten minutes; requests are refused. `kubectl get endpointslices` lists no address. "
             "Where do you look first?",
             (
                 nb.Option("At the prompt: it may be too long", "Then there would be an answer: 400."),
@@ -788,15 +789,15 @@ def titles_and_quiz():
             "Every 31 seconds: `Killing … failed liveness probe, will be restarted`. The log ends in the middle of loading weights.",
             (
                 nb.Option(
-                    "More memory", "The kernel's killer leaves reason OOMKilled; this was the kubelet."
+                    "More memory", "Without enough memory the reason would be OOMKilled; here the kubelet's probe killed it."
                 ),
                 nb.Option(
                     "A longer liveness period",
-                    "It would let the model load, and later leave a dead process alone just as long.",
+                    "The model would load, but a process that hangs later would go unnoticed just as long.",
                 ),
                 nb.Option(
-                    "A startup probe with the patience a load needs",
-                    "It holds the other probes back until the model has answered once, and then steps aside.",
+                    "A startup probe that allows the time a load needs",
+                    "The other probes wait until it has passed once; after that it does not run any more.",
                     right=True,
                 ),
             ),
@@ -817,12 +818,12 @@ def titles_and_quiz():
             ),
         ),
         nb.Question(
-            "Latency has doubled. GPU use is where it always was. Which figure tells whether you need another replica?",
+            "Latency has doubled. GPU use has not changed. Which figure tells whether you need another replica?",
             (
                 nb.Option("GPU use", "A batch of two keeps a GPU as busy as a batch of sixteen."),
                 nb.Option(
                     "`vllm:num_requests_waiting`, with the KV cache's use",
-                    "Requests that wait for a place are what another replica would take.",
+                    "Another replica would take the requests that wait.",
                     right=True,
                 ),
                 nb.Option(

@@ -62,7 +62,7 @@ def test_an_edit_is_previewed_then_applied_and_the_verdict_changes(lab: LabPage,
 
     # The quota as it was handed out: applied, judged, and understood.
     lab.predict("A colleague wrote the quota below", "Both run")
-    expect(lab.cell("not as predicted")).to_contain_text("Whoever comes second")
+    expect(lab.cell("not as predicted")).to_contain_text("Whichever starts second")
     expect(lab.page.locator(".quota").first).to_contain_text("14 of 12: 2 too many")
     lab.press("Apply the quota")
     lab.sees("admits one GPU and refuses the second", "PASS")
@@ -110,7 +110,7 @@ def test_the_experiments_go_wrong_first_and_then_right(lab: LabPage, cluster: Cl
     lab.edit("greedy_yaml", lambda before: before.replace("nvidia.com/gpu: 1}", "nvidia.com/gpu: 16}"))
     lab.press("Apply in both namespaces")
     lab.sees("a ReplicaSet has no pod", "PASS", "exceeded quota")
-    lab.sees("stays Pending for want of GPUs", "PASS", "Insufficient nvidia.com/gpu")
+    lab.sees("stays Pending, because no node has enough GPUs", "PASS", "Insufficient nvidia.com/gpu")
     lab.picture("who-said-no", at=lab.cell("What the cluster says"))
 
     # 4: all three alike, as handed out; then each its own.
@@ -159,9 +159,9 @@ def test_the_guard_and_the_idle_card_go_wrong_first_and_then_right(lab: LabPage,
     lab.press("Apply guest and model-server")
     lab.sees("guest was kept out by the taint", "PASS")
     lab.picture("guard", at=guarded)
-    lab.sees("A pod that tolerates nothing", "FAIL", "nvidia.com/gpu:NoSchedule")
+    lab.sees("A pod without tolerations", "FAIL", "nvidia.com/gpu:NoSchedule")
     lab.press("Take it down")
-    lab.sees("A pod that tolerates nothing", "PASS")
+    lab.sees("A pod without tolerations", "PASS")
 
     # 6 and 7: held, measured, released, handed over. A card still held would go to whoever asks first.
     cluster.wait_until(

@@ -39,12 +39,12 @@ def lab(cluster: Cluster, kubeconfig: Path, tmp_path: Path) -> Iterator[LabPage]
 
 
 def test_a_wrong_promise_and_a_wrong_start_are_seen_and_mended(lab: LabPage, cluster: Cluster) -> None:
-    lab.sees("promises the model that applications ask for", "NOT ATTEMPTED")
+    lab.sees("names the model that applications ask for", "NOT ATTEMPTED")
     assert cluster.view().find("ConfigMap", "vllm-model-config", "llm-system") is None
 
     # 1: as it was handed out, and then as the applications need it.
     lab.press("Apply the policy")
-    lab.sees("promises the model that applications ask for", "PARTIAL", "SERVED_MODEL_NAME smollm2")
+    lab.sees("names the model that applications ask for", "PARTIAL", "SERVED_MODEL_NAME smollm2")
     name = cluster.profile().served_model_name
     lab.edit(
         "policy_yaml",
@@ -56,12 +56,12 @@ def test_a_wrong_promise_and_a_wrong_start_are_seen_and_mended(lab: LabPage, clu
     )
     expect(lab.preview("Apply the policy")).to_contain_text("would change")
     lab.press("Apply the policy")
-    lab.sees("promises the model that applications ask for", "PASS")
+    lab.sees("names the model that applications ask for", "PASS")
 
     # 2: the container ends itself; nobody killed it.
-    lab.predict("You apply it as it stands", "in the end it is Ready")
+    lab.predict("You apply it unchanged", "in the end it is Ready")
     lab.press("Apply the Deployment")
-    crash = lab.cell("The last words of its log")
+    crash = lab.cell("The end of its log")
     expect(crash).to_contain_text("VLLM_PORT")
     expect(crash).to_contain_text("the kubelet did not kill it")
     lab.sees("is given VLLM_PORT by a Service", "FAIL", "service links on")

@@ -84,8 +84,8 @@ def _active(cluster: ClusterView, name: str) -> Verdict:
 def only_the_apps_are_labelled(cluster: ClusterView) -> Verdict:
     """Selecting `kubedojo.dev/role=llm-apps` finds the namespace of the applications, and no other.
 
-    Why: The policy of lab 04 will let in whoever carries this label: one namespace too many is a hole, none an outage.
-    Hint: Labels stand under `metadata.labels`, and a selector compares key and value letter by letter.
+    Why: The policy of lab 04 lets in every namespace with this label: one extra label is a hole; no label is an outage.
+    Hint: Labels go under `metadata.labels`, and a selector compares key and value letter by letter.
     Next: kubectl get namespaces -L kubedojo.dev/role
     """
     names, own = _namespaces_with_the_role(cluster), cluster.scope.namespace(APPS)
@@ -207,7 +207,7 @@ def _admitted(answer: Admission, what: str) -> Verdict:
 def both_workloads_fit(cluster: ClusterView) -> Verdict:
     """vLLM and Qdrant, as planned, are admitted together: in every dimension.
 
-    Why: A quota refuses a pod as soon as one dimension overruns: the workload that comes second stays away.
+    Why: A quota refuses a pod as soon as one dimension is exceeded: whichever starts second is not created.
     Hint: Add up what vLLM and Qdrant take, dimension by dimension, and compare each sum with the quota.
     Next: kubectl describe quota -n llm-system
     """
@@ -251,8 +251,8 @@ def _nothing_else_refuses(
 def no_room_for_another_model_server(cluster: ClusterView) -> Verdict:
     """Every dimension is limited, so that the plan and one more model server do not fit.
 
-    Why: A quota that admits everything is none: it must stop the mistake of starting the same model twice.
-    Hint: The plan must fit, and not a second model server beside it: which dimension has room for more, or no limit?
+    Why: A quota that admits everything is useless: it must stop somebody who starts the same model twice by mistake.
+    Hint: The plan must fit, but not a second model server beside it: which dimension still has room, or no limit?
     Next: kubectl describe quota -n llm-system
     """
     hard = _tightest(_quotas(cluster))
@@ -305,7 +305,7 @@ def _refuses(dimension: str, refused: bool, amount: Decimal, answer: Admission) 
 def admission_refused(cluster: ClusterView) -> Verdict:
     """In `llm-system` a ReplicaSet has no pod, because admission refused its GPUs.
 
-    Why: A Deployment is accepted even when its pods never are: the refusal stands on the ReplicaSet, not in `kubectl apply`.
+    Why: A Deployment is accepted even when its pods never are: the ReplicaSet reports the refusal, `kubectl apply` does not.
     Hint: Ask for more GPUs than the quota holds, and state CPU and memory too, or the quota refuses for that first.
     Next: kubectl describe replicaset -n llm-system
     """
@@ -342,10 +342,10 @@ def _resources(dimensions: Iterable[str]) -> set[str]:
 
 @lab.check("refusal.scheduling", points=2, needs=admission_refused)
 def scheduler_refused(cluster: ClusterView) -> Verdict:
-    """In `llm-workshop` a pod with the same request exists and stays Pending for want of GPUs.
+    """In `llm-workshop` a pod with the same request exists and stays Pending, because no node has enough GPUs.
 
-    Why: Pending is the scheduler's no: the pod exists, the quota had nothing against it, and no node can give what it asks.
-    Hint: The same Deployment, in a namespace that no quota guards.
+    Why: Pending comes from the scheduler: the pod exists, no quota refused it, and no node has what it asks for.
+    Hint: The same Deployment, in a namespace without a quota.
     Next: kubectl describe pod -n llm-workshop
     """
     wanted = [gpu.requested(item.path("spec.template.spec", {})) for item, _ in _stuck_replica_sets(cluster)]
@@ -434,7 +434,7 @@ def _refuses_cards(
 def one_learner(cluster: ClusterView) -> Verdict:
     """`one-learner` ran on a card of its own, and asked so that it could not land on a shared one.
 
-    Why: Latency is only explainable on a card that nobody else uses, and the resource name alone does not promise one.
+    Why: Latency can only be explained on a card that nobody else uses, and the resource name alone does not ensure that.
     Hint: Full and time-sliced cards have the same resource name: which node label tells them apart?
     Next: kubectl get pods -n llm-workshop -o wide; kubectl get events -n llm-workshop
     """
@@ -453,7 +453,7 @@ def twenty_learners(cluster: ClusterView) -> Verdict:
     """`twenty-learners`: twenty pods finished, several at the same time on one shared card.
 
     Why: Twenty short experiments on one card: in turns, nineteen wait; side by side, they share memory, time and faults.
-    Hint: Which shape advertises one card several times? Ask for that, and for nothing that a card of one's own would satisfy.
+    Hint: Which shape advertises one card several times? Ask for that, in a way that an unshared card does not satisfy.
     Next: kubectl get pods -n llm-workshop -o wide; kubectl get events -n llm-workshop
     """
     job, spec, pods = _class_run(cluster, "twenty-learners")
@@ -473,7 +473,7 @@ def two_tenants(cluster: ClusterView) -> Verdict:
     """`two-tenants`: two pods ran at the same time, each on a hardware slice of its own.
 
     Why: Time-slicing isolates neither memory nor faults: tenants that must not harm each other need slices in hardware.
-    Hint: Which shape gives each pod memory of its own? Its resource has a name of its own.
+    Hint: Which shape gives each pod its own memory? It also has its own resource name.
     Next: kubectl get pods -n llm-workshop -o wide; kubectl get events -n llm-workshop
     """
     job, spec, pods = _class_run(cluster, "two-tenants")
@@ -504,7 +504,7 @@ def _side_by_side(job: Resource, pods: list[Pod]) -> list[Verdict]:
 def the_guard_keeps_guests_out(cluster: ClusterView) -> Verdict:
     """While the node was guarded, `guest` was kept out by the taint and `model-server` was let in.
 
-    Why: A pod without a GPU can fill a GPU node's CPU and memory, and the card stands idle beside it.
+    Why: A pod without a GPU can fill a GPU node's CPU and memory, and then the card stays idle.
     Hint: Taint the node, then start both pods: only the one that asks for the GPU gets a toleration for the taint's key and effect.
     Next: kubectl describe pods -n llm-workshop; kubectl describe nodes
     """
@@ -512,7 +512,7 @@ def the_guard_keeps_guests_out(cluster: ClusterView) -> Verdict:
     if cluster.scope.suffix:
         return _tolerations_alone(guest, server)
     says = _scheduler_history(cluster, guest)
-    # After an hour the scheduler's words are gone, and that guest had to wait is what is left of them.
+    # After an hour the scheduler's events are gone; only the time that guest waited is left.
     waited = bool(gpu.waited_s(guest)) and not says and events_are_gone(gpu.placed_at(guest))
     kept_out = waited or any("untolerated taint" in words for words in says)
     let_in = gpu.placed_at(server)
@@ -591,10 +591,10 @@ def _scheduler_history(cluster: ClusterView, pod: Resource) -> list[str]:
 
 @lab.check("guard.lifted", needs=the_guard_keeps_guests_out)
 def a_node_is_open_again(cluster: ClusterView) -> Verdict:
-    """A pod that tolerates nothing finds a node again.
+    """A pod without tolerations finds a node again.
 
-    Why: On a cluster of one node the guard locks out everything that tolerates nothing: cluster DNS, the next time it is replaced.
-    Hint: `kubectl taint` takes a taint away when a minus sign follows it.
+    Why: On a cluster of one node the guard keeps out every pod without a toleration: cluster DNS too, the next time it is replaced.
+    Hint: `kubectl taint` removes a taint when a minus sign follows it.
     Next: kubectl describe nodes | grep -A3 Taints
     """
     nodes = cluster.nodes()
@@ -627,15 +627,15 @@ def _taint_words(node: Any) -> str:
 def the_next_in_line_waited(cluster: ClusterView) -> Verdict:
     """`next-in-line` waited for a GPU that an idle pod held, and got it when the pod was gone.
 
-    Why: A pod that holds a GPU and does nothing costs what a busy one costs; quota bounds that, and frees nothing.
-    Hint: First the holder, then `next-in-line`; look at its events, then delete the holder.
+    Why: A pod that holds a GPU and does nothing costs as much as a busy one. A quota limits how many are held, but frees none.
+    Hint: Start the holder first, then `next-in-line`; look at the events of `next-in-line`, then delete the holder.
     Next: kubectl describe pod next-in-line -n llm-workshop
     """
     pod = cluster.pod("next-in-line", WORKSHOP)
     waited_s = gpu.waited_s(pod) or 0.0
     says = _scheduler_history(cluster, pod)
     placed = gpu.placed_at(pod) is not None
-    # After an hour the scheduler's words are gone, and the wait for a card is what is left of them.
+    # After an hour the scheduler's events are gone; only the time that the pod waited is left.
     unsaid = not says and events_are_gone(gpu.placed_at(pod)) and waited_s >= SHORTEST_WAIT_S
     lacked = unsaid or any(map(_insufficient_gpu, says))
     waiting = "still waits" if not placed else f"waited {waited_s:.0f} s"
@@ -661,7 +661,7 @@ def the_next_in_line_waited(cluster: ClusterView) -> Verdict:
 def the_card_is_free(cluster: ClusterView) -> Verdict:
     """No experiment holds a GPU any more, and a node offers a whole card.
 
-    Why: Lab 02 starts a model server that needs a whole card: nothing may sit on it, and it must be offered whole.
+    Why: Lab 02 starts a model server that needs a whole card: no other pod may hold it, and it must be offered whole.
     Hint: Who holds a GPU now, and in which shape does the node offer its card?
     Next: kubectl get pods -n llm-workshop; course gpu --shape full
     """

@@ -320,11 +320,11 @@ _NAMESPACES = [
     wrong("no namespace for applications", without(APPS), namespaces="no namespace llm-apps"),
     wrong("no namespace for experiments", without(WORKSHOP), namespaces="no namespace llm-workshop"),
     wrong("the namespace is being deleted", terminating(SYSTEM), namespaces="Terminating"),
-    wrong("the label has a typing error", relabel(APPS, role="llm-app"), namespaces__label="role=llm-app"),
+    wrong("the label is misspelled", relabel(APPS, role="llm-app"), namespaces__label="role=llm-app"),
     wrong("the label is missing", relabel(APPS), namespaces__label="no such label"),
     wrong("the backends are labelled too", relabel(SYSTEM, role=ROLE), namespaces__label="llm-system"),
     wrong(
-        "a namespace of nobody is labelled",
+        "a namespace outside the course is labelled",
         relabel("default", role=ROLE),
         namespaces__label="default",
         in_class=ADMINISTRATOR,

@@ -1,4 +1,4 @@
-"""Lab 02, the inference layer: a model that is started patiently, served honestly and ended in good order.
+"""Lab 02, the inference layer: a model that gets time to load, serves what it promises and ends without losing answers.
 
 The service is asked wherever it can be: what it serves, how much it holds, how long requests waited.
 Manifests are read for what can only be seen in a crash or a rollout, and then as arithmetic on their
@@ -143,7 +143,7 @@ def _figure(data: dict[str, str], name: str) -> int | None:
     hint=f"Later labs send prompts of up to {LONGEST_PROMPT} tokens and want up to {LONGEST_ANSWER} back: the context holds both.",
 )
 def serving_policy(cluster: ClusterView) -> Verdict:
-    """ConfigMap `vllm-model-config` promises the model that applications ask for, with room for their prompts.
+    """ConfigMap `vllm-model-config` names the model that applications ask for, with room for their prompts and answers.
 
     Why: The model's name and its context are promises to callers: they belong where a reviewer sees them change.
     Next: kubectl get configmap vllm-model-config -n llm-system -o yaml
@@ -176,10 +176,10 @@ def serving_policy(cluster: ClusterView) -> Verdict:
 
 @lab.check("vllm.cache", task="policy")
 def model_cache(cluster: ClusterView) -> Verdict:
-    """The claim `vllm-model-cache` is of the cluster's fast storage class, and the Deployment `vllm`, once there, mounts it.
+    """The claim `vllm-model-cache` has the cluster's fast storage class, and the Deployment `vllm`, once it exists, mounts it.
 
     Why: Without a claim every replacement fetches the weights again: a restart of seconds becomes an outage.
-    Hint: A claim names its storage class, so that a surprising default does not put a model on a slow disk.
+    Hint: Name the storage class in the claim: an unexpected default may put the model on a slow disk.
     Next: kubectl describe pvc vllm-model-cache -n llm-system
     """
     claim = cluster.pvc(CLAIM, NAMESPACE)
@@ -259,7 +259,7 @@ def no_service_links(cluster: ClusterView) -> Verdict:
     """No container of vLLM is given `VLLM_PORT` by a Service.
 
     Why: A Service named vllm makes the kubelet inject VLLM_PORT=tcp://…, and vLLM reads VLLM_PORT as its own setting.
-    Hint: `kubectl logs` with `--previous` shows the words of the container that died. The last error only says that there was one before it: which variable does the first one name?
+    Hint: `kubectl logs` with `--previous` shows the log of the container that ended. Its last error only refers to an earlier one: which variable does the first error name?
     Next: kubectl logs -n llm-system deployment/vllm -c vllm --previous | grep Error:
     """
     deployment = cluster.deployment(DEPLOYMENT, NAMESPACE)
@@ -279,9 +279,9 @@ def no_service_links(cluster: ClusterView) -> Verdict:
 
 @lab.check("vllm.budget", points=3, task="start")
 def patient_start(cluster: ClusterView) -> Verdict:
-    """A model may take two minutes to load; afterwards a process that hangs is restarted within five, and one that is not ready gets no traffic.
+    """A model may take two minutes to load; afterwards a process that hangs is restarted within five minutes, and one that is not ready gets no traffic.
 
-    Why: Liveness with its defaults kills a loading model after 30 s, for ever. A startup probe buys the time, and then steps aside.
+    Why: A liveness probe with its defaults kills a loading model after 30 s, every time. A startup probe gives it time to load.
     Hint: periodSeconds × failureThreshold of the startup probe is the time a load may take. The others wait until it has passed.
     Next: kubectl get events -n llm-system --field-selector reason=Killing
     """
@@ -313,7 +313,7 @@ def patient_start(cluster: ClusterView) -> Verdict:
 def ready_and_reachable(cluster: ClusterView) -> Verdict:
     """One ready pod of vLLM holds a GPU, is the Service's only endpoint, and answers.
 
-    Why: Running is about a process, Ready about an answer: only a ready pod is among the Service's endpoints.
+    Why: Running means that a process runs, Ready that it answers: only a ready pod is among the Service's endpoints.
     Hint: `kubectl describe pod` names the probe that fails; `kubectl get endpointslices` shows who gets traffic.
     Next: kubectl get endpointslices -n llm-system -l kubernetes.io/service-name=vllm
     """
@@ -381,7 +381,7 @@ def _answers(cluster: ClusterView) -> Verdict:
 def serves_what_it_promises(cluster: ClusterView) -> Verdict:
     """`/v1/models` lists the promised name and context, and a chat completion comes back.
 
-    Why: What counts is what the process serves, not what the ConfigMap says: environment is read once, at the start.
+    Why: What the process serves counts, not what the ConfigMap says: environment variables are set once, at the start.
     Hint: If ConfigMap and service disagree, the pod is older than the change. What makes a Deployment replace its pods?
     Next: kubectl get --raw /api/v1/namespaces/llm-system/services/http:vllm:8000/proxy/v1/models
     """
@@ -415,10 +415,10 @@ def _chats(cluster: ClusterView, model: str) -> Verdict:
 
 @lab.check("vllm.kv", points=2, needs=ready_and_reachable, task="serving")
 def kv_cache_holds_the_worst_case(cluster: ClusterView) -> Verdict:
-    """As many sequences as are admitted fit the KV cache at full length.
+    """The KV cache holds all admitted sequences at full length.
 
-    Why: Every token of every request lies in the KV cache. If all sequences may grow to the full context, the cache must hold them, or requests are pushed out and computed again.
-    Hint: The metric `vllm:cache_config_info` tells blocks and block size. MAX_MODEL_LEN × MAX_NUM_SEQS must not exceed their product.
+    Why: Every token of every request takes space in the KV cache. All sequences may grow to the full context; if the cache cannot hold them, some are removed and computed again.
+    Hint: The metric `vllm:cache_config_info` gives the number of blocks and their size. MAX_MODEL_LEN × MAX_NUM_SEQS must not exceed their product.
     Next: kubectl get --raw /api/v1/namespaces/llm-system/services/http:vllm:8000/proxy/metrics | grep cache_config_info
     """
     config = cluster.config_map(CONFIG_MAP, NAMESPACE)
@@ -443,8 +443,8 @@ def kv_cache_holds_the_worst_case(cluster: ClusterView) -> Verdict:
 def queue_was_seen(cluster: ClusterView) -> Verdict:
     """Requests had to wait for a place: the server's own metrics show it, or the Job that saw them.
 
-    Why: Beyond MAX_NUM_SEQS requests wait, and nobody sees it in CPU or GPU use: the queue's own metric is the signal to scale on.
-    Hint: Ask more at once than MAX_NUM_SEQS admits, and look at `vllm:num_requests_waiting` meanwhile. A replaced pod forgets; the Job in `manifests/labs/02/queue-witness.yaml` does not.
+    Why: Beyond MAX_NUM_SEQS requests wait, and CPU or GPU use does not show it: the queue's own metric is the signal to scale on.
+    Hint: Send more requests at once than MAX_NUM_SEQS admits, and look at `vllm:num_requests_waiting` meanwhile. A new pod starts with empty metrics; the Job in `manifests/labs/02/queue-witness.yaml` keeps what it saw.
     Next: kubectl get --raw /api/v1/namespaces/llm-system/services/http:vllm:8000/proxy/metrics | grep request_queue_time_seconds
     """
     if seen := _queue_seen_by_job(cluster):
@@ -485,10 +485,10 @@ def _queue_seen_by_job(cluster: ClusterView) -> Verdict | None:
 
 @lab.check("vllm.strategy", points=2, task="rollout")
 def rollout_frees_the_gpu_first(cluster: ClusterView) -> Verdict:
-    """A rollout gives up the old pod's GPU before it asks for the new one's, and none is stuck now.
+    """A rollout frees the old pod's GPU before the new pod asks for one, and no rollout is stuck now.
 
-    Why: A surge pod needs a second GPU. With one, the new pod can never start while the old one lives, and the rollout waits for ever.
-    Hint: Two ways out: give the old pod up first, or do not surge. Either costs downtime; with one GPU something must.
+    Why: A surge pod needs a second GPU. With one, the new pod cannot start while the old one runs, and the rollout never completes.
+    Hint: Two ways out: end the old pod first, or do not surge. Both cost downtime; with one GPU that cannot be avoided.
     Next: kubectl get events -n llm-system --field-selector reason=FailedCreate
     """
     deployment = cluster.deployment(DEPLOYMENT, NAMESPACE)
@@ -515,7 +515,7 @@ def _stuck(deployment: Workload) -> str:
 def config_reaches_the_pods(cluster: ClusterView) -> Verdict:
     """The pod template carries the checksum of the ConfigMap as it is now.
 
-    Why: Pods read a ConfigMap's environment once. Only a change of their template replaces them: the checksum makes one of the other.
+    Why: Pods get a ConfigMap's values once, at the start. Only a change of the pod template replaces pods: the checksum turns a change of the ConfigMap into one.
     Hint: Annotation `checksum/config` in the pod template: `kubectl get configmap vllm-model-config -n llm-system -o jsonpath='{.data}' | sha256sum`.
     Next: kubectl get configmap vllm-model-config -n llm-system -o jsonpath='{.data}' | sha256sum
     """
@@ -535,10 +535,10 @@ def config_reaches_the_pods(cluster: ClusterView) -> Verdict:
 
 @lab.check("vllm.drain", points=2, task="rollout")
 def time_to_finish(cluster: ClusterView) -> Verdict:
-    """An ending pod has time to be forgotten by the Service, and its requests have time to finish.
+    """When a pod ends, there is time to remove it from the Service's endpoints, and time for its requests to finish.
 
     Why: preStop keeps answering while endpoints are withdrawn, --shutdown-timeout lets answers finish, and the grace period must outlast both: then comes SIGKILL.
-    Hint: terminationGracePeriodSeconds > preStop + --shutdown-timeout, each with a figure of its own.
+    Hint: terminationGracePeriodSeconds > preStop + --shutdown-timeout. Set each of the three.
     Next: kubectl get deployment vllm -n llm-system -o yaml
     """
     deployment = cluster.deployment(DEPLOYMENT, NAMESPACE)
@@ -571,8 +571,8 @@ def time_to_finish(cluster: ClusterView) -> Verdict:
 def no_answer_was_lost(cluster: ClusterView) -> Verdict:
     """Job `drain-witness` got all its answers whole, and meanwhile a pod of vLLM was replaced.
 
-    Why: A drain is proven under load or not at all: the witness had answers in flight while the pod under them was replaced.
-    Hint: Start the Job, wait until its requests run, and only then roll out a change. `kubectl logs job/drain-witness -n llm-apps` tells what it got.
+    Why: Only load proves a drain: the witness had answers in flight while the pod that gave them was replaced.
+    Hint: Start the Job, wait until its requests run, and only then roll out a change. `kubectl logs job/drain-witness -n llm-apps` shows what it got.
     Next: kubectl describe job drain-witness -n llm-apps
     """
     job = cluster.get("Job", WITNESS, APPS)

@@ -158,7 +158,7 @@ def _draw_timeline(lab: LabSession) -> None:
         mo.output.replace(problem_card(str(problem), problem.next_command))
         return
     if settled_s is None and not mo.current_thread().should_exit:
-        end = f"<small>Watched for {START_TIMEOUT_S:.0f} s: nothing is served yet. Apply again to watch on.</small>"
+        end = f"<small>Watched for {START_TIMEOUT_S:.0f} s: nothing is served yet. Apply again to keep watching.</small>"
         mo.output.replace(mo.vstack([timeline_chart(seen), course(end, live=True)]))
 
 
@@ -293,7 +293,7 @@ def crash_panel(lab: LabSession, *_triggers: object) -> mo.Html:
     )
     log = "\n".join(_last_words(lab, pod)) or "(empty: it ended before it wrote its first line)"
     return card(
-        f"{head}<details open><summary>The last words of its log</summary><pre>{esc(log)}</pre></details>"
+        f"{head}<details open><summary>The end of its log</summary><pre>{esc(log)}</pre></details>"
     )
 
 
@@ -487,7 +487,7 @@ def _served(lab: LabSession) -> bool:
 
 
 def _nobody_serves() -> mo.Html:
-    said = "No pod is Ready, so the Service `vllm` has nobody to send a request to: part 2 comes first."
+    said = "No pod is Ready, so the Service `vllm` has no pod to send a request to: do part 2 first."
     return course(f"{word('none', 'not served')} {inline(said)}", live=True)
 
 
@@ -611,7 +611,7 @@ def queue_testimony(lab: LabSession) -> Any:
     return mo.md(
         f"Job `{queue_witness.JOB}` in `{witness.APPS}` asked twenty-four times at once, and saw at most "
         f"**{most if most is not None else 'nobody'}** waiting. The next pod of vLLM starts with empty metrics; "
-        "the Job remembers."
+        "the Job keeps what it saw."
     )
 
 
