@@ -26,12 +26,12 @@ def title():
 
     A model answers from what it was trained on; what your organisation knows must be fetched for it. That is the work
     of a vector database: passages go in as vectors, and the passages nearest to a question come out. It is the first
-    part of the stack that **holds state**, and state is lost in other ways than processes are.
+    part of the stack that **holds state**, and state can be lost in ways that a process cannot.
 
     You will give Qdrant a volume and a name, fill it, find out what its health checks do not tell you, kill it, lose
     its disk, and get everything back.
 
-    *90 minutes. The cluster's state is graded: buttons here and `kubectl`, `helm` or `curl` in a terminal count alike.*
+    *90 minutes. The cluster's state is graded: the buttons here, and `kubectl`, `helm` or `curl` in a terminal, count the same.*
     """)
     return
 
@@ -56,7 +56,7 @@ def guess_loss():
         {
             "all": "Everything, both times: the Deployment brings the pod back",
             "crash": "After the crash everything, after the drain nothing",
-            "none": "Nothing after the crash already: a container starts from its image",
+            "none": "Nothing, even after the crash: a container starts from its image",
         },
     )
     guess_loss
@@ -68,10 +68,10 @@ def guess_loss_answer(guess_loss):
     nb.reveal(
         guess_loss.value,
         truth="crash",
-        because="An `emptyDir` belongs to the **pod**. A container that restarts in its pod finds it again, which is why "
-        "the mistake survives so many demos; a pod that is replaced starts with an empty one.",
+        because="An `emptyDir` belongs to the **pod**. A container that restarts in its pod finds it again, so "
+        "demos do not show the mistake; a pod that is replaced starts with an empty one.",
         instead={
-            "all": "A Deployment brings back the *process*. Nobody promised it the old pod's directory.",
+            "all": "A Deployment brings back the *process*, but not the old pod's directory.",
             "none": "That holds for the container's own file system, not for a volume of the pod.",
         },
     )
@@ -83,13 +83,13 @@ def how_much_will_it_hold():
     mo.md(r"""
     ## 1 · How much will it hold?
 
-    A claim that is too small stops the writes one day; one that is far too large is paid for every day. Count what
+    A claim that is too small will one day block writes; one that is far too large costs money every day. Count what
     takes room: vectors (4 bytes for each dimension), the search graph, the payload, the log, segments that are
-    written anew while the old ones are still there, and **every snapshot you keep**.
+    rewritten while the old ones are still there, and **every snapshot you keep**.
 
     **Your turn.** Two million passages of 384 dimensions with half a kilobyte of payload each, and two snapshots
-    kept. Change the claim until the plan fits. Then find out what *one more* snapshot costs, and what a model with
-    1024 dimensions would.
+    kept. Change the claim until the plan fits. Then find out what *one more* snapshot would cost, and what a
+    model with 1024 dimensions would cost.
     """)
     return
 
@@ -104,7 +104,7 @@ def plan():
 @app.cell(hide_code=True)
 def why_plan():
     mo.md(r"""
-    **Why so.** Vectors 2.9 GiB, graph 0.2, payload 1.0: 4.1 GiB are stored. Two snapshots bring 8.2 more, rewriting 2.0: 14.2 GiB. A third
+    **Why so.** Vectors 2.9 GiB, graph 0.2, payload 1.0: 4.1 GiB are stored. Two snapshots add 8.1, rewriting 2.0: 14.2 GiB with the log. A third
     snapshot would cost 4.1 GiB, and a model of 1024 dimensions makes the stored part 8.8 GiB.
     """)
     return
@@ -141,8 +141,8 @@ def a_pod_with_a_name_and():
     **Your turn.** A colleague wrote the manifest below, and it would even start. Three things in it are wrong:
 
     1. Where does Qdrant write, and what kind of volume is there?
-    2. `serviceName` names a Service that nobody wrote. It must be headless, select the pod, and carry the label
-       `app.kubernetes.io/component: cluster-discovery`: by that the scraper will find it in part 7.
+    2. `serviceName` names a Service that does not exist. It must be headless, select the pod, and have the label
+       `app.kubernetes.io/component: cluster-discovery`: Prometheus will find it by that label in part 7.
     3. The readiness probe asks a path that answers 200 as soon as the process listens.
     """)
     return
@@ -245,9 +245,9 @@ def memory_yaml():
 @app.cell(hide_code=True)
 def why_memory_yaml():
     mo.md(r"""
-    **Why so.** The claim template makes `qdrant-storage-qdrant-0`, which no deletion of pod or StatefulSet touches. The headless Service gives
-    `qdrant-0` its DNS name (also while it loads) and the scraper its target. `/readyz` is red until the shards are loaded, so
-    no query arrives too early; liveness stays on `/livez`, or a long load would be punished with a restart.
+    **Why so.** The claim template makes `qdrant-storage-qdrant-0`, which stays when the pod or the StatefulSet is deleted. The headless Service gives
+    `qdrant-0` its DNS name (also while it loads) and the scraper its target. `/readyz` fails until the shards are loaded, so no
+    query arrives too early; liveness stays on `/livez`, because otherwise a long load would end in a restart.
     """)
     return
 
@@ -279,12 +279,12 @@ def board_install(live):
 @app.cell(hide_code=True)
 def hints_install():
     nb.hints(
-        "`volumeClaimTemplates` stands beside `template`, not in it. Its name is what `volumeMounts` refers to; "
-        "the volume of that name in `volumes` must go.",
+        "`volumeClaimTemplates` belongs beside `template`, not in it. `volumeMounts` refers to its name; "
+        "remove the volume of that name from `volumes`.",
         "A claim template is a claim without a namespace: `metadata.name`, then `spec` with `accessModes: [ReadWriteOnce]` "
         "and `resources.requests.storage`. Without `storageClassName` the cluster's default class serves it.",
         "A headless Service has `clusterIP: None`. `publishNotReadyAddresses: true` lets names resolve while Qdrant loads.",
-        "`/healthz` and `/livez` speak of the process. `/readyz` speaks of the shards.",
+        "`/healthz` and `/livez` are about the process, `/readyz` is about the shards.",
         "If the image cannot be pulled: `course start 03`.",
     )
     return
@@ -296,13 +296,13 @@ def a_collection_for_your_model():
     ## 3 · A collection for your model
 
     A collection is made for vectors of one **size** and one **distance**; both follow from the embedding model. The
-    course embeds on your machine, with all-MiniLM-L6-v2: 384 numbers a text, of length one, compared by their angle.
-    The corpus is small and real: 51 passages on running this very stack, each about one layer of it.
+    course computes the vectors on your machine, with all-MiniLM-L6-v2: 384 numbers for a text, length one, compared by
+    their angle. The corpus is small and real: 51 passages about running this stack, each about one layer of it.
 
-    You will ask *within* a layer, so that field needs a payload index: a keyword index, because `memory` must match
+    You will search *within* a layer. Its field needs a payload index: a keyword index, because `memory` must match
     exactly, not word by word.
 
-    **Your turn.** Correct the three values, and make the collection. Making it anew drops what is in it.
+    **Your turn.** Correct the three values, and make the collection. Making it again deletes what is in it.
     """)
     return
 
@@ -316,7 +316,7 @@ def collection():
 @app.cell(hide_code=True)
 def why_collection():
     mo.md(r"""
-    **Why so.** The model decides: 384 numbers, of length one, so the angle is all there is to compare. The keyword index makes the filter part of
+    **Why so.** The model decides: 384 numbers, of length one, so that only the angle differs. The keyword index makes the filter part of
     the search: without it, Qdrant reads the payload of each candidate.
     """)
     return
@@ -346,10 +346,10 @@ def wait_for_qdrant(collection, lab, make_collection, pressed):
 @app.cell(hide_code=True)
 def task_to_point():
     mo.md(r"""
-    Now the passages. `to_point` makes a point of each: an **id**, the vector, and a **payload**, which is what filters
-    and readers see of it.
+    Now the passages. `to_point` turns each into a point: an **id**, the vector, and a **payload**, the part that filters
+    and readers see.
 
-    **Your turn.** As it stands, ingesting twice doubles everything, and no filter by layer can ever match. Mend both.
+    **Your turn.** So far, ingesting twice stores everything twice, and no filter by layer can ever match. Fix both.
     A passage has `key`, `layer`, `title`, `text`, and `id`: a UUID derived from its key.
     """)
     return
@@ -394,10 +394,10 @@ def board_collection(live):
 @app.cell(hide_code=True)
 def hints_collection():
     nb.hints(
-        "The size and the distance of the model stand in the text above. For vectors of length one, `Cosine` is the angle.",
-        "`passage.id` is the same on every machine and every day; `uuid4()` never is.",
-        "Twice the points? Ids that were random stay: make the collection anew, then ingest.",
-        '`"layer": passage.layer` belongs into the payload, and `"layer"` is the field to index.',
+        "The size and the distance of the model are in the text above. For vectors of length one, `Cosine` is the angle.",
+        "`passage.id` is the same on every machine and every day; `uuid4()` is new each time.",
+        "Too many points? Points with random ids stay: make the collection again, then ingest.",
+        '`"layer": passage.layer` belongs in the payload, and `"layer"` is the field to index.',
     )
     return
 
@@ -405,9 +405,9 @@ def hints_collection():
 @app.cell(hide_code=True)
 def task_ask():
     mo.md(r"""
-    Ask it something. Edit the question, or set `layer` to `"inference"`, `"memory"`, `"isolation"`, `"chaos"` or
+    Now ask. Edit the question, or set `layer` to `"inference"`, `"memory"`, `"isolation"`, `"chaos"` or
     `"substrate"`. The filter is applied *during* the search, not afterwards: you get three hits of that layer, not
-    those of the best three that happen to be in it.
+    only those of the best three overall that are in it.
     """)
     return
 
@@ -445,7 +445,7 @@ def vital_signs(lab, live):
 def guess_health():
     guess_health = nb.predict(
         "Overnight somebody re-created the collection, and the ingestion job failed at once. "
-        "Which of these alarms rings first?",
+        "Which of these alerts fires first?",
         {
             "readyz": "The readiness probe: an empty collection is not ready to serve",
             "errors": "The error rate: queries against an empty collection fail",
@@ -461,12 +461,12 @@ def guess_health_answer(guess_health):
     nb.reveal(
         guess_health.value,
         truth="none",
-        because="Probes ask whether the server can serve, and it can: it serves nothing, quickly. Only somebody who knows "
-        "what *ought* to be there can notice: a count, a schema, and a few **golden queries** with known answers. That "
-        "is what the four checks of part 3 are.",
+        because="Probes ask whether the server can answer, and it can: it answers quickly, with nothing. Only a test that knows "
+        "what *should* be there can notice: a count, a schema, and a few **golden queries** with known answers. The "
+        "four checks of part 3 are such tests.",
         instead={
-            "readyz": "Readiness speaks of loaded shards. A collection without points has all of its shards loaded.",
-            "errors": "No hit is a perfectly good answer, with status 200.",
+            "readyz": "Readiness means that shards are loaded. A collection without points has all of its shards loaded.",
+            "errors": "Zero hits are a valid answer, with status 200.",
         },
     )
     return
@@ -477,7 +477,7 @@ def broken_panel(break_memory, lab, pressed):
     mo.vstack(
         [
             mo.md(
-                "See it: a scratch collection is broken in three ways, probed, queried, and removed again."
+                "See for yourself: this breaks a scratch collection in three ways, probes it, queries it, and removes it."
             ),
             draw.broken_panel(lab, break_memory, pressed=pressed),
         ]
@@ -490,8 +490,8 @@ def the_process_dies():
     mo.md(r"""
     ## 5 · The process dies
 
-    Delete the pod. The StatefulSet makes another of the same name, on the same claim; Qdrant opens its segments and
-    replays its write-ahead log, and only then `/readyz` turns 200 and the Service gets its address back.
+    Delete the pod. The StatefulSet creates another with the same name, on the same claim; Qdrant opens its segments and
+    replays its write-ahead log, and only then does `/readyz` answer 200, and the Service gets its address back.
     """)
     return
 
@@ -517,9 +517,9 @@ def guess_restart_answer(guess_restart):
         guess_restart.value,
         truth="yes",
         because="An operation is written to the log before it is acknowledged, and the log is replayed at start. Killing the "
-        "*process* does not touch what the kernel has taken over; losing the *machine* before it reached the disk would.",
+        "*process* does not lose what the kernel has taken over; losing the *machine* before it is on the disk would.",
         instead={
-            "no": "Segments are flushed every few seconds; that is what the log bridges.",
+            "no": "Segments are flushed every few seconds; the log covers the time between.",
             "maybe": "The page cache belongs to the kernel and survives the process. For a power cut you would be right.",
         },
     )
@@ -530,7 +530,7 @@ def guess_restart_answer(guess_restart):
 def restart_panel(kill_pod, lab, pressed):
     @nb.needs_cluster
     def restart(session):
-        with mo.status.spinner(title="Deleting qdrant-0 and watching its successor") as spinner:
+        with mo.status.spinner(title="Deleting qdrant-0 and watching the new pod") as spinner:
             moments = memory.replace_pod(
                 session.cluster,
                 on_moment=lambda m: spinner.update(subtitle=f"{m.at_s:.1f} s: {m.phase}, readyz {m.readyz}"),
@@ -552,7 +552,7 @@ def hints_restart():
     nb.hints(
         "`kubectl delete pod -n llm-system qdrant-0`, then `kubectl get pods -n llm-system -w`.",
         "The check looks at `/metrics` of the running process: how many points it serves, and how often it was sent any. "
-        "Whatever you write from now on starts the proof anew: part 6 ends with it once more.",
+        "After anything you write, the pod must be deleted again to prove it: part 6 ends with that step.",
     )
     return
 
@@ -562,11 +562,11 @@ def the_disk_is_gone():
     mo.md(r"""
     ## 6 · The disk is gone
 
-    A claim deleted by a clean-up script, a node's disk that died, a storage class that reclaimed too much: the pod
-    comes back as quickly as before, ready, green, and empty. What helps then was done **before**: a snapshot, copied
-    somewhere else. In the chart's default, snapshots lie in an `emptyDir` beside the data, and would be gone as well.
+    A clean-up script deletes the claim, a node's disk fails, a storage class deletes the volume: the pod comes back as
+    quickly as before, ready, green, and empty. Only what was done **before** helps then: a snapshot, copied somewhere
+    else. By default the chart keeps snapshots in an `emptyDir` of the same pod, and they would be gone as well.
 
-    Do it in this order. The note is your witness: it is in no corpus, so re-ingesting cannot bring it back.
+    Follow this order. The note is the proof: it is not in the corpus, so ingesting again cannot bring it back.
     """)
     return
 
@@ -582,7 +582,7 @@ def snapshots(lab, note, pressed, write_note):
     def write(say):
         with memory.connect(lab.cluster) as qdrant:
             qdrant.write_note(text_of("note", note), embedder())
-        return "the note is a point of the collection now"
+        return "the note is now a point of the collection"
 
     draw.act(lab, write_note, write, title="Writing the note", pressed=pressed)
     return
@@ -622,10 +622,10 @@ def guess_volume_answer(guess_volume):
     nb.reveal(
         guess_volume.value,
         truth="protected",
-        because="The finalizer `kubernetes.io/pvc-protection` holds the claim while a pod uses it. The moment that pod goes, "
-        "for whatever reason, the claim and (reclaim policy Delete) the data go with it: a time bomb that looks like nothing.",
+        because="The finalizer `kubernetes.io/pvc-protection` keeps the claim while a pod uses it. As soon as that pod ends, "
+        "for whatever reason, the claim is deleted, and with reclaim policy Delete the data too. Until then all looks well.",
         instead={
-            "gone": "A finalizer stands before that: deletion is accepted, and waits.",
+            "gone": "A finalizer delays that: the deletion is accepted, and waits.",
             "refused": "Deletion is accepted. It is carried out later, which is worse.",
         },
     )
@@ -669,8 +669,8 @@ def restore_preview(kill_again, lab, pressed, restart):
     mo.vstack(
         [
             mo.md(
-                "What came back lives in a process that was just sent it. A restore is finished when the points "
-                "outlive that process too:"
+                "The process that serves the points now was just sent them. A restore is complete when the points "
+                "are there in a new process too:"
             ),
             kill_again,
             *([restart(lab)] if (kill_again.value or pressed) else []),
@@ -688,13 +688,13 @@ def board_restore(live):
 @app.cell(hide_code=True)
 def hints_restore():
     nb.hints(
-        "Look at *Vital signs* above between the steps: green all the time, whatever the collection holds.",
+        "Look at the table of part 4 between the steps: it is green all the time, whatever the collection holds.",
         "With kubectl: `kubectl scale statefulset qdrant --replicas=0`, `kubectl delete pvc qdrant-storage-qdrant-0`, "
         "`kubectl scale statefulset qdrant --replicas=1`.",
         "With curl, through `kubectl port-forward`: `POST /collections/course_docs/snapshots` takes one, "
         "`POST /collections/course_docs/snapshots/upload?priority=snapshot` with the form field `snapshot` restores one.",
-        "The note is missing after the restore? Then the snapshot was taken before the note was written: that interval "
-        "is called the recovery point objective.",
+        "The note is missing after the restore? Then the snapshot was taken before the note was written. What is newer than the "
+        "last snapshot is lost; how much loss you accept is called the recovery point objective.",
     )
     return
 
@@ -705,7 +705,7 @@ def seen_by_prometheus():
     ## 7 · Seen by Prometheus
 
     `/metrics` says what probes do not: how many points each collection holds, how long answers take, how much memory
-    is resident. An alert on `collection_points` would have rung in part 4.
+    is resident. An alert on `collection_points` would have fired in part 4.
     """)
     return
 
@@ -719,8 +719,8 @@ def metrics_table(lab, live):
 @app.cell(hide_code=True)
 def task_service_monitor():
     mo.md(r"""
-    A `ServiceMonitor` tells the Prometheus Operator what to scrape: Services by label, a port by *name*. It selects the
-    headless Service only, because through both of them every pod would be counted twice. Read what your cluster says to it:
+    A `ServiceMonitor` tells the Prometheus Operator what to scrape: Services by label, a port by *name*. It selects only
+    the headless Service, because with both Services every pod would be counted twice. Read how your cluster answers:
     """)
     return
 
@@ -754,13 +754,14 @@ def monitor_preview(lab, monitor_yaml):
 @app.cell(hide_code=True)
 def notice_the_target():
     mo.md(r"""
-    **What to notice.** A ServiceMonitor is no part of Kubernetes: without the operator's CustomResourceDefinition the
-    API server has no such kind, and a chart with `serviceMonitor.enabled: true` fails as a whole. Prometheus being
-    installed does not help; its *operator* must be.
+    **What to notice.** A ServiceMonitor is not part of Kubernetes: without the operator's CustomResourceDefinition the
+    API server has no such kind, and a chart with `serviceMonitor.enabled: true` fails as a whole. An installed
+    Prometheus is not enough; its *operator* must be installed.
 
     GPU metrics come the same way: NVIDIA's DCGM exporter, a Service with the label
-    `app.kubernetes.io/name: dcgm-exporter`, and a ServiceMonitor in its namespace. It asks the kubelet who holds which
-    card, and the driver what the card does. (An XID is the number of a driver's error; 79 is a card that is gone.)
+    `app.kubernetes.io/name: dcgm-exporter`, and a ServiceMonitor in its namespace. It asks the kubelet which pod
+    holds which card, and the driver what the card does. (An XID is an error number of the driver; 79 means that the
+    card does not answer any more.)
     """)
     return
 
@@ -775,9 +776,9 @@ def gpu_table(lab, live):
 def notice_two_kinds_of_memory():
     mo.md(r"""
     **What to notice.** A card can be **held and idle**: while lab 02's vLLM waits for requests, `DCGM_FI_DEV_GPU_UTIL`
-    is near 0, nobody else gets the card, and the hour costs the same. That is worth an alert of its own. A busy card is
-    no alarm either way: 100 % says that something ran all the time, not whether anybody waited. The queue stands in
-    `vllm:num_requests_waiting`, as in lab 02.
+    is near 0, nobody else gets the card, and the hour costs the same. That is worth an alert of its own. A busy card
+    alone is no reason for an alert: 100 % means that something ran all the time, not that anybody waited. For the queue,
+    look at `vllm:num_requests_waiting`, as in lab 02.
     """)
     return
 
@@ -793,10 +794,10 @@ def upgrades_go_one_step_at_a():
     mo.md(r"""
     ## 8 · Upgrades go one step at a time
 
-    Qdrant reads what the previous minor version wrote, and promises no more. Between two versions lies one rollout for
-    each minor (the newest patch of each), with a snapshot before it and the golden queries after it. The way back is
-    the snapshot: an older version does not read newer segments. With a chart you step the **chart's** version; the
-    image alone would miss changed probes and defaults.
+    Qdrant promises to read what the previous minor version wrote, and no more. So an upgrade needs one rollout for each
+    minor version (its newest patch), with a snapshot before it and the golden queries after it. The way back is the
+    snapshot: an older version does not read newer segments. With a chart, change the **chart's** version each time;
+    changing only the image would miss new probes and defaults.
     """)
     return
 
@@ -838,13 +839,13 @@ def what_you_take_along():
     mo.md(r"""
     ### What you take along
 
-    - State needs a claim **and** a name; a Deployment with an `emptyDir` passes every demo until the pod is replaced.
+    - State needs a claim **and** a name; a Deployment with an `emptyDir` works in every demo, until the pod is replaced.
     - Probes say *can serve*. Counts, schemas and golden queries say *serves the right thing*.
-    - A snapshot is a backup when it lies elsewhere **and** was restored once.
-    - Deterministic ids make ingestion repeatable; random ones make it a one-way street.
-    - One minor version at a time, with the way back in your pocket.
+    - A snapshot is a backup only if it is kept elsewhere **and** was restored once.
+    - Deterministic ids make ingestion repeatable; with random ones every ingestion adds all passages again.
+    - Upgrade one minor version at a time, with a snapshot to go back to.
 
-    **Next:** `course open 04`. At the moment every pod of the cluster may read, and delete, what you have stored.
+    **Next:** `course open 04`. At the moment every pod of the cluster can read, and delete, what you have stored.
     """)
     return
 
@@ -933,7 +934,7 @@ def titles_and_quiz():
     }
     QUESTIONS = [
         nb.Question(
-            "After a node drain `qdrant-0` runs for two minutes already, and readiness still fails. What do you do?",
+            "After a node drain `qdrant-0` has been running for two minutes, and readiness still fails. What do you do?",
             (
                 nb.Option(
                     "Restart it", "It would begin to load from the start, and need the same time again."
@@ -955,7 +956,7 @@ def titles_and_quiz():
             (
                 nb.Option(
                     "Questions and passages were embedded by different models",
-                    "Same size, other space: nothing refuses such vectors. Golden queries notice.",
+                    "Their size is the same, so nothing refuses such vectors. Golden queries notice.",
                     right=True,
                 ),
                 nb.Option("A missing payload index", "That makes filters slow, not answers wrong."),
@@ -980,12 +981,12 @@ def titles_and_quiz():
             (
                 nb.Option(
                     "No: 1.17, 1.18, 1.19, 1.20, a snapshot before each",
-                    "Only neighbouring minors are promised to read each other's data; a copy that works is luck, not a promise.",
+                    "Each minor is only promised to read the data of the one before it; one copy that worked promises nothing.",
                     right=True,
                 ),
                 nb.Option(
                     "Yes: it was tested",
-                    "It was tested with one copy. Storage migrations are not promised to skip versions.",
+                    "It was tested with one copy. No release promises to read data from more than one minor before.",
                 ),
             ),
         ),

@@ -32,20 +32,20 @@ def lab(cluster: Cluster, kubeconfig: Path, tmp_path: Path) -> Iterator[LabPage]
 
 def test_a_memory_goes_wrong_first_and_then_right(lab: LabPage, cluster: Cluster) -> None:
     # 1: the calculator follows an edit.
-    expect(lab.cell("At its fullest")).to_contain_text("too small")
+    expect(lab.cell("At most")).to_contain_text("too small")
     lab.edit("claim", lambda before: before.replace("10Gi", "16Gi"))
-    expect(lab.cell("At its fullest")).to_contain_text("fits")
-    lab.picture("lab03-sizing", at=lab.cell("At its fullest"))
+    expect(lab.cell("At most")).to_contain_text("fits")
+    lab.picture("lab03-sizing", at=lab.cell("At most"))
 
     # 2: as it was handed out: it runs, on a volume that dies with its pod.
     lab.press("Apply Qdrant")
     lab.sees("runs a ready pod", "PASS")
-    lab.sees("storage path lies on a bound claim", "FAIL", "a volume of kind emptyDir")
+    lab.sees("storage path is on a bound claim", "FAIL", "a volume of kind emptyDir")
     lab.edit("memory_yaml", lambda before: solved("03_memory.py", "memory_yaml"))
     expect(lab.preview("Apply Qdrant")).to_contain_text("would be replaced")
     lab.press("Apply Qdrant")
-    lab.sees("storage path lies on a bound claim", "PASS")
-    lab.sees("Readiness asks the path that is red while loading", "PASS")
+    lab.sees("storage path is on a bound claim", "PASS")
+    lab.sees("The readiness probe asks the path that fails while collections load", "PASS")
 
     # 3: vectors of another model are refused; then the right collection, asked within a layer.
     lab.press("Make the collection")
@@ -74,6 +74,6 @@ def test_a_memory_goes_wrong_first_and_then_right(lab: LabPage, cluster: Cluster
     # 7: the card as Prometheus is told of it, and what stands in for what.
     cards = lab.cell("last XID error")
     expect(cards).to_contain_text("NVIDIA-A100-SXM4-80GB-SIMULATED")
-    expect(cards).to_contain_text("The rest stands in")
+    expect(cards).to_contain_text("The rest is a substitute")
     lab.picture("lab03-gpu", at=cards)
     assert cluster.view().get("StatefulSet", "qdrant", "llm-system").path("status.readyReplicas") == 1

@@ -85,7 +85,7 @@ def test_the_exporter_is_found_by_its_label_in_any_namespace(label: tuple[str, s
 def test_the_table_says_what_stands_in_where_the_gpu_is_simulated() -> None:
     shown = drawn(cluster_with(simulated()))
     assert "llm-system/vllm-0" in shown and "held, idle" in shown and "1,024 of 81,920 MiB" in shown
-    assert "Simulated GPU." in shown and "The rest stands in" in shown
+    assert "Simulated GPU." in shown and "The rest is a substitute" in shown
 
 
 def test_the_table_of_real_cards_claims_no_simulation() -> None:

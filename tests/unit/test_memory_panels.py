@@ -36,7 +36,7 @@ def _text(part: Any) -> str:
         (None, "not a Kubernetes quantity"),
         ("10", "a unit is missing"),
         (10, "a unit is missing"),
-        ("-5Gi", "no room at all"),
+        ("-5Gi", "no space at all"),
     ],
 )
 def test_a_claim_that_no_volume_has_is_named(claim: Any, words: str) -> None:

@@ -218,10 +218,10 @@ def _pod_words(pod: Pod) -> str:
 
 @lab.check("memory.storage", points=4, needs=a_stateful_set_runs_qdrant, task="install")
 def storage_is_on_a_claim(cluster: ClusterView) -> Verdict:
-    """Qdrant's storage path lies on a bound claim that the StatefulSet's own template made.
+    """Qdrant's storage path is on a bound claim that the StatefulSet's own template made.
 
-    Why: What is written outside the claim goes with the pod, and nobody notices before that pod is replaced.
-    Hint: Compare the path that Qdrant writes to with the mount paths, and what each mount's volume is.
+    Why: What is written outside the claim is lost with the pod, and nobody notices until that pod is replaced.
+    Hint: Compare the path that Qdrant writes to with the mount paths. Which kind of volume is mounted there?
     Next: kubectl get pvc -n llm-system; kubectl get pod -n llm-system qdrant-0 -o jsonpath='{.spec.volumes}'
     """
     pod = next(pod for pod in _qdrant_pods(cluster) if _owned_by_set(pod))
@@ -289,10 +289,10 @@ def name_and_address(cluster: ClusterView) -> Verdict:
 
 @lab.check("memory.probes", points=3, needs=a_stateful_set_runs_qdrant, task="install")
 def probes_ask_the_right_paths(cluster: ClusterView) -> Verdict:
-    """Readiness asks the path that is red while loading, liveness one that is not.
+    """The readiness probe asks the path that fails while collections load, the liveness probe one that does not.
 
     Why: Readiness keeps queries away while segments load; liveness on the same path would kill the pod for loading.
-    Hint: Qdrant has three health paths. Ask which of them turns red while collections are loading.
+    Hint: Qdrant has three health paths. Which of them fails while collections load?
     Next: kubectl get statefulset -n llm-system qdrant -o jsonpath='{.spec.template.spec.containers[0].readinessProbe}'
     """
     pod = next(pod for pod in _qdrant_pods(cluster) if _owned_by_set(pod))
@@ -301,7 +301,7 @@ def probes_ask_the_right_paths(cluster: ClusterView) -> Verdict:
     return all_of(
         expect_true(
             readiness in READY_PATHS,
-            "readiness asks the path that knows of loading",
+            "readiness asks the path that fails while collections load",
             f"readiness asks {readiness or 'nothing'}",
         ),
         expect_true(
@@ -345,8 +345,8 @@ def made_for_the_model(cluster: ClusterView) -> Verdict:
 def holds_the_corpus_once(cluster: ClusterView) -> Verdict:
     """Every passage of the corpus is there, once, with the field that queries filter by.
 
-    Why: Three green health checks stand over an empty collection as well: only counting shows what is there.
-    Hint: Count all points, then those of the corpus. Ids that are random come again with every ingestion.
+    Why: All three health checks are green over an empty collection too: only counting shows what is there.
+    Hint: Count all points, then those of the corpus. With random ids, every ingestion adds all points again.
     Next: kubectl get --raw /api/v1/namespaces/llm-system/services/http:qdrant:6333/proxy/collections/course_docs
     """
     passages = memory.corpus()
@@ -380,7 +380,7 @@ def filters_by_layer(cluster: ClusterView) -> Verdict:
     """The field `layer` has a keyword index, and a filtered query returns that layer and nothing else.
 
     Why: A filter without an index reads the payload of every candidate, and the search graph cannot use it.
-    Hint: `payload_schema` of the collection lists its indexes; exact words are not full text.
+    Hint: `payload_schema` of the collection lists its indexes. A full-text index is not the one for exact words.
     Next: kubectl get --raw /api/v1/namespaces/llm-system/services/http:qdrant:6333/proxy/collections/course_docs
     """
     state, answer = _collection(cluster)
@@ -411,7 +411,7 @@ def filters_by_layer(cluster: ClusterView) -> Verdict:
 def known_questions_find_their_passages(cluster: ClusterView) -> Verdict:
     """Questions with a known answer find it among the first three.
 
-    Why: Counts cannot tell right vectors from wrong ones: a known question that finds its passage can.
+    Why: Counts cannot tell right vectors from wrong ones; questions with known answers can.
     Hint: What made the vectors of the passages, and what made those of the questions?
     Next: kubectl get --raw /api/v1/namespaces/llm-system/services/http:qdrant:6333/proxy/collections/course_docs
     """
@@ -443,8 +443,8 @@ def known_questions_find_their_passages(cluster: ClusterView) -> Verdict:
 def points_survive_the_process(cluster: ClusterView) -> Verdict:
     """The running process serves the corpus and has received no point since it started.
 
-    Why: A server that answers from points it was never sent has read them from its volume: that is persistence, seen.
-    Hint: What replaces a pod of a StatefulSet when you delete it, and what does the new one find? Each write starts anew.
+    Why: A server that answers from points it was never sent has read them from its volume: that proves persistence.
+    Hint: What replaces a pod of a StatefulSet when you delete it, and what does the new one find? After a write, do it again.
     Next: kubectl delete pod -n llm-system qdrant-0
     """
     answer = _ask(cluster, "/metrics")
@@ -491,7 +491,7 @@ def _was_replaced(cluster: ClusterView) -> bool:
 def back_from_the_loss_of_the_volume(cluster: ClusterView) -> Verdict:
     """The volume was lost and replaced, and the memory is complete again, with the note that only the snapshot held.
 
-    Why: A backup that was never restored is a hope. Your note is in no corpus: only the snapshot can bring it back.
+    Why: Only a restore proves a backup. Your note is not in the corpus: only the snapshot can bring it back.
     Hint: Write the note, take the snapshot, copy it off the cluster; only then delete the claim, and the pod that holds it.
     Next: kubectl get statefulset,pvc -n llm-system -o custom-columns=KIND:.kind,NAME:.metadata.name,CREATED:.metadata.creationTimestamp
     """

@@ -138,7 +138,7 @@ def sizing_picture(plan: sizing.Collection, claim: str) -> Any:
     try:
         result, claimed_gib = sizing.size(plan), _claimed_gib(claim)
     except ValueError as problem:
-        return problem_card(str(problem), title="The picture waits for numbers it can add up.")
+        return problem_card(str(problem), title="The picture needs numbers it can add up.")
     rows = [{"part": part, "GiB": gib, "order": n} for n, (part, gib) in enumerate(result.disk_parts.items())]
     bars = (
         alt.Chart(pd.DataFrame(rows))
@@ -170,7 +170,7 @@ def _claimed_gib(claim: str) -> float:
 
     asked = float(quantity(claim))
     if asked <= 0:
-        raise ValueError(f"a claim of {claim} asks for no room at all")
+        raise ValueError(f"a claim of {claim} asks for no space at all")
     if asked < SMALLEST_CLAIM:
         raise ValueError(f"a claim of {claim} is {asked:,.0f} bytes: a unit is missing, as in 10Gi")
     return asked / sizing.GIB
@@ -181,7 +181,7 @@ def _sizing_words(result: sizing.Sizing, claim: str, claimed_gib: float) -> mo.H
     fits = claimed_gib >= disk
     verdict = word("fits", "fits") if fits else word("refused", "too small")
     return course(
-        f"{verdict} At its fullest, <b>{disk:,.1f} GiB</b> lie on the volume; the claim (dashed line) asks for "
+        f"{verdict} At most, <b>{disk:,.1f} GiB</b> are on the volume at once; the claim (dashed line) asks for "
         f"<b>{esc(claim)}</b>. Memory for vectors and index: <b>{result.memory / sizing.GIB:,.1f} GiB</b>; "
         "the pod's limit must be above that.",
         live=True,
@@ -248,7 +248,7 @@ def _no_hits(layer: str | None) -> str:
         return "The collection is empty."
     if layer in known:
         return f"No point of the collection has <code>{esc(layer)}</code> in its field <code>layer</code>."
-    return f"There is no layer <code>{esc(layer)}</code>; the corpus knows {esc(', '.join(known))}."
+    return f"There is no layer <code>{esc(layer)}</code>; the corpus has {esc(', '.join(known))}."
 
 
 def _hit(hit: Hit) -> tuple[str, str, str]:
@@ -431,8 +431,8 @@ def gpu_table(lab: LabSession, *_triggers: object) -> mo.Html:
         service = dcgm.find_exporter(view)
     except Forbidden:
         return course(
-            f"{word('none', 'not yours')} A learner of a class may not look into all namespaces: "
-            "GPU metrics are the instructor's here.",
+            f"{word('none', 'not yours')} A learner of a class may not read all namespaces: "
+            "here only the instructor sees GPU metrics.",
             live=True,
         )
     if service is None:
@@ -452,7 +452,7 @@ def gpu_table(lab: LabSession, *_triggers: object) -> mo.Html:
         )
     cards = dcgm.readings(Metrics.parse(answer.body))
     head = ("card", "held by", "utilisation", "memory used", "last XID error")
-    shown = table(head, [_card_row(card) for card in cards]) if cards else "It knows of no card."
+    shown = table(head, [_card_row(card) for card in cards]) if cards else "It reports no card."
     note = f"<small>Read now from Service <code>{esc(where)}</code>. {_stands_in(cards)}</small>"
     return course(f"{shown}{note}", live=True)
 
@@ -476,9 +476,9 @@ def _stands_in(cards: Sequence[dcgm.CardReading]) -> str:
     if not any(card.is_simulated for card in cards):
         return ""
     return (
-        "<b>Simulated GPU.</b> Who holds it is real, by the kubelet's word. The rest stands in: utilisation is the "
+        "<b>Simulated GPU.</b> The holder is real, as the kubelet reports it. The rest is a substitute: utilisation is the "
         "CPU use of the holding container, as a part of its limit; memory is that container's; the XID is 79 while "
-        "the device plugin calls the card unhealthy."
+        "the device plugin reports the card as unhealthy."
     )
 
 
@@ -487,7 +487,7 @@ def upgrade_path(now: object, wanted: object) -> mo.Html:
     try:
         (major, first), (other, last) = learner_input.version_of(now), learner_input.version_of(wanted)
     except InvalidInput as problem:
-        return problem_card(str(problem), title="The path waits for two versions.")
+        return problem_card(str(problem), title="The path needs two versions.")
     if (other, last) < (major, first):
         said = f"{wanted} is older than {now}: Qdrant does not read newer data."
         return problem_card(said, title="No way back.")

@@ -128,7 +128,7 @@ def _with_keys(
     unknown = [key for key in value if key not in known]
     if missing or unknown:
         said = [f"lacks {_listed(missing)}"] if missing else []
-        said += [f"has {_listed(unknown)}, which means nothing here"] if unknown else []
+        said += [f"has {_listed(unknown)}, which is not known here"] if unknown else []
         raise InvalidInput(f"{name} {' and '.join(said)}")
     return dict(value)
 
