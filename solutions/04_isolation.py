@@ -19,11 +19,11 @@ def title():
     mo.md(r"""
     # 04 · Isolation
 
-    A NetworkPolicy proves nothing. A refused packet does. In this lab you find out who can connect to what in your
-    cluster, close what should be closed, and keep the stack working while you do it.
+    A stored NetworkPolicy proves nothing; a connection that fails proves it. In this lab you find out who can connect to
+    what in your cluster, close what should be closed, and keep the stack working while you do it.
 
-    *90 minutes. What is graded is the matrix of real connections: whether you press the buttons on this page or use
-    `kubectl` in a terminal makes no difference.*
+    *90 minutes. The matrix of real connections is graded. It makes no difference whether you press the buttons on this
+    page or use `kubectl` in a terminal.*
     """)
     return
 
@@ -47,9 +47,9 @@ def who_calls_whom():
     mo.md(r"""
     ## Who calls whom
 
-    Small probe pods stand in the places from which somebody could call: they were put there by `course start 04`, belong
-    to the grader, and ask every target at once. If they are not there yet, put them there now (on a fresh cluster this
-    also brings up vLLM and Qdrant, which takes a minute or two).
+    Small probe pods run in the namespaces from which somebody could call. `course start 04` creates them; they belong to
+    the grader, and each one asks all targets at once. If they are not there yet, create them now (on a fresh cluster
+    this also starts vLLM and Qdrant, which takes a minute or two).
     """)
     return
 
@@ -65,12 +65,12 @@ def the_callers():
     mo.md(r"""
     | caller | stands for |
     | --- | --- |
-    | **app** | the application, in `llm-apps`, which carries `kubedojo.dev/role: llm-apps` |
+    | **app** | the application, in `llm-apps`, which has the label `kubedojo.dev/role: llm-apps` |
     | **outsider** | any pod in a namespace without that label |
     | **impostor** | a pod in a namespace that gave *itself* the label |
     | **prometheus** | Prometheus, in `llm-monitoring` |
     | **neighbour** | any other pod in `llm-system`, as caller and as target |
-    | **node** | the node, from which the kubelet's probes come: policy never stops it, so it tells *denied* from *dead* |
+    | **node** | the node, from which the kubelet's probes come: no policy stops it, so it shows whether a target is *denied* or *dead* |
     """)
     return
 
@@ -80,9 +80,9 @@ def is_anything_enforced_here_at_all():
     mo.md(r"""
     ## 1 · Is anything enforced here at all?
 
-    The API server stores every NetworkPolicy. Whether a packet is ever stopped is the network plugin's business, and some
-    plugins do not know what a policy is. So before you debug a policy: one pod in this cluster is sealed by a policy
-    against everybody. If anybody reaches it, no policy of yours will matter.
+    The API server stores every NetworkPolicy, but only the network plugin can stop a packet, and some plugins ignore
+    policies. Check this before you debug a policy: in this cluster one policy closes one pod to everybody (it is
+    *sealed*). If anybody can reach that pod, your policies have no effect.
     """)
     return
 
@@ -105,7 +105,7 @@ def what_the_first_policy_forgot():
     ## 2 · What the first policy forgot
 
     One policy comes with vLLM's manifests, and `course start 04` put it in place: `vllm-ingress-from-llm-apps` selects
-    vLLM's pods and lets in, on TCP 8000, whoever comes from a namespace labelled `kubedojo.dev/role: llm-apps`.
+    vLLM's pods and allows TCP 8000 from every namespace labelled `kubedojo.dev/role: llm-apps`.
     """)
     return
 
@@ -129,11 +129,11 @@ def guess_forgot_answer(guess_forgot):
     nb.reveal(
         guess_forgot.value,
         truth="qdrant",
-        because="A policy isolates **the pods that it selects**, in the directions that it names, and no others. Qdrant is selected "
-        "by nobody: your documents are open to every pod of the cluster. And vLLM is closed to Prometheus too: nobody thought of it.",
+        because="A policy isolates **the pods that it selects**, in the directions that it names, and no others. No policy "
+        "selects Qdrant: your documents are open to every pod of the cluster. And vLLM is closed to Prometheus too, which nobody thought of.",
         instead={
-            "closed": "Policies have no namespace-wide effect of their own. What decides is the `podSelector`.",
-            "none": "There are no deny rules. Selecting a pod for ingress *is* the denial, and rules are the exceptions.",
+            "closed": "A policy does not affect a whole namespace by itself. Its `podSelector` decides.",
+            "none": "There are no deny rules. Selecting a pod for ingress denies everything; the rules are the exceptions.",
         },
     )
     return
@@ -151,7 +151,7 @@ def how_to_read_the_matrix():
 def allowlist_matrix(guess_forgot, lab, live, pressed):
     mo.stop(
         guess_forgot.value is None and not pressed,
-        nb.course("<small>The matrix appears once your prediction is committed.</small>"),
+        nb.course("<small>The matrix appears after you commit your prediction.</small>"),
     )
     draw.observed_matrix(lab, live)
     return
@@ -166,7 +166,7 @@ def board_allowlist(live):
 @app.cell(hide_code=True)
 def task_close_qdrant():
     mo.md(r"""
-    **Your turn.** Close Qdrant to everybody but the application (TCP 6333), and let Prometheus, which lives in the
+    **Your turn.** Close Qdrant to everybody but the application (TCP 6333), and let Prometheus, which runs in the
     namespace `llm-monitoring` with the label `app.kubernetes.io/name: prometheus`, read the metrics of both. The text
     below is a colleague's first attempt: read the forecast under it before you apply anything.
     """)
@@ -247,8 +247,8 @@ def apply_qdrant_yaml(apply_qdrant, lab, pressed, qdrant_yaml):
 @app.cell(hide_code=True)
 def why_qdrant_yaml():
     mo.md(r"""
-    **Why.** The colleague's selector, `app: qdrant`, is no label of the chart: a policy that selects nothing is valid, and
-    does nothing. Rules without `from` admit everybody. Prometheus is found by namespace *and* pod label in **one** peer;
+    **Why.** The colleague's selector, `app: qdrant`, is not a label that the pods have: a policy that selects nothing is valid,
+    and does nothing. Rules without `from` admit everybody. Prometheus is found by namespace *and* pod label in **one** peer;
     as two peers, either would be enough. The scrape of vLLM needs a second rule in vLLM's own policy.
     """)
     return
@@ -263,7 +263,7 @@ def board_forgotten(live):
 @app.cell(hide_code=True)
 def hints_forgotten():
     nb.hints(
-        "`kubectl get pods -n llm-system --show-labels`: which labels do Qdrant's pods really carry?",
+        "`kubectl get pods -n llm-system --show-labels`: which labels do Qdrant's pods really have?",
         "`from` is a list of peers, and a rule without it means everybody. A peer with `namespaceSelector` *and* `podSelector` means both at once.",
         "Every namespace carries the label `kubernetes.io/metadata.name` with its own name, written by the API server.",
         "Prometheus needs a rule in each policy: one for Qdrant's 6333 here, one for vLLM's 8000 in `vllm-ingress-from-llm-apps`. "
@@ -288,7 +288,7 @@ def guess_named():
     guess_named = nb.predict(
         "One policy selects *all* pods of `llm-system` and allows `ports: [{port: http}]`. What is open?",
         {
-            "8000": "8000 on every pod: the first pod's meaning counts",
+            "8000": "8000 on every pod: the first pod decides",
             "each": "8000 on vLLM and 6333 on Qdrant",
             "80": "80 on every pod: http is a well-known name",
             "error": "Nothing: the API server refuses a name that means two ports",
@@ -303,11 +303,11 @@ def guess_named_answer(guess_named):
     nb.reveal(
         guess_named.value,
         truth="each",
-        because="A name is looked up in **each destination pod**, at the moment the rule is compiled. That is its use (the port may move "
-        "without touching the policy) and its trap: a pod that renames its port falls out of the rule, and a pod without that name is closed.",
+        because="A name is looked up in **each destination pod**. That is useful: the port number can change without a change of the "
+        "policy. It is also a trap: when a pod renames its port the rule no longer fits, and a pod without that name is closed.",
         instead={
-            "8000": "There is no first pod. The same text becomes another rule for every pod.",
-            "80": "Service names of /etc/services play no role: the names are those of the container's own `ports`.",
+            "8000": "No pod is first. The name is looked up in every pod.",
+            "80": "The names in /etc/services are not used, only those of the container's own `ports`.",
             "error": "The API server stores the policy as it is: it never looks at pods while doing so.",
         },
     )
@@ -319,8 +319,8 @@ def deny_by_default():
     mo.md(r"""
     ## 4 · Deny by default
 
-    A list of exceptions to nothing protects nothing that is added tomorrow. Turn it round: deny everything in
-    `llm-system`, in both directions, and then open what the stack needs.
+    Allow rules alone do not protect pods added tomorrow. Do it the other way round: deny everything in `llm-system`, in
+    both directions, and then open what the stack needs.
     """)
     return
 
@@ -344,8 +344,8 @@ def guess_deny_answer(guess_deny):
     nb.reveal(
         guess_deny.value,
         truth="dns",
-        because="DNS is a connection that *every* pod opens, before any other. Without it each error message names the service that was "
-        "called, and never the resolver that was not reached. Ask for it in both protocols: long answers come over TCP.",
+        because="*Every* pod asks DNS before it opens any other connection. Without DNS each error message names the service that was "
+        "called, not the resolver that was not reached. Allow both protocols: long answers come over TCP.",
         instead={
             "probes": "Traffic from the pod's own node always passes: the specification says so, for exactly this reason.",
             "answers": "Policies judge who *opens* a connection. Answers on it need no rule.",
@@ -357,7 +357,7 @@ def guess_deny_answer(guess_deny):
 @app.cell(hide_code=True)
 def task_deny():
     mo.md(r"""
-    **Your turn.** As it stands the policy closes one direction. Close the other too, and add a policy that lets every pod
+    **Your turn.** So far the policy closes one direction. Close the other too, and add a policy that lets every pod
     of the namespace ask CoreDNS (namespace `kube-system`, pods labelled `k8s-app: kube-dns`, UDP and TCP 53), and nothing else.
     """)
     return
@@ -444,8 +444,9 @@ def a_label_is_a_claim():
     mo.md(r"""
     ## 5 · A label is a claim
 
-    The rule trusts the label `kubedojo.dev/role: llm-apps`. Who may write it? Whoever may create or edit a namespace: in
-    many clusters that is every team. `llm-impostor` did just that. Look at its row in the matrix.
+    The rule trusts the label `kubedojo.dev/role: llm-apps`. Who may set it? Anybody who may create or edit a namespace;
+    in many clusters that is every team. `llm-impostor` is a namespace that has given itself the label. Look at its row in
+    the matrix.
     """)
     return
 
@@ -470,11 +471,11 @@ def guess_label_answer(guess_label):
         guess_label.value,
         truth="name",
         because="The API server writes `kubernetes.io/metadata.name` on every namespace and puts it back when somebody changes it. "
-        "Selecting by it (alone or beside the role) names one namespace and not a claim. The other way is to guard the label itself: a "
-        "`ValidatingAdmissionPolicy` that lets only the platform's group set `kubedojo.dev/role`.",
+        "A rule that selects by it (alone or together with the role) trusts one namespace, not a claim. Another way is to protect the label: "
+        "with a `ValidatingAdmissionPolicy`, only the platform's group may set `kubedojo.dev/role`.",
         instead={
             "role": "A prefix is a convention between people. The API server does not check who owns the domain.",
-            "none": "Free text, with one exception that the API server keeps for itself.",
+            "none": "They are free text, except for one that the API server sets itself.",
         },
     )
     return
@@ -567,7 +568,7 @@ def apply_label_yaml(apply_label, lab, label_yaml, pressed):
 def why_label_yaml():
     mo.md(r"""
     **Why.** Two labels in **one** `matchLabels` must both hold. As two peers in the list, the role alone would still be enough.
-    Keeping the role says what the rule is for; the name makes it true.
+    The role says what the rule is for; the name makes it safe.
     """)
     return
 
@@ -582,7 +583,7 @@ def board_label(live):
 def hints_label():
     nb.hints(
         "Add a second line under the same `matchLabels`: both labels must then hold.",
-        "Two entries in `from` are alternatives. One entry with two labels is a conjunction.",
+        "Two entries in `from` are alternatives. In one entry with two labels, both must hold.",
         "Applying a policy of the same name replaces it: rules that you leave out of this cell are gone. Look at the forecast for Prometheus.",
     )
     return
@@ -591,11 +592,11 @@ def hints_label():
 @app.cell(hide_code=True)
 def three_ways_to_hear_no():
     mo.md(r"""
-    ## 6 · Three ways to hear no
+    ## 6 · Dropped, refused, forbidden
 
-    *Dropped*, *refused* and *forbidden* look alike in a log that says "failed". They come from three different places, and
-    only the first two can be a policy: some network plugins drop, some refuse. An HTTP status, whatever its number, has
-    come through.
+    These three look alike in a log that says "failed". They come from three different places, and only the first two can
+    come from a policy: some network plugins drop packets, some refuse them. If an HTTP status comes back, whatever its
+    number, no policy stopped the request.
     """)
     return
 
@@ -611,9 +612,9 @@ def the_whole_matrix():
     mo.md(r"""
     ## 7 · The whole matrix
 
-    The smallest set with which the stack works: every judged cell as it should be, and no rule wider than it needs to be.
-    The last check also asks about pods that are not there: a dashboard beside Prometheus, another pod of `kube-system`,
-    Qdrant's peer port.
+    The goal is the smallest set of rules with which the stack works: every judged cell as it should be, and no rule wider
+    than it needs to be. The last check also asks about connections that nobody needs: from a dashboard beside Prometheus,
+    to another pod of `kube-system`, to Qdrant's peer port.
     """)
     return
 
@@ -643,9 +644,9 @@ def what_to_notice():
 
     - A policy selects pods, isolates them in the directions it names, and its rules are the only exceptions. Policies add up; none can take away what another allows.
     - Egress of the caller **and** ingress of the target must allow a connection.
-    - Stored is not enforced. The forecast is what the text means; the matrix is what happens. Where they differ, ask the network plugin.
-    - A dead target looks like a denied one. Only a control connection tells them apart: here, the node's own.
-    - This embedded cluster enforces policy with the course's own small engine for one node, held to upstream's conformance tests for NetworkPolicy. A real cluster uses its network plugin's.
+    - Stored is not enforced. The forecast is what the text means; the matrix is what happens. Where they differ, look at the network plugin.
+    - A dead target looks like a denied one. Only a control connection tells them apart: here, the one from the node.
+    - The embedded cluster enforces policies with the course's own small engine for one node, tested with upstream's conformance tests for NetworkPolicy. On another cluster the network plugin does it.
     """)
     return
 
@@ -706,12 +707,12 @@ def titles_and_quiz():
                 ),
                 nb.Option(
                     "A policy, of the caller's egress or of Qdrant's ingress",
-                    "The target lives, the caller's network works: what is left is a rule between them.",
+                    "The target is alive and the caller's network works. Only a rule between them is left.",
                     right=True,
                 ),
                 nb.Option(
                     "DNS",
-                    "A name that does not resolve is an error of its own, and the other service was found by name.",
+                    "A name that does not resolve gives another error, and the other service was found by name.",
                 ),
             ),
         ),
@@ -723,7 +724,7 @@ def titles_and_quiz():
                 ),
                 nb.Option(
                     "Find out whether this cluster enforces policy at all",
-                    "An object that is stored is not yet a rule in a kernel. One sealed pod tells.",
+                    "A stored object is not yet a rule in a kernel. A pod that is closed to everybody shows whether it is.",
                     right=True,
                 ),
                 nb.Option("Add a deny rule", "There is no such thing in `networking.k8s.io/v1`."),
@@ -743,7 +744,7 @@ def titles_and_quiz():
                 ),
                 nb.Option(
                     "Nobody: the two contradict each other",
-                    "Peers of a list never contradict: each one only adds.",
+                    "Peers in a list cannot contradict each other: each one only adds.",
                 ),
             ),
         ),
@@ -755,13 +756,13 @@ def titles_and_quiz():
                     "403 is an answer of the API server: the packet arrived and was read.",
                 ),
                 nb.Option(
-                    "No: egress is open; what is missing is a role for the ServiceAccount",
-                    "Any HTTP status has come through every policy on its way.",
+                    "No: egress is open; the ServiceAccount needs a role",
+                    "Any HTTP status means that every policy on the way let the request through.",
                     right=True,
                 ),
                 nb.Option(
                     "It depends on the network plugin",
-                    "Plugins drop or refuse packets. None of them speaks HTTP here.",
+                    "Plugins drop or refuse packets. None of them answers with HTTP here.",
                 ),
             ),
         ),

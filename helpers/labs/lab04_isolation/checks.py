@@ -132,7 +132,7 @@ def policy_is_enforced(cluster: ClusterView) -> Verdict:
 def vllm_for_the_application(cluster: ClusterView) -> Verdict:
     """The application reaches vLLM on 8000; a namespace without the label does not.
 
-    Why: Whoever reaches vLLM can spend its GPU: it has no users, no passwords and no rate limit of its own.
+    Why: Anybody who reaches vLLM can use its GPU: here it has no users, no passwords and no rate limit.
     Hint: A policy isolates the pods that its podSelector selects, and lets in what its rules name: read both halves.
     Next: kubectl describe networkpolicy -n llm-system vllm-ingress-from-llm-apps
     """
@@ -147,7 +147,7 @@ def only_the_serving_port(cluster: ClusterView) -> Verdict:
     """The application may open port 8000 of vLLM and no other port.
 
     Why: A rule without ports opens every port: a debugger or an admin endpoint that is added later is open at once.
-    Hint: `from` says who, `ports` says to what. One without the other means everybody, or everything.
+    Hint: `from` says who may connect, `ports` says to which port. Without `from` it is everybody, without `ports` every port.
     Next: kubectl get networkpolicy -n llm-system
     """
     stage = read_stage(cluster)
@@ -176,7 +176,7 @@ def only_the_serving_port(cluster: ClusterView) -> Verdict:
 def qdrant_for_the_application(cluster: ClusterView) -> Verdict:
     """The application reaches Qdrant on 6333; a namespace without the label does not.
 
-    Why: The memory layer holds the documents themselves. A policy for vLLM says nothing about its neighbour.
+    Why: The memory layer holds the documents themselves. A policy for vLLM does not protect Qdrant.
     Hint: Which pods does the existing policy select? Everything else in the namespace is as open as before.
     Next: kubectl get networkpolicy -n llm-system
     """
@@ -190,7 +190,7 @@ def prometheus_can_scrape(cluster: ClusterView) -> Verdict:
     """Prometheus, in llm-monitoring, reaches the metrics of vLLM and of Qdrant.
 
     Why: A scrape that policy drops looks like a dead backend on every dashboard, and pages somebody at night.
-    Hint: Prometheus is a pod in a namespace, like the application. Its namespace always carries its own name as a label.
+    Hint: Prometheus is a pod in a namespace, like the application. Every namespace has its own name as a label.
     Next: kubectl get namespaces --show-labels
     """
     return pairs(table_of(cluster), [("prometheus", "vllm"), ("prometheus", "qdrant")])
@@ -201,7 +201,7 @@ def everything_else_is_closed(cluster: ClusterView) -> Verdict:
     """Any other pod of llm-system can neither be reached nor open connections of its own.
 
     Why: Without a default, every pod that is added tomorrow starts open, in both directions.
-    Hint: An empty podSelector selects every pod of the namespace; a direction without rules allows nothing.
+    Hint: An empty podSelector selects every pod of the namespace; a direction that is named, but has no rules, allows nothing.
     Next: kubectl get networkpolicy -n llm-system
     """
     stage = read_stage(cluster)
@@ -220,8 +220,8 @@ def everything_else_is_closed(cluster: ClusterView) -> Verdict:
 def names_resolve(cluster: ClusterView) -> Verdict:
     """Every pod of llm-system can still ask the cluster's DNS.
 
-    Why: A pod that may not ask for names fails everywhere at once, and its errors name every service but the right one.
-    Hint: Names are asked over UDP and, when answers are long, over TCP, at pods in kube-system.
+    Why: A pod that cannot reach DNS fails everywhere at once, and its errors name the services that it calls, not DNS.
+    Hint: DNS queries go to pods in kube-system, over UDP and, when answers are long, over TCP.
     Next: kubectl get pods -n kube-system --show-labels
     """
     return pairs(table_of(cluster), [("neighbour", "dns")])
@@ -237,7 +237,7 @@ def names_resolve(cluster: ClusterView) -> Verdict:
 def a_label_is_not_enough(cluster: ClusterView) -> Verdict:
     """A namespace that gave itself the label reaches neither vLLM nor Qdrant; the application still does.
 
-    Why: Who may create or edit a namespace may also write its labels: a label alone is a claim, not an identity.
+    Why: Anybody who may create or edit a namespace can also set its labels: a label alone is a claim, not an identity.
     Hint: One label of every namespace is set by the API server itself, and nobody else can change it.
     Next: kubectl get namespace llm-impostor --show-labels
     """
@@ -266,7 +266,7 @@ def a_label_is_not_enough(cluster: ClusterView) -> Verdict:
 def nothing_more_than_needed(cluster: ClusterView) -> Verdict:
     """The whole matrix is as it should be, and no rule opens more than the stack needs.
 
-    Why: Too closed is loud, and somebody mends it. Too open is silent: nobody sees it until it is used.
+    Why: A rule that is too narrow breaks something, and somebody repairs it. One that is too wide goes unnoticed until it is misused.
     Hint: Take each rule and ask who else it lets in: another pod of that namespace, another port of that pod.
     Next: kubectl get networkpolicy -n llm-system
     """

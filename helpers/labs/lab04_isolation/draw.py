@@ -79,11 +79,11 @@ def forecast_matrix(lab: LabSession, manifests: str) -> mo.Html:
 
 
 _SEEN = (
-    "Rows call, columns are called. <b>open</b> and <b>closed</b> are what was seen; <em>red</em>: not as it should be. "
+    "Rows are callers, columns are targets. <b>open</b> and <b>closed</b> are what was seen; <em>red</em>: not as it should be. "
     "A target that does not even answer its own node is <b>down</b>, not closed."
 )
 _MEANT = (
-    "Rows call, columns are called. <b>open</b> and <b>closed</b> are what the text means; nothing was sent. "
+    "Rows are callers, columns are targets. <b>open</b> and <b>closed</b> are what the text means; nothing was sent. "
     "<em>red</em>: not as it should be; <u>amber</u>: would change, from what is now to what the text means."
 )
 
@@ -174,7 +174,7 @@ def three_noes(lab: LabSession, *_triggers: object) -> mo.Html:
         SEALED: ("a pod that a policy seals", "the packet was **dropped**: a policy, or a host that is off"),
         "nobody": (
             "a port where nobody listens",
-            "the kernel of the other side **refused**: alive, but no process there",
+            "the kernel of the other side **refused**: the host is alive, but nothing listens there",
         ),
         "api-server": (
             "the API server without a token",
