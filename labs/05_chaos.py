@@ -29,12 +29,13 @@ def _():
     mo.md(r"""
     # 05 · Chaos
 
-    Something broke. Users saw errors, a dashboard turned red, somebody restarted everything, and afterwards nobody can say
-    what it was. In this lab you break your stack on purpose, one thing at a time, and write down what each side saw: the
+    Something broke. Users saw errors, a dashboard turned red, somebody restarted everything, and afterwards nobody knows
+    the cause. In this lab you break your stack on purpose, one thing at a time, and write down what each side saw: the
     client, the Service, the pod, the cluster. Then you write the code that survives it.
 
-    *100 minutes. What is graded are journals that the experiments leave in the cluster, sealed entry by entry; whether you
-    start an experiment here or with `course experiment` in a terminal makes no difference.*
+    *100 minutes. The experiments leave journals in the cluster, and these are graded. Each entry is sealed, so that an
+    edited journal is noticed. It makes no difference whether you start an experiment here or with `course experiment` in
+    a terminal.*
     """)
     return
 
@@ -50,13 +51,14 @@ def _():
     mo.md(r"""
     ## The shape of an experiment
 
-    1. **Steady state.** Both backends have a ready endpoint, every pod is Ready. If that does not hold, nothing is broken on top of it.
-    2. **The undo is written to disk.** Only then
-    3. **the fault**, while two clients in `llm-apps` go on calling four times a second, one for inference, one for retrieval.
-    4. **The undo, always**: also after Ctrl-C, and `course recover` does it after a `kill -9` or a lost API server.
+    1. **Steady state.** Both backends have a ready endpoint, every pod is Ready. If that is not so, the experiment does not start.
+    2. **The undo is written to disk.** Nothing is broken before that.
+    3. **The fault**, while two clients in `llm-apps` keep calling four times a second, one for inference, one for retrieval.
+    4. **The undo, always**: also after Ctrl-C. After a `kill -9` or a lost API server, `course recover` does it.
     5. **Steady state again**, and a journal: clients, endpoints, pods, events.
 
-    Experiments touch the lab's own namespaces and nothing else. On a fresh cluster, put the backends in place first.
+    Experiments change only the lab's own namespaces; some faults of a game day also cordon the node, or mark its simulated
+    GPU as unhealthy. On a fresh cluster, put the backends in place first.
     """)
     return
 
@@ -107,8 +109,8 @@ def _(guess_vllm):
     nb.reveal(
         guess_vllm.value,
         truth="ready",
-        because="Running means that a process exists. The Service sends traffic when the pod is **Ready**, and the endpoints' lane shows the "
-        "difference: all the seconds of loading, nobody is sent there. Meanwhile retrieval is served without a gap: another layer.",
+        because="Running means that a process exists. The Service sends traffic only when the pod is **Ready**, and the endpoints' lane shows the "
+        "difference: while the model loads, no traffic goes there. Meanwhile retrieval is served without a gap: it is another layer.",
         instead={
             "running": "Compare the pod's lane with the endpoints' lane: the pod is there long before it is ready.",
             "never": "Clients call the Service, not the pod. It sends them to whichever pod is ready.",
@@ -163,12 +165,12 @@ def _(guess_qdrant):
     nb.reveal(
         guess_qdrant.value,
         truth="same",
-        because="vLLM knows nothing of Qdrant. The *application* asks the one and then the other, so a user may see an error, but the layer "
-        "that failed is memory: restarting vLLM would stop a layer that was well, for ten seconds "
+        because="vLLM does not know of Qdrant. The *application* asks first one and then the other, so a user may see an error, but the layer "
+        "that failed is memory: restarting vLLM would stop a layer that works, for ten seconds "
         "or more here and for minutes with a large model.",
         instead={
             "fails": "The inference client's lane has no red.",
-            "slower": "The two never talk to each other. It is the application that puts documents into a prompt.",
+            "slower": "The two never talk to each other. The application puts documents into a prompt.",
         },
     )
     return
@@ -185,7 +187,7 @@ def _():
     mo.md(r"""
     ## 3 · Name the layer
 
-    Write the findings of both experiments, as an incident report would: the **layer** that failed (`substrate`,
+    Write down the findings of both experiments, as in an incident report: the **layer** that failed (`substrate`,
     `inference`, `memory` or `network`), the **symptom** in the client's own word (hold the pointer over a red bar), and the
     layer that was **unaffected**.
     """)
@@ -243,14 +245,15 @@ def _():
     mo.md(r"""
     ## 4 · The caller's side
 
-    Seconds of errors are normal: pods are replaced every week. Whether a user sees them is decided in the caller. Write
+    Seconds of errors are normal: pods are replaced every week. The caller decides whether a user sees them. Write
     `call_with_backoff`:
 
-    - a refused or reset connection, a time-out, a 503: wait and try again, longer each time, never in step with others;
-    - 400, 401, 404: not your backend's trouble; raise them as they are, at once;
+    - a refused or reset connection, a time-out, a 503: wait and try again, with longer pauses each time, and with other
+      pauses than other clients;
+    - 400, 401, 404: waiting does not help; raise them unchanged, at once;
     - when the budget is used up: `BackendUnavailable`, with the last error as its cause.
 
-    The version below is how it is often written.
+    The version below shows how it is often written.
     """)
     return
 
@@ -260,7 +263,7 @@ def call_with_backoff(operation, call, *, budget_s):
     """Call until it succeeds; BackendUnavailable when it does not within `budget_s` seconds.
 
     `call()` returns an answer or raises what httpx raises: HTTPStatusError for a 4xx or 5xx answer,
-    ConnectError, ReadError, ReadTimeout and their relatives (TransportError) for everything else.
+    ConnectError, ReadError, ReadTimeout and other kinds of TransportError for everything else.
     """
     for _ in range(5):
         try:
@@ -287,8 +290,8 @@ def _(lab, pressed, run_judge, stop_judge):
 def _():
     mo.md(r"""
     The judge gives your function calls that go through a recording proxy, deletes Qdrant's pod meanwhile, and counts
-    **attempts on the wire**: your text is not read. The way to Qdrant opens when its new pod is Ready and your function
-    has failed at least twice, so neither a quick node nor a slow one decides for you.
+    the **attempts that it really makes**; your code is not read. The proxy lets calls through to Qdrant once the new pod
+    is Ready and your function has failed at least twice, so the speed of the node does not matter.
     """)
     return
 
@@ -308,7 +311,7 @@ def _(live):
 @app.cell(hide_code=True)
 def _():
     nb.hints(
-        "`httpx.TransportError` is the base of everything that happens below HTTP. `httpx.HTTPStatusError` carries `error.response.status_code`.",
+        "`httpx.TransportError` is the base class of all errors below HTTP. `httpx.HTTPStatusError` has `error.response.status_code`.",
         "Keep the last error in a name, and `raise BackendUnavailable(...) from last`.",
         "Before each pause, compare the clock at its end with the budget: `time.monotonic()` never jumps.",
         "Multiply a doubling delay with `random.uniform(0.5, 1.5)`, and cap it.",
@@ -321,9 +324,9 @@ def _():
     mo.md(r"""
     ## 5 · The herd
 
-    One caller that retries politely is easy. Twenty-four of them lost the same backend in the same moment. All of them
-    double their pauses: 1, 2, 4 seconds. After four seconds the backend is back. The line is vLLM's own queue, each tick
-    below it a client that came back.
+    One caller that retries does little harm. Here twenty-four callers lose the same backend at the same moment, and all of
+    them double their pauses: 1, 2, 4 seconds. After four seconds the backend is back. In the chart, the line is vLLM's
+    own queue, and each tick below it is a client that came back.
     """)
     return
 
@@ -369,8 +372,8 @@ def _(guess_herd):
     nb.reveal(
         guess_herd.value,
         truth="wall",
-        because="They failed together, so they wait together: the pauses are the same arithmetic in every client. vLLM queues what it cannot "
-        "run (`vllm:num_requests_waiting`), and the last in the queue may time out and come again. Jitter costs nothing and breaks the step.",
+        because="They failed together, so they wait together: every client computes the same pauses. vLLM queues what it cannot "
+        "run (`vllm:num_requests_waiting`), and the last in the queue may time out and try again. Jitter costs nothing and spreads them out.",
         instead={
             "spread": "Nothing spreads them: all clocks started with the same failure.",
             "refused": "vLLM has no limit on its queue by default. It accepts everything, and everybody waits.",
@@ -390,10 +393,10 @@ def _():
     mo.md(r"""
     ## 6 · Game day
 
-    A seed draws a fault. You are not told which. Clients go on calling; find the **layer** and the **cause** in the
-    cluster, commit your diagnosis (apply the ConfigMap below), and repair it: with `kubectl`, or in a cell of your own. The
-    day ends when both clients have been served for five seconds, or after fifteen minutes, and whatever is left is undone.
-    The objective: the backend that was *not* hit keeps 97 % of its requests. Restarting everything is not a repair.
+    A seed picks a fault, and you are not told which. Clients keep calling. Find the **layer** and the **cause** in the
+    cluster, commit your diagnosis (apply the ConfigMap below), and repair the fault, with `kubectl` or in a cell of your
+    own. The game day ends when both clients have been served for five seconds, or after fifteen minutes; then whatever is
+    left of the fault is undone. The objective: the backend that was *not* hit keeps 97 % of its requests. Restarting everything is not a repair.
     """)
     return
 
@@ -470,8 +473,8 @@ def _(live):
 def _():
     nb.hints(
         "Start at the client: is it refused at once (no endpoint), or does it time out (nobody answers, or something drops)?",
-        "`kubectl get endpointslices,pods,events -n llm-system`, then `kubectl describe` the object that looks wrong. Policies live in `llm-apps` too.",
-        "A pod that is missing: ask its controller (`kubectl describe replicaset` or `statefulset`). A pod that is Pending: ask the scheduler's event.",
+        "`kubectl get endpointslices,pods,events -n llm-system`, then `kubectl describe` the object that looks wrong. There can be policies in `llm-apps` too.",
+        "A pod is missing: look at its controller (`kubectl describe replicaset` or `statefulset`). A pod is Pending: look at the scheduler's event.",
     )
     return
 
@@ -487,10 +490,10 @@ def _():
     mo.md(r"""
     ## What to notice
 
-    - *Running* is a process, *Ready* is a promise. The seconds between them belong to the client.
-    - Name the layer before you touch anything: one client's lane is red, the other's is not.
-    - Retry what time can heal, and only that; stop when the budget is used up; never in step with others.
-    - An experiment without an undo on disk is an outage with a plan.
+    - *Running* means that a process exists, *Ready* that it can serve. The client must bridge the seconds between.
+    - Name the layer before you change anything: one client's lane is red, the other's is not.
+    - Retry only what can pass by itself; stop when the budget is used up; use jitter.
+    - Without an undo on disk, an interrupted experiment is an outage.
     """)
     return
 
@@ -583,10 +586,10 @@ def _():
                 nb.Option("Delete the pod", "It is loading. Deleting it starts the loading again."),
                 nb.Option(
                     "Look at the startup probe and wait as long as it allows",
-                    "Running and not Ready is what loading looks like; the probe's budget says how long that is normal.",
+                    "A pod that loads is Running and not Ready; the probe's budget says how long that is normal.",
                     right=True,
                 ),
-                nb.Option("Restart Qdrant", "Retrieval is served. That layer is well."),
+                nb.Option("Restart Qdrant", "Retrieval is served. That layer works."),
             ),
         ),
         nb.Question(
@@ -599,9 +602,9 @@ def _():
                 ),
                 nb.Option(
                     "A reset connection",
-                    "That is the moment of a replacement: the next attempt may well succeed.",
+                    "It happens when a pod is replaced: the next attempt may well succeed.",
                 ),
-                nb.Option("503", "Not now, says the server. Later is a good idea."),
+                nb.Option("503", "The server says: not now. Trying later may help."),
             ),
         ),
         nb.Question(
@@ -609,11 +612,11 @@ def _():
             (
                 nb.Option(
                     "In vLLM's log",
-                    "Two healthy backends do not fail in the same second for reasons of their own.",
+                    "Two healthy backends do not fail in the same second, each for its own reason.",
                 ),
                 nb.Option(
-                    "At what lies between: Services, endpoints, policies",
-                    "Ready pods and refused clients: nobody is sent there.",
+                    "Between clients and pods: Services, endpoints, policies",
+                    "The pods are Ready, but no traffic is sent to them.",
                     right=True,
                 ),
                 nb.Option("At the GPU", "Qdrant has none, and fails too."),
@@ -628,7 +631,7 @@ def _():
                 ),
                 nb.Option(
                     "`course recover`",
-                    "It finds the undo, carries it out, and can do so twice without harm.",
+                    "It finds the undo and carries it out; running it twice does no harm.",
                     right=True,
                 ),
                 nb.Option(

@@ -32,12 +32,13 @@ def title():
     mo.md(r"""
     # 05 · Chaos
 
-    Something broke. Users saw errors, a dashboard turned red, somebody restarted everything, and afterwards nobody can say
-    what it was. In this lab you break your stack on purpose, one thing at a time, and write down what each side saw: the
+    Something broke. Users saw errors, a dashboard turned red, somebody restarted everything, and afterwards nobody knows
+    the cause. In this lab you break your stack on purpose, one thing at a time, and write down what each side saw: the
     client, the Service, the pod, the cluster. Then you write the code that survives it.
 
-    *100 minutes. What is graded are journals that the experiments leave in the cluster, sealed entry by entry; whether you
-    start an experiment here or with `course experiment` in a terminal makes no difference.*
+    *100 minutes. The experiments leave journals in the cluster, and these are graded. Each entry is sealed, so that an
+    edited journal is noticed. It makes no difference whether you start an experiment here or with `course experiment` in
+    a terminal.*
     """)
     return
 
@@ -61,13 +62,14 @@ def the_shape_of_an_experiment():
     mo.md(r"""
     ## The shape of an experiment
 
-    1. **Steady state.** Both backends have a ready endpoint, every pod is Ready. If that does not hold, nothing is broken on top of it.
-    2. **The undo is written to disk.** Only then
-    3. **the fault**, while two clients in `llm-apps` go on calling four times a second, one for inference, one for retrieval.
-    4. **The undo, always**: also after Ctrl-C, and `course recover` does it after a `kill -9` or a lost API server.
+    1. **Steady state.** Both backends have a ready endpoint, every pod is Ready. If that is not so, the experiment does not start.
+    2. **The undo is written to disk.** Nothing is broken before that.
+    3. **The fault**, while two clients in `llm-apps` keep calling four times a second, one for inference, one for retrieval.
+    4. **The undo, always**: also after Ctrl-C. After a `kill -9` or a lost API server, `course recover` does it.
     5. **Steady state again**, and a journal: clients, endpoints, pods, events.
 
-    Experiments touch the lab's own namespaces and nothing else. On a fresh cluster, put the backends in place first.
+    Experiments change only the lab's own namespaces; some faults of a game day also cordon the node, or mark its simulated
+    GPU as unhealthy. On a fresh cluster, put the backends in place first.
     """)
     return
 
@@ -119,8 +121,8 @@ def guess_vllm_answer(guess_vllm):
     nb.reveal(
         guess_vllm.value,
         truth="ready",
-        because="Running means that a process exists. The Service sends traffic when the pod is **Ready**, and the endpoints' lane shows the "
-        "difference: all the seconds of loading, nobody is sent there. Meanwhile retrieval is served without a gap: another layer.",
+        because="Running means that a process exists. The Service sends traffic only when the pod is **Ready**, and the endpoints' lane shows the "
+        "difference: while the model loads, no traffic goes there. Meanwhile retrieval is served without a gap: it is another layer.",
         instead={
             "running": "Compare the pod's lane with the endpoints' lane: the pod is there long before it is ready.",
             "never": "Clients call the Service, not the pod. It sends them to whichever pod is ready.",
@@ -177,12 +179,12 @@ def guess_qdrant_answer(guess_qdrant):
     nb.reveal(
         guess_qdrant.value,
         truth="same",
-        because="vLLM knows nothing of Qdrant. The *application* asks the one and then the other, so a user may see an error, but the layer "
-        "that failed is memory: restarting vLLM would stop a layer that was well, for ten seconds "
+        because="vLLM does not know of Qdrant. The *application* asks first one and then the other, so a user may see an error, but the layer "
+        "that failed is memory: restarting vLLM would stop a layer that works, for ten seconds "
         "or more here and for minutes with a large model.",
         instead={
             "fails": "The inference client's lane has no red.",
-            "slower": "The two never talk to each other. It is the application that puts documents into a prompt.",
+            "slower": "The two never talk to each other. The application puts documents into a prompt.",
         },
     )
     return
@@ -199,7 +201,7 @@ def name_the_layer():
     mo.md(r"""
     ## 3 · Name the layer
 
-    Write the findings of both experiments, as an incident report would: the **layer** that failed (`substrate`,
+    Write down the findings of both experiments, as in an incident report: the **layer** that failed (`substrate`,
     `inference`, `memory` or `network`), the **symptom** in the client's own word (hold the pointer over a red bar), and the
     layer that was **unaffected**.
     """)
@@ -236,7 +238,7 @@ def apply_findings_yaml(apply_findings, findings_yaml, lab, pressed):
 @app.cell(hide_code=True)
 def why_findings_yaml():
     mo.md(r"""
-    **Why.** The symptom is whatever the client said. With no ready endpoint kube-proxy rejects the connection, so *refused* is the
+    **Why.** The symptom is what the client reported. With no ready endpoint kube-proxy rejects the connection, so *refused* is the
     usual word; some attempts time out instead. The solution takes it from the journal, as you take it from the picture.
     """)
     return
@@ -262,14 +264,15 @@ def the_caller_s_side():
     mo.md(r"""
     ## 4 · The caller's side
 
-    Seconds of errors are normal: pods are replaced every week. Whether a user sees them is decided in the caller. Write
+    Seconds of errors are normal: pods are replaced every week. The caller decides whether a user sees them. Write
     `call_with_backoff`:
 
-    - a refused or reset connection, a time-out, a 503: wait and try again, longer each time, never in step with others;
-    - 400, 401, 404: not your backend's trouble; raise them as they are, at once;
+    - a refused or reset connection, a time-out, a 503: wait and try again, with longer pauses each time, and with other
+      pauses than other clients;
+    - 400, 401, 404: waiting does not help; raise them unchanged, at once;
     - when the budget is used up: `BackendUnavailable`, with the last error as its cause.
 
-    The version below is how it is often written.
+    The version below shows how it is often written.
     """)
     return
 
@@ -287,7 +290,7 @@ def call_with_backoff(operation, call, *, budget_s):
                 raise
             seen = error
         except httpx.TransportError as error:
-            # Refused, reset, cut off or silent: somebody is on the way out or on the way in.
+            # Refused, reset, cut off or no answer: a pod is ending or starting.
             seen = error
         pause_s = random.uniform(0.5, 1.5) * delay_s
         if time.monotonic() + pause_s > deadline:
@@ -315,8 +318,8 @@ def done_backoff(done_qdrant, lab, pressed, run_judge, stop_judge):
 def the_judge():
     mo.md(r"""
     The judge gives your function calls that go through a recording proxy, deletes Qdrant's pod meanwhile, and counts
-    **attempts on the wire**: your text is not read. The way to Qdrant opens when its new pod is Ready and your function
-    has failed at least twice, so neither a quick node nor a slow one decides for you.
+    the **attempts that it really makes**; your code is not read. The proxy lets calls through to Qdrant once the new pod
+    is Ready and your function has failed at least twice, so the speed of the node does not matter.
     """)
     return
 
@@ -336,7 +339,7 @@ def board_backoff(live):
 @app.cell(hide_code=True)
 def hints_backoff():
     nb.hints(
-        "`httpx.TransportError` is the base of everything that happens below HTTP. `httpx.HTTPStatusError` carries `error.response.status_code`.",
+        "`httpx.TransportError` is the base class of all errors below HTTP. `httpx.HTTPStatusError` has `error.response.status_code`.",
         "Keep the last error in a name, and `raise BackendUnavailable(...) from last`.",
         "Before each pause, compare the clock at its end with the budget: `time.monotonic()` never jumps.",
         "Multiply a doubling delay with `random.uniform(0.5, 1.5)`, and cap it.",
@@ -349,9 +352,9 @@ def the_herd():
     mo.md(r"""
     ## 5 · The herd
 
-    One caller that retries politely is easy. Twenty-four of them lost the same backend in the same moment. All of them
-    double their pauses: 1, 2, 4 seconds. After four seconds the backend is back. The line is vLLM's own queue, each tick
-    below it a client that came back.
+    One caller that retries does little harm. Here twenty-four callers lose the same backend at the same moment, and all of
+    them double their pauses: 1, 2, 4 seconds. After four seconds the backend is back. In the chart, the line is vLLM's
+    own queue, and each tick below it is a client that came back.
     """)
     return
 
@@ -399,8 +402,8 @@ def guess_herd_answer(guess_herd):
     nb.reveal(
         guess_herd.value,
         truth="wall",
-        because="They failed together, so they wait together: the pauses are the same arithmetic in every client. vLLM queues what it cannot "
-        "run (`vllm:num_requests_waiting`), and the last in the queue may time out and come again. Jitter costs nothing and breaks the step.",
+        because="They failed together, so they wait together: every client computes the same pauses. vLLM queues what it cannot "
+        "run (`vllm:num_requests_waiting`), and the last in the queue may time out and try again. Jitter costs nothing and spreads them out.",
         instead={
             "spread": "Nothing spreads them: all clocks started with the same failure.",
             "refused": "vLLM has no limit on its queue by default. It accepts everything, and everybody waits.",
@@ -420,10 +423,10 @@ def game_day():
     mo.md(r"""
     ## 6 · Game day
 
-    A seed draws a fault. You are not told which. Clients go on calling; find the **layer** and the **cause** in the
-    cluster, commit your diagnosis (apply the ConfigMap below), and repair it: with `kubectl`, or in a cell of your own. The
-    day ends when both clients have been served for five seconds, or after fifteen minutes, and whatever is left is undone.
-    The objective: the backend that was *not* hit keeps 97 % of its requests. Restarting everything is not a repair.
+    A seed picks a fault, and you are not told which. Clients keep calling. Find the **layer** and the **cause** in the
+    cluster, commit your diagnosis (apply the ConfigMap below), and repair the fault, with `kubectl` or in a cell of your
+    own. The game day ends when both clients have been served for five seconds, or after fifteen minutes; then whatever is
+    left of the fault is undone. The objective: the backend that was *not* hit keeps 97 % of its requests. Restarting everything is not a repair.
     """)
     return
 
@@ -554,8 +557,8 @@ def solved_game_day(cluster, seed, **options):
 @app.cell(hide_code=True)
 def why_the_walk():
     mo.md(r"""
-    **Why.** The walk is always the same: does the client's own side stop it (policies), is the node well, has the Service endpoints, is there a
-    pod, why is it not Ready? Each step rules out a layer. The repair changes the one thing that is wrong.
+    **Why.** The order is always the same: do policies on the client's side stop it, is the node healthy, does the Service have endpoints, is
+    there a pod, why is it not Ready? Each step rules out a layer. The repair changes the one thing that is wrong.
     """)
     return
 
@@ -570,8 +573,8 @@ def board_gameday(live):
 def hints_gameday():
     nb.hints(
         "Start at the client: is it refused at once (no endpoint), or does it time out (nobody answers, or something drops)?",
-        "`kubectl get endpointslices,pods,events -n llm-system`, then `kubectl describe` the object that looks wrong. Policies live in `llm-apps` too.",
-        "A pod that is missing: ask its controller (`kubectl describe replicaset` or `statefulset`). A pod that is Pending: ask the scheduler's event.",
+        "`kubectl get endpointslices,pods,events -n llm-system`, then `kubectl describe` the object that looks wrong. There can be policies in `llm-apps` too.",
+        "A pod is missing: look at its controller (`kubectl describe replicaset` or `statefulset`). A pod is Pending: look at the scheduler's event.",
     )
     return
 
@@ -587,10 +590,10 @@ def what_to_notice():
     mo.md(r"""
     ## What to notice
 
-    - *Running* is a process, *Ready* is a promise. The seconds between them belong to the client.
-    - Name the layer before you touch anything: one client's lane is red, the other's is not.
-    - Retry what time can heal, and only that; stop when the budget is used up; never in step with others.
-    - An experiment without an undo on disk is an outage with a plan.
+    - *Running* means that a process exists, *Ready* that it can serve. The client must bridge the seconds between.
+    - Name the layer before you change anything: one client's lane is red, the other's is not.
+    - Retry only what can pass by itself; stop when the budget is used up; use jitter.
+    - Without an undo on disk, an interrupted experiment is an outage.
     """)
     return
 
@@ -683,10 +686,10 @@ def titles_and_quiz():
                 nb.Option("Delete the pod", "It is loading. Deleting it starts the loading again."),
                 nb.Option(
                     "Look at the startup probe and wait as long as it allows",
-                    "Running and not Ready is what loading looks like; the probe's budget says how long that is normal.",
+                    "A pod that loads is Running and not Ready; the probe's budget says how long that is normal.",
                     right=True,
                 ),
-                nb.Option("Restart Qdrant", "Retrieval is served. That layer is well."),
+                nb.Option("Restart Qdrant", "Retrieval is served. That layer works."),
             ),
         ),
         nb.Question(
@@ -699,9 +702,9 @@ def titles_and_quiz():
                 ),
                 nb.Option(
                     "A reset connection",
-                    "That is the moment of a replacement: the next attempt may well succeed.",
+                    "It happens when a pod is replaced: the next attempt may well succeed.",
                 ),
-                nb.Option("503", "Not now, says the server. Later is a good idea."),
+                nb.Option("503", "The server says: not now. Trying later may help."),
             ),
         ),
         nb.Question(
@@ -709,11 +712,11 @@ def titles_and_quiz():
             (
                 nb.Option(
                     "In vLLM's log",
-                    "Two healthy backends do not fail in the same second for reasons of their own.",
+                    "Two healthy backends do not fail in the same second, each for its own reason.",
                 ),
                 nb.Option(
-                    "At what lies between: Services, endpoints, policies",
-                    "Ready pods and refused clients: nobody is sent there.",
+                    "Between clients and pods: Services, endpoints, policies",
+                    "The pods are Ready, but no traffic is sent to them.",
                     right=True,
                 ),
                 nb.Option("At the GPU", "Qdrant has none, and fails too."),
@@ -728,7 +731,7 @@ def titles_and_quiz():
                 ),
                 nb.Option(
                     "`course recover`",
-                    "It finds the undo, carries it out, and can do so twice without harm.",
+                    "It finds the undo and carries it out; running it twice does no harm.",
                     right=True,
                 ),
                 nb.Option(

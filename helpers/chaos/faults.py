@@ -245,7 +245,7 @@ def drained_node(backend: Backend) -> Callable[[ClusterView], Plan]:
 
 
 def lost_service(backend: Backend) -> Callable[[ClusterView], Plan]:
-    """A typing error in the Service's selector: healthy pods, and nobody is sent to them."""
+    """A misspelled selector in the Service: healthy pods, and no traffic is sent to them."""
 
     def plan(view: ClusterView) -> Plan:
         before = view.service(backend.name, SYSTEM).selector
@@ -310,7 +310,7 @@ FAULTS: dict[str, Fault] = {fault.name: fault for fault in _ALL}
 CAUSES: dict[str, str] = {
     "pod-deleted": "somebody deleted the pod",
     "scaled-to-zero": "the workload was scaled to zero",
-    "failing-probe": "the readiness probe fails though the process is well",
+    "failing-probe": "the readiness probe fails although the process is healthy",
     "memory-limit": "the memory limit kills the container",
     "quota-full": "the quota refuses the replacement pod",
     "gpu-unhealthy": "no healthy GPU is left for the pod",

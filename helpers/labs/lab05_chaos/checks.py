@@ -1,8 +1,8 @@
 """Lab 05, chaos: what broke, who saw it, and what the application should do about it.
 
 Everything is graded from journals that the cluster keeps: sealed entry by entry, and compared with
-what the cluster itself still knows (UIDs, restart counts, creation times). A notebook's word counts
-for nothing here, and a journal that was edited does not verify.
+what the cluster itself still knows (UIDs, restart counts, creation times). What a notebook says does
+not count here, and a journal that was edited does not verify.
 """
 
 from __future__ import annotations
@@ -165,7 +165,7 @@ def bystander(cluster: ClusterView, record: Record, backend: str) -> Verdict:
 def vllm_was_interrupted(cluster: ClusterView) -> Verdict:
     """Deleting vLLM's pod interrupted inference; Qdrant stayed ready, unchanged and served.
 
-    Why: When the model server is replaced, inference pauses and nothing else does: restarting more makes it worse.
+    Why: When the model server is replaced, inference pauses and nothing else does: restarting other things makes it worse.
     Hint: Run the experiment delete-vllm to its end: it writes the journal that is read here.
     Next: course experiment delete-vllm
     """
@@ -176,7 +176,7 @@ def vllm_was_interrupted(cluster: ClusterView) -> Verdict:
 def qdrant_was_interrupted(cluster: ClusterView) -> Verdict:
     """Deleting Qdrant's pod interrupted retrieval; direct inference went on, on the same vLLM pod.
 
-    Why: When the memory layer is gone, answers lose their ground, but the model still answers: two different incidents.
+    Why: Without the memory layer answers have no documents behind them, but the model still answers: two different incidents.
     Hint: Run the experiment delete-qdrant to its end: it writes the journal that is read here.
     Next: course experiment delete-qdrant
     """
@@ -194,7 +194,7 @@ def findings_are_right(cluster: ClusterView) -> Verdict:
     """The findings name, for both experiments, the failing layer, the client's symptom, and who was unaffected.
 
     Why: An incident report that names the wrong layer sends the wrong people to the wrong logs.
-    Hint: Read each time line: which line breaks, which goes on, and what word did the client say most often?
+    Hint: Read each time line: which client fails, which goes on, and which error did the client report most often?
     Next: kubectl get configmap -n llm-apps chaos-findings -o yaml
     """
     written = cluster.config_map(FINDINGS, FINDINGS_NAMESPACE)
@@ -255,7 +255,7 @@ def judged(cluster: ClusterView, scenarios: Sequence[str], rule: Callable[[Trial
 def survives_a_restart(cluster: ClusterView) -> Verdict:
     """Through a real restart of Qdrant the call comes back with an answer, after several and not too many attempts.
 
-    Why: A replaced pod is seconds of errors. Whether users see them is decided in the caller.
+    Why: A replaced pod means seconds of errors. The caller decides whether users see them.
     Hint: Which exceptions does httpx raise when a connection is reset, refused or silent? They have one base class.
     Next: course backoff labs/05_chaos.py
     """
@@ -294,8 +294,8 @@ def survives_a_restart(cluster: ClusterView) -> Verdict:
 def retries_what_passes(cluster: ClusterView) -> Verdict:
     """Connection resets, time-outs and 503 answers are retried until they end.
 
-    Why: A reset, a silence and a 503 are three faces of the same moment: somebody is not ready yet.
-    Hint: An HTTP answer arrives as an exception too, once you ask for it: its status code tells whether waiting helps.
+    Why: A reset, a time-out and a 503 often mean the same: a pod is not ready yet.
+    Hint: An HTTP error answer is raised as an exception too: its status code tells whether waiting helps.
     Next: course backoff labs/05_chaos.py
     """
 
@@ -312,9 +312,9 @@ def retries_what_passes(cluster: ClusterView) -> Verdict:
 
 @lab.check("backoff.fail_fast", points=3, task="backoff", timeout_s=10)
 def fails_fast(cluster: ClusterView) -> Verdict:
-    """400, 401 and 404 are not retried, and are not called unavailability.
+    """400, 401 and 404 are not retried, and are not reported as BackendUnavailable.
 
-    Why: A wrong model name is as wrong in thirty seconds: retrying it hides the mistake and adds load.
+    Why: A wrong model name is still wrong in thirty seconds: retrying it hides the mistake and adds load.
     Hint: What would have to change for the next attempt to succeed? If only you can change it, do not wait.
     Next: course backoff labs/05_chaos.py
     """
@@ -342,7 +342,7 @@ DOWN = tuple(f"down-{number}" for number in range(4))
 
 @lab.check("backoff.bounded", points=3, task="backoff", timeout_s=10)
 def gives_up_in_time(cluster: ClusterView) -> Verdict:
-    """A backend that stays away ends in BackendUnavailable with its cause, within the budget.
+    """When a backend does not come back, the call ends in BackendUnavailable with its cause, within the budget.
 
     Why: A caller that waits for ever holds a connection, a thread and a user for ever.
     Hint: Look at the clock before you sleep: would the pause end after the budget? `raise … from …` keeps the cause.
@@ -431,9 +431,9 @@ def crowd(record: Record) -> int:
 
 @lab.check("herd.queue", points=2, task="herd", timeout_s=10)
 def jitter_thins_the_herd(cluster: ClusterView) -> Verdict:
-    """Twenty-four clients without jitter come back in one second and crowd at vLLM; with jitter they come one by one.
+    """Twenty-four clients without jitter come back in one second and crowd at vLLM; with jitter they come back spread out.
 
-    Why: The second outage is often made by the clients of the first one.
+    Why: Clients that all come back at once after an outage often cause the next one.
     Hint: Run both herds to their end. The ticks under the chart are clients that came back: compare how close they lie.
     Next: course experiment herd-none; course experiment herd-full
     """
@@ -479,8 +479,8 @@ def jitter_thins_the_herd(cluster: ClusterView) -> Verdict:
 def diagnosed(cluster: ClusterView) -> Verdict:
     """On the game day, layer and cause were named while the fault was being repaired.
 
-    Why: The first minutes of an incident decide it: which layer, then which cause, then one change.
-    Hint: Walk the layers: does the Service have endpoints, is a pod there, is it Ready, what do its events say?
+    Why: In an incident, first find the layer, then the cause, and then make one change.
+    Hint: Go through the layers: does the Service have endpoints, is a pod there, is it Ready, what do its events say?
     Next: kubectl get events -n llm-system --sort-by=.lastTimestamp
     """
     record = journal(cluster, "game-day")
@@ -532,7 +532,7 @@ def repaired(cluster: ClusterView) -> Verdict:
 def objective_held(cluster: ClusterView) -> Verdict:
     """Over the whole game day, the backend that was not hit kept 97 % of its requests.
 
-    Why: An objective over a window is what users feel; it also catches the repair that breaks what was well.
+    Why: An objective over a window measures what users feel; it also shows a repair that breaks something healthy.
     Hint: Whose requests never failed? Leave that backend alone.
     Next: course game-day
     """

@@ -119,7 +119,7 @@ def _in_background(cluster: Cluster, names: tuple[str, ...], buttons: Any, work:
             mo.output.replace(mo.vstack([buttons, course(f"{word('open', 'stopped')} {said}", live=True)]))
             return
         except LabError as problem:
-            card = problem_card(str(problem), problem.next_command, title=f"{name} did not end.")
+            card = problem_card(str(problem), problem.next_command, title=f"{name} did not finish.")
             mo.output.replace(mo.vstack([buttons, card]))
             return
     done = [_chart_on_disk(uid, name, words=True) for name in names]
