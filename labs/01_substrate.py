@@ -229,9 +229,7 @@ def _():
 def _(guess_quota, lab, live, pressed, quota_yaml):
     mo.stop(
         guess_quota.value is None and not pressed,
-        nb.course(
-            "<small>The picture of this quota appears after you commit your prediction above.</small>"
-        ),
+        nb.course("<small>The picture of this quota appears after you commit your prediction above.</small>"),
     )
     draw_quota.quota_picture(lab, quota_yaml, live)
     return
@@ -1018,7 +1016,8 @@ def _():
                     right=True,
                 ),
                 nb.Option(
-                    "It will help: a larger quota brings more GPUs", "A quota is an upper limit; it does not add GPUs."
+                    "It will help: a larger quota brings more GPUs",
+                    "A quota is an upper limit; it does not add GPUs.",
                 ),
                 nb.Option(
                     "It will help, after the pod is deleted",

@@ -755,7 +755,8 @@ def _():
             "Every 31 seconds: `Killing … failed liveness probe, will be restarted`. The log ends in the middle of loading weights.",
             (
                 nb.Option(
-                    "More memory", "Without enough memory the reason would be OOMKilled; here the kubelet's probe killed it."
+                    "More memory",
+                    "Without enough memory the reason would be OOMKilled; here the kubelet's probe killed it.",
                 ),
                 nb.Option(
                     "A longer liveness period",

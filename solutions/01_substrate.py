@@ -262,9 +262,7 @@ def why_quota_yaml():
 def quota_picture(guess_quota, lab, live, pressed, quota_yaml):
     mo.stop(
         guess_quota.value is None and not pressed,
-        nb.course(
-            "<small>The picture of this quota appears after you commit your prediction above.</small>"
-        ),
+        nb.course("<small>The picture of this quota appears after you commit your prediction above.</small>"),
     )
     draw_quota.quota_picture(lab, quota_yaml, live)
     return
@@ -1156,7 +1154,8 @@ def titles_and_quiz():
                     right=True,
                 ),
                 nb.Option(
-                    "It will help: a larger quota brings more GPUs", "A quota is an upper limit; it does not add GPUs."
+                    "It will help: a larger quota brings more GPUs",
+                    "A quota is an upper limit; it does not add GPUs.",
                 ),
                 nb.Option(
                     "It will help, after the pod is deleted",

@@ -292,9 +292,7 @@ def crash_panel(lab: LabSession, *_triggers: object) -> mo.Html:
         f"Exit code <b>{state.last_exit_code}</b>, restarts: {state.restarts}.</span></div>"
     )
     log = "\n".join(_last_words(lab, pod)) or "(empty: it ended before it wrote its first line)"
-    return card(
-        f"{head}<details open><summary>The end of its log</summary><pre>{esc(log)}</pre></details>"
-    )
+    return card(f"{head}<details open><summary>The end of its log</summary><pre>{esc(log)}</pre></details>")
 
 
 def _last_words(lab: LabSession, pod: Pod, most: int = 8) -> list[str]:
