@@ -40,7 +40,12 @@ if TYPE_CHECKING:
     from helpers.grading import Report
     from helpers.grading.seat import Seat
 
-PARTS = ("helpers.embedded.commands", "helpers.chaos.commands", "helpers.classroom.commands")
+PARTS = (
+    "helpers.embedded.commands",
+    "helpers.chaos.commands",
+    "helpers.classroom.commands",
+    "helpers.restore",
+)
 
 app = typer.Typer(
     name="course",

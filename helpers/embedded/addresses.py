@@ -17,6 +17,8 @@ from helpers.errors import EnvironmentFault
 
 SLOTS = 256
 FILE = "subnet"
+# In the state itself: it goes where a copy of the state goes.
+BORN = "data/etc/course/born"
 
 
 class NoSubnetFree(EnvironmentFault):
@@ -28,6 +30,8 @@ class Addresses:
     """One node's place in 198.18.0.0/16."""
 
     slot: int
+    # The slot that the state was made in, where it was restored into another one.
+    born: int | None = None
 
     @property
     def host(self) -> str:
@@ -36,6 +40,11 @@ class Addresses:
     @property
     def node(self) -> str:
         return f"198.18.{self.slot}.2"
+
+    @property
+    def inside(self) -> str:
+        """The address by which the node's own parts know it: its certificates and etcd carry it."""
+        return f"198.18.{self.slot if self.born is None else self.born}.2"
 
     @property
     def interface(self) -> str:
@@ -51,11 +60,9 @@ class Addresses:
 
 
 def stored(folder: Path) -> Addresses | None:
-    """The addresses a cluster was made with: its certificates carry them."""
-    try:
-        return Addresses(int((folder / FILE).read_text()))
-    except (OSError, ValueError):
-        return None
+    """The addresses a cluster has had since it was made or restored here."""
+    slot = _number(folder / FILE)
+    return None if slot is None else Addresses(slot, _number(folder / BORN))
 
 
 def choose(folder: Path) -> Addresses:
@@ -75,8 +82,15 @@ def _choose(folder: Path) -> Addresses:
         if slot not in taken and not Addresses(slot).in_use():
             folder.mkdir(parents=True, exist_ok=True)
             (folder / FILE).write_text(f"{slot}\n")
-            return Addresses(slot)
+            return Addresses(slot, _number(folder / BORN))
     raise NoSubnetFree("no 198.18.N.0/30 is free on this machine", next_command="ip route")
+
+
+def _number(file: Path) -> int | None:
+    try:
+        return int(file.read_text())
+    except (OSError, ValueError):
+        return None
 
 
 def _taken_by_clusters(clusters: Path) -> set[int]:

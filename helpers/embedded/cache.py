@@ -66,6 +66,16 @@ def sizes_mib() -> dict[str, float]:
     return {folder.name: _size(folder, seen) / 2**20 for folder in _kinds()}
 
 
+def sweep(kind: str, before: Callable[[Path], None]) -> None:
+    """Delete what killed builds of this kind left; `before` is called with each of their content folders."""
+    for work in (cache_dir() / kind).glob(".*.*/"):
+        key = work.name.split(".")[1]
+        with _exclusive(cache_dir() / kind, key, wait=False) as free:
+            if free and work.is_dir():
+                before(work / CONTENT)
+                shutil.rmtree(work, ignore_errors=True)
+
+
 def keep_newest(kind: str, count: int) -> None:
     """Delete a kind's older entries: for what is copied from, never for what running nodes lie on."""
     entries = [path for path in (cache_dir() / kind).glob("[!.]*") if path.is_dir()]
@@ -146,8 +156,13 @@ def _listing(root: Path) -> Iterator[tuple[str, list[int]]]:
 
 
 @contextmanager
-def _exclusive(folder: Path, key: str) -> Iterator[None]:
+def _exclusive(folder: Path, key: str, *, wait: bool = True) -> Iterator[bool]:
+    """Hold an entry's lock; without waiting it may be somebody else's, and False says so."""
     folder.mkdir(parents=True, exist_ok=True)
     with (folder / f".{key}.lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        yield
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+        except BlockingIOError:
+            yield False
+            return
+        yield True

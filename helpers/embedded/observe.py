@@ -12,7 +12,7 @@ import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from helpers.embedded import gpu
@@ -95,11 +95,13 @@ class _Lazy:
 
     def __init__(self, sandbox: Sandbox, pid: int) -> None:
         self._kubeconfig = sandbox.path(ADMINISTRATOR, pid=pid)
+        self._host = sandbox.addresses.node
         self._api: Api | None = None
 
     def get(self, path: str) -> dict:
         if self._api is None:
-            self._api = Api(Endpoint.from_kubeconfig(self._kubeconfig))
+            endpoint = Endpoint.from_kubeconfig(self._kubeconfig)
+            self._api = Api(replace(endpoint, host=self._host))
         return self._api.request("GET", path, timeout_s=2)
 
 

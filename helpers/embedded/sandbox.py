@@ -65,6 +65,7 @@ class Sandbox:
             addresses.interface,
             addresses.host,
             addresses.node,
+            addresses.inside,
             ":".join(str(layer) for layer in layers),
         ]
         with (self.folder / "keeper.log").open("w") as log:

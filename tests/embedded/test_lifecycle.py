@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from helpers.embedded import addresses, launch
+from helpers.embedded import addresses, kept, launch
 from helpers.embedded.kubeapi import TRANSIENT
 from helpers.embedded.observe import takes_objects
 from helpers.embedded.sandbox import Sandbox
@@ -153,3 +153,24 @@ def _api_answers(sandbox: Sandbox) -> bool:
 
 def _initialised(sandbox: Sandbox) -> bool:
     return sandbox.data(launch.INITIALISED).exists()
+
+
+def test_a_copy_of_a_stopped_cluster_runs_under_another_name_and_address(fresh_name: str) -> None:
+    cluster = bring_up(fresh_name)
+    cluster.kubectl("create", "configmap", "kept")
+    inside = cluster.sandbox.addresses.inside
+    launch.down(fresh_name, quiet())
+    name = f"copy-{os.getpid()}"
+    try:
+        state = kept.state_of(cluster.sandbox.folder)
+        copy = Node(name, kept.place(name, state, quiet(), label="test"))
+        assert copy.healthy()
+        assert copy.sandbox.addresses.node != inside == copy.sandbox.addresses.inside
+        assert copy.kubectl("get", "configmap", "kept", "-o", "name") == "configmap/kept"
+        # Both run at once: they share files of images, and nothing that is written.
+        assert bring_up(fresh_name).healthy()
+        copy.kubectl("delete", "configmap", "kept")
+        assert cluster.kubectl("get", "configmap", "kept", "-o", "name") == "configmap/kept"
+    finally:
+        launch.down(name, quiet(), delete=True)
+    assert traces(copy.sandbox) == []

@@ -5,7 +5,7 @@ for log in /var/log/*.log; do mv "$log" "$log.1" 2>/dev/null; done
 exec >/var/log/boot.log 2>&1
 hostname substrate
 until ip -4 -o address show dev eth0 | grep -q ' inet '; do sleep 0.02; done
-ADDRESS=$(ip -4 -o address show dev eth0 | sed 's/.* inet \([0-9.]*\).*/\1/')
+ADDRESS=$(ip -4 -o address show dev eth0 | sed 's/.* inet \([0-9.]*\).*/\1/;q')
 printf '127.0.0.1 localhost\n%s substrate\n' "$ADDRESS" >/etc/hosts
 : >/etc/resolv.conf
 sysctl -qw net.ipv4.ip_forward=1

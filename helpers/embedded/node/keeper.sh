@@ -1,8 +1,8 @@
 #!/bin/sh
 # The node's only process outside its namespaces: makes its cgroup and its veth pair, starts it,
 # waits for its end, and removes the cgroup (all else goes with the namespaces).
-#   keeper.sh STATE CGROUP INTERFACE HOST_ADDRESS NODE_ADDRESS LOWER_LAYERS
-STATE=$1 CGROUP=$2 INTERFACE=$3 HOST=$4 NODE=$5 LOWER=$6
+#   keeper.sh STATE CGROUP INTERFACE HOST_ADDRESS NODE_ADDRESS INSIDE_ADDRESS LOWER_LAYERS
+STATE=$1 CGROUP=$2 INTERFACE=$3 HOST=$4 NODE=$5 INSIDE=$6 LOWER=$7
 HERE=$(cd "$(dirname "$0")" && pwd)
 ROOT=/sys/fs/cgroup
 trap '' HUP INT TERM
@@ -72,12 +72,14 @@ if [ -n "$CHILD" ]; then
   ip address add "$HOST/30" dev "$INTERFACE"
   ip link set "$INTERFACE" up
   # No default route: a packet for elsewhere has nowhere to go. Services get a route so that
-  # the node's own connections to them reach the rules that translate them.
+  # the node's own connections to them reach the rules that translate them. A restored node keeps the
+  # address it was made with, for itself alone, beside the one that this machine knows; it comes first.
   nsenter --target "$CHILD" --net sh -c "
     ip link set lo up
+    [ $INSIDE = $NODE ] || ip address add $INSIDE/32 dev eth0
     ip address add $NODE/30 dev eth0
     ip link set eth0 up
-    ip route add 10.96.0.0/16 via $HOST"
+    ip route add 10.96.0.0/16 via $HOST src $INSIDE"
 fi
 wait $UNSHARE
 # The kernel keeps a dead network until its last connection has timed out; the veth need not wait.

@@ -1,0 +1,144 @@
+"""Solved clusters that are kept and copied: what is shared, what is refused, and what a killed run leaves."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from helpers import restore
+from helpers.cli import run
+from helpers.cluster import Cluster
+from helpers.cluster.fake import FakeCluster
+from helpers.cluster.waits import NotYet
+from helpers.embedded import addresses, cache, kept, launch
+from helpers.embedded.steps import StepFailed
+
+STORE = "var/lib/containerd"
+NAMESPACE = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "default"}}
+
+
+@pytest.fixture
+def own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A home and a cache of this test's own."""
+    monkeypatch.setenv("COURSE_HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("COURSE_CACHE", str(tmp_path / "cache"))
+    return tmp_path
+
+
+@pytest.fixture
+def state(tmp_path: Path) -> Path:
+    """A stopped node's state: an image layer, a database of containerd, an etcd."""
+    root = tmp_path / "clusters" / "solved" / "data"
+    for path in (f"{STORE}/content/blob", f"{STORE}/metadata/meta.db", "var/lib/etcd/db", launch.INITIALISED):
+        (root / path).parent.mkdir(parents=True, exist_ok=True)
+        (root / path).write_text(path)
+    (root.parent / addresses.FILE).write_text("7\n")
+    return root
+
+
+def test_a_copy_shares_what_is_never_written_again_and_nothing_else(state: Path, tmp_path: Path) -> None:
+    kept.copy_state(state, tmp_path / "copy")
+    shared = {
+        str(path.relative_to(state))
+        for path in state.rglob("*")
+        if path.is_file() and path.samefile(tmp_path / "copy" / path.relative_to(state))
+    }
+    assert shared == {f"{STORE}/content/blob"}
+    assert {path.relative_to(state) for path in state.rglob("*")} == {
+        path.relative_to(tmp_path / "copy") for path in (tmp_path / "copy").rglob("*")
+    }
+
+
+def test_a_copy_of_a_copy_keeps_the_address_that_the_first_was_made_with(state: Path) -> None:
+    kept.state_of(state.parent)
+    known = addresses.stored(state.parent)
+    assert known is not None and (known.node, known.inside) == ("198.18.7.2", "198.18.7.2")
+    (state.parent / addresses.FILE).write_text("9\n")
+    kept.state_of(state.parent)
+    moved = addresses.stored(state.parent)
+    assert moved is not None and (moved.node, moved.inside) == ("198.18.9.2", "198.18.7.2")
+
+
+def test_a_folder_without_a_whole_cluster_is_not_kept(state: Path) -> None:
+    (state / launch.INITIALISED).unlink()
+    with pytest.raises(StepFailed, match="holds no cluster"):
+        kept.state_of(state.parent)
+
+
+def test_a_cluster_in_use_is_replaced_only_when_asked(state: Path) -> None:
+    with pytest.raises(kept.ClusterExists, match="would be replaced"):
+        kept._require_place(state.parent, "02", replace=False)
+    kept._require_place(state.parent, "02", replace=True)
+
+
+def test_two_copies_of_one_cluster_are_not_kept_side_by_side(state: Path) -> None:
+    """They have one identity, so a check that was passed on one would count on the other."""
+    (state / kept.COPIED).write_text("02\n")
+    with pytest.raises(kept.ClusterExists, match="solved is a copy of the same one"):
+        kept._require_place(state.parent.parent / "other", "02", replace=True)
+    kept._require_place(state.parent.parent / "other", "03", replace=True)
+
+
+def test_where_nothing_is_kept_the_command_says_how_to_make_it(
+    own: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(["restore", "02"]) == 2
+    said = capsys.readouterr().err
+    assert "no cluster is kept" in said
+    assert "Next: course restore 02 --make" in said
+    assert not (own / "home").exists()
+
+
+def test_a_solution_of_another_lab_does_not_ask_for_a_new_copy() -> None:
+    made_from = {str(part) for part in restore._made_from(["02"])}
+    assert "solutions/02_inference.py" in made_from
+    assert "solutions/01_substrate.py" not in made_from
+    assert restore._key(["01", "02"]) != restore._key(["02", "01"])
+
+
+def test_what_a_killed_run_left_is_swept_and_what_is_being_made_is_not(own: Path) -> None:
+    seen: list[Path] = []
+
+    def make(content: Path) -> None:
+        cache.sweep("solved", seen.append)
+        assert content.exists()
+
+    left = own / "cache" / "solved" / ".dead.abc" / cache.CONTENT
+    left.mkdir(parents=True)
+    cache.ensure("solved", "alive", make)
+    assert seen == [left]
+    assert not left.parent.exists()
+
+
+def _pod(started_at: str, ready: str) -> dict:
+    return {
+        "apiVersion": "v1",
+        "kind": "Pod",
+        "metadata": {"name": "vllm", "namespace": "default"},
+        "spec": {"nodeName": "substrate", "containers": [{"name": "vllm", "image": "vllm"}]},
+        "status": {
+            "phase": "Running",
+            "conditions": [{"type": "Ready", "status": ready}],
+            "containerStatuses": [{"name": "vllm", "state": {"running": {"startedAt": started_at}}}],
+        },
+    }
+
+
+@pytest.mark.parametrize(
+    ("started_at", "ready", "counts"),
+    [
+        ("2026-01-01T00:10:00Z", "True", True),
+        ("2026-01-01T00:10:00Z", "False", False),
+        ("2026-01-01T00:00:00Z", "True", False),
+    ],
+    ids=["ready again", "still loading", "as it was before the restart"],
+)
+def test_readiness_of_the_former_start_does_not_count(started_at: str, ready: str, counts: bool) -> None:
+    cluster: Cluster = FakeCluster(NAMESPACE, [_pod(started_at, ready)])
+    restarted = 1767225900.0  # 2026-01-01T00:05:00Z
+    if counts:
+        assert restore._ready(cluster.view(), restarted)
+        return
+    with pytest.raises(NotYet, match="not ready again"):
+        restore._ready(cluster.view(), restarted)
