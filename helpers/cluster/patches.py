@@ -13,7 +13,10 @@ _MERGE_KEYS = ("name", "containerPort", "key", "type", "ip")
 
 
 def merge(before: Any, patch: Any, *, keyed: bool) -> Any:
-    """Lay a patch over a tree: None removes; lists of named objects merge by name where `keyed`."""
+    """Lay a patch over a tree: None removes; lists of named objects merge by name where `keyed`.
+
+    What was there keeps its place in such a list, and what is new follows it. `before` is changed.
+    """
     if isinstance(before, dict) and isinstance(patch, dict):
         for key, value in patch.items():
             if value is None:
@@ -24,10 +27,9 @@ def merge(before: Any, patch: Any, *, keyed: bool) -> Any:
     if keyed and isinstance(before, list) and isinstance(patch, list):
         name = _merge_key(before, patch)
         if name:
-            old = {item[name]: item for item in before}
             new = {item[name]: item for item in patch}
-            merged = [merge(old.get(key, {}), item, keyed=keyed) for key, item in new.items()]
-            return merged + [item for key, item in old.items() if key not in new]
+            kept = [merge(item, new.pop(item[name], {}), keyed=keyed) for item in before]
+            return kept + [merge({}, item, keyed=keyed) for item in new.values()]
     if isinstance(patch, dict):
         return merge({}, patch, keyed=keyed)
     return patch
@@ -62,7 +64,7 @@ def drop(tree: Any, last: Any, now: Any) -> Any:
 def _merge_key(*lists: list[Any]) -> str | None:
     items = [item for found in lists for item in found]
     for key in _MERGE_KEYS:
-        if items and all(isinstance(item, dict) and key in item for item in items):
+        if items and all(isinstance(item, dict) and isinstance(item.get(key), str | int) for item in items):
             return key
     return None
 

@@ -87,31 +87,6 @@ def dict_of(value: Any) -> dict[str, Any]:
     return value
 
 
-def merged(base: Any, fragment: Any) -> Any:
-    """A manifest with a fragment laid over it, as a strategic merge patch is.
-
-    Mappings are merged, a None removes its key, lists of named things are merged by name, and any
-    other list replaces the one before.
-    """
-    if isinstance(base, dict) and isinstance(fragment, Mapping):
-        result = dict(base)
-        for key, value in fragment.items():
-            if value is None:
-                result.pop(key, None)
-            else:
-                result[key] = merged(base.get(key), value)
-        return result
-    if isinstance(base, list) and isinstance(fragment, list) and _are_named(base) and _are_named(fragment):
-        laid = {item["name"]: item for item in fragment}
-        kept = [merged(item, laid.pop(item["name"])) if item["name"] in laid else item for item in base]
-        return [*kept, *laid.values()]
-    return deepcopy(fragment)
-
-
-def _are_named(items: list[Any]) -> bool:
-    return all(isinstance(item, dict) and isinstance(item.get("name"), str) for item in items)
-
-
 def config_checksum(data: Mapping[str, str]) -> str:
     """The checksum annotation's value: sha256 of the data as compact JSON with sorted keys.
 

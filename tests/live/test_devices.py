@@ -86,8 +86,8 @@ def conditions(view: ClusterView, name: str, namespace: str) -> list[dict[str, A
 
 def test_the_node_says_simulated(cluster: Cluster) -> None:
     (node,) = cluster.view().nodes()
-    assert node.labels["kubedojo.dev/gpu"] == "simulated"
-    assert node.annotations["kubedojo.dev/gpu"] == "simulated"
+    assert node.labels["course.dev/gpu"] == "simulated"
+    assert node.annotations["course.dev/gpu"] == "simulated"
     assert node.labels["nvidia.com/gpu.product"].endswith("-SIMULATED")
 
 

@@ -72,30 +72,6 @@ def test_a_timeout_that_only_a_config_map_knows_counts_as_none() -> None:
     assert DrainBudget.of(spec).shutdown_s == 0
 
 
-def test_a_fragment_is_laid_over_by_name_and_null_removes() -> None:
-    base = {
-        "spec": {
-            "strategy": {"type": "Recreate"},
-            "containers": [{"name": "a", "image": "one", "args": ["x", "y"]}, {"name": "b", "image": "two"}],
-            "grace": 60,
-        }
-    }
-    fragment = {
-        "spec": {"grace": None, "containers": [{"name": "a", "args": ["z"]}, {"name": "c", "image": "three"}]}
-    }
-    assert serving.merged(base, fragment) == {
-        "spec": {
-            "strategy": {"type": "Recreate"},
-            "containers": [
-                {"name": "a", "image": "one", "args": ["z"]},
-                {"name": "b", "image": "two"},
-                {"name": "c", "image": "three"},
-            ],
-        }
-    }
-    assert base["spec"]["grace"] == 60
-
-
 def test_the_checksum_is_what_kubectl_and_sha256sum_say() -> None:
     # printf '{"A":"1","B":"two"}' | sha256sum
     data = {"B": "two", "A": "1"}

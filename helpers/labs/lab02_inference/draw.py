@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from copy import deepcopy
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +14,7 @@ import pandas as pd
 from helpers import kubeyaml
 from helpers.cluster import shapes
 from helpers.cluster.manifests import load, parse
+from helpers.cluster.patches import merge
 from helpers.errors import InvalidManifest, LabError
 from helpers.labs.lab02_inference import drain, queue_witness, witness
 from helpers.notebook.charts import AMBER, BLUE, GREEN, GREY, RED, TEAL, WIDTH, look
@@ -82,7 +84,7 @@ def with_fragment(lab: LabSession, objects: Sequence[Manifest], *fragments: str)
         trees = parse(lab.render(fragment))
         if len(trees) != 1 or not isinstance(trees[0], Mapping):
             raise InvalidManifest("the fragment is not a mapping: it begins with `spec:`")
-        deployment = serving.merged(deployment, trees[0])
+        deployment = merge(deepcopy(deployment), trees[0], keyed=True)
     shapes.check(deployment, shapes.DEPLOYMENT)
     return kubeyaml.dump(deployment)
 
