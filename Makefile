@@ -41,12 +41,12 @@ static: .venv/installed ## format, lint, types, notebooks
 tests: .venv/installed ## the tests alone: what needs no cluster first, then the rest, two files at a time
 	@command -v chromium >/dev/null && command -v nft >/dev/null || { apt-get update -qq && apt-get install -y -qq --no-install-recommends chromium fonts-dejavu-core nftables; }
 	.venv/bin/pytest tests/unit -n 2
+	# All labs, solved once and kept for the tests after it. Lab 05 measures queues and outages: nothing may run beside it.
+	.venv/bin/pytest tests/live/test_journey.py
 	.venv/bin/pytest tests/embedded
 	# Two workers, each with a cluster of its own; the longest files come first.
 	.venv/bin/pytest tests/browser tests/live tests/notebooks tests/contract --ignore tests/live/test_journey.py \
 	  -n 2 --dist loadfile --no-loadscope-reorder
-	# Lab 05 measures queues and outages: on two cores nothing else may run beside it.
-	.venv/bin/pytest tests/live/test_journey.py
 
 format: .venv/installed ## rewrite the code in the project's format
 	.venv/bin/ruff check --fix .

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from helpers.errors import EnvironmentFault
-from helpers.settings import REPOSITORY, home_dir, kubeconfig_path
+from helpers.settings import REPOSITORY, cluster_dir, home_dir, kubeconfig_path
 from helpers.terminal import LABS
 
 if TYPE_CHECKING:
@@ -99,6 +99,30 @@ def ensure_kept(labs: Sequence[str], steps: Steps) -> Path:
     if cache.lookup(KIND, key) is None:
         cache.sweep(KIND, _stop)
     home = cache.ensure(KIND, key, lambda content: _solve(labs, content, steps))
+    _forget_older(labs, home)
+    return home
+
+
+def keep(labs: Sequence[str], name: str, steps: Steps) -> Path:
+    """Keep a copy of this cluster, on which these labs and no others were solved and graded PASS.
+
+    It is stopped for that. A copy that was kept before gives way.
+    """
+    from helpers.embedded import cache, kept, launch
+
+    key, folder = _key(labs), cluster_dir(name)
+    shutil.rmtree(cache.cache_dir() / KIND / key, ignore_errors=True)
+    launch.down(name, steps)
+
+    def fill(home: Path) -> None:
+        with steps.step("Copying the cluster's state"):
+            kept.copy_state(kept.state_of(folder), home / "clusters" / CLUSTER / "data")
+        for records in RECORDS:
+            if (home_dir() / records).is_dir():
+                shutil.copytree(home_dir() / records, home / records)
+        (home / "labs").write_text(f"{' '.join(labs)}\n")
+
+    home = cache.ensure(KIND, key, fill)
     _forget_older(labs, home)
     return home
 

@@ -1,4 +1,4 @@
-"""Lab 02 on a live cluster: a real vLLM, solved, asked, starved of its model, and cut off."""
+"""Lab 02 on a live cluster: a real vLLM, asked, starved of its model, and cut off."""
 
 from __future__ import annotations
 
@@ -13,54 +13,35 @@ from helpers.cluster import Cluster
 from helpers.errors import LabError
 from helpers.stack import inference, serving
 from helpers.stack.inference import InferenceClient, InferenceFault
-from tests.live.course_command import course
 from tests.live.openai_features import FEATURES, answer_of
 
-pytestmark = [pytest.mark.live, pytest.mark.gpu_engine]
+pytestmark = [pytest.mark.live, pytest.mark.gpu_engine, pytest.mark.solved("02")]
 ASKER = "asker"
 
 
-@pytest.fixture(scope="module")
-def solved(cluster: Cluster) -> Cluster:
-    """A cluster on which lab 02 was started and solved."""
-    for command in (("start", "02"), ("solve", "02")):
-        done = course(*command)
-        assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:]
-    return cluster
-
-
 @pytest.fixture
-def client(solved: Cluster) -> Any:
-    solved.wait_ready("Deployment", serving.DEPLOYMENT, serving.NAMESPACE, timeout_s=240)
+def client(cluster: Cluster) -> Any:
+    cluster.wait_ready("Deployment", serving.DEPLOYMENT, serving.NAMESPACE, timeout_s=240)
     with (
-        solved.port_forward(serving.NAMESPACE, f"service/{serving.SERVICE}", serving.PORT) as forward,
+        cluster.port_forward(serving.NAMESPACE, f"service/{serving.SERVICE}", serving.PORT) as forward,
         InferenceClient(forward.url, timeout_s=120) as made,
     ):
         yield made
 
 
-def test_the_solution_passes_every_check(solved: Cluster) -> None:
-    done = course("grade", "02", "--json")
-    verdicts = {
-        item["check"]: (item["status"], item["observed"]) for item in json.loads(done.stdout)["verdicts"]
-    }
-    assert {name: seen for name, seen in verdicts.items() if seen[0] != "PASS"} == {}
-    assert done.returncode == 0
-
-
-def test_a_pod_of_the_applications_gets_a_chat_completion(solved: Cluster) -> None:
-    body = json.dumps({"model": solved.profile().served_model_name, "max_tokens": 4,
+def test_a_pod_of_the_applications_gets_a_chat_completion(cluster: Cluster) -> None:
+    body = json.dumps({"model": cluster.profile().served_model_name, "max_tokens": 4,
                        "messages": [{"role": "user", "content": "Say yes."}]})  # fmt: skip
     url = f"http://vllm.{serving.NAMESPACE}.svc.cluster.local:8000/v1/chat/completions"
     curl = ["curl", "-sS", "--max-time", "60", "-H", "Content-Type: application/json", url, "-d", body]
     container = {
         "name": "main",
-        "image": solved.profile().images["toolbox"],
+        "image": cluster.profile().images["toolbox"],
         "command": curl,
         "resources": {"limits": {"cpu": "100m", "memory": "64Mi"}},
     }
-    solved.delete("Pod", ASKER, "llm-apps", wait_s=30, grace_s=0)
-    solved.apply(
+    cluster.delete("Pod", ASKER, "llm-apps", wait_s=30, grace_s=0)
+    cluster.apply(
         {
             "apiVersion": "v1",
             "kind": "Pod",
@@ -68,15 +49,15 @@ def test_a_pod_of_the_applications_gets_a_chat_completion(solved: Cluster) -> No
             "spec": {"restartPolicy": "Never", "containers": [container]},
         }
     )
-    solved.wait_until(
+    cluster.wait_until(
         "the asker ended",
         lambda view: view.pod(ASKER, "llm-apps").phase in ("Succeeded", "Failed"),
         timeout_s=90,
     )
-    answer = json.loads(solved.logs("llm-apps", ASKER))
+    answer = json.loads(cluster.logs("llm-apps", ASKER))
     assert answer["object"] == "chat.completion"
     assert answer["choices"][0]["message"]["content"]
-    solved.delete("Pod", ASKER, "llm-apps", grace_s=0)
+    cluster.delete("Pod", ASKER, "llm-apps", grace_s=0)
 
 
 def test_the_client_reads_a_real_server(client: InferenceClient) -> None:
@@ -105,11 +86,11 @@ def test_a_wrong_request_is_refused_for_its_reason(client: InferenceClient, ask:
         ask(client)
 
 
-def test_every_sampling_feature_is_answered_and_the_engine_lives_on(solved: Cluster) -> None:
+def test_every_sampling_feature_is_answered_and_the_engine_lives_on(cluster: Cluster) -> None:
     """One server answers all of them: what ends its engine would fail every feature after it."""
-    model, wrong = solved.profile().served_model_name, {}
+    model, wrong = cluster.profile().served_model_name, {}
     with (
-        solved.port_forward(serving.NAMESPACE, f"service/{serving.SERVICE}", serving.PORT) as forward,
+        cluster.port_forward(serving.NAMESPACE, f"service/{serving.SERVICE}", serving.PORT) as forward,
         httpx.Client(base_url=forward.url, timeout=120, trust_env=False) as client,
     ):
         for feature in FEATURES:
@@ -121,20 +102,20 @@ def test_every_sampling_feature_is_answered_and_the_engine_lives_on(solved: Clus
             alive = client.get("/health").status_code == 200
             if not (fits and alive):
                 wrong[feature.name] = (answer.status_code, alive, answer.text[:300])
-    (pod,) = solved.view().pods(serving.NAMESPACE, labels=serving.LABELS)
+    (pod,) = cluster.view().pods(serving.NAMESPACE, labels=serving.LABELS)
     assert wrong == {} and all(state.restarts == 0 for state in pod.container_states)
 
 
 def test_a_truncated_model_is_copied_anew_and_a_killed_stream_is_noticed(
-    solved: Cluster, client: InferenceClient
+    cluster: Cluster, client: InferenceClient
 ) -> None:
     """One restart for two faults: the model file is cut short, then the pod is killed under an answer."""
-    (pod,) = solved.view().pods(serving.NAMESPACE, labels=serving.LABELS)
-    model = solved.view().config_map(serving.CONFIG_MAP).data["MODEL_ID"]
+    (pod,) = cluster.view().pods(serving.NAMESPACE, labels=serving.LABELS)
+    model = cluster.view().config_map(serving.CONFIG_MAP).data["MODEL_ID"]
     file = f"{model}/model.safetensors"
     # A running process keeps the file it has mapped: it is replaced, not cut under it.
     cut = f"head -c 1000 {file} > /tmp/short && rm -f {file} && cp /tmp/short {file}"
-    assert solved.exec(serving.NAMESPACE, pod.name, ["sh", "-c", cut], container=serving.CONTAINER).ok
+    assert cluster.exec(serving.NAMESPACE, pod.name, ["sh", "-c", cut], container=serving.CONTAINER).ok
     faults: list[InferenceFault | None] = []
     speaking = threading.Event()
 
@@ -153,13 +134,13 @@ def test_a_truncated_model_is_copied_anew_and_a_killed_stream_is_noticed(
     listener = threading.Thread(target=listen)
     listener.start()
     assert speaking.wait(60)
-    solved.delete("Pod", pod.name, serving.NAMESPACE, grace_s=0)
+    cluster.delete("Pod", pod.name, serving.NAMESPACE, grace_s=0)
     listener.join(60)
     assert isinstance(faults[0], inference.ConnectionFailed | inference.NotReady)
-    solved.wait_until("another pod", lambda view: _other(view, pod.name), timeout_s=60)
-    solved.wait_ready("Deployment", serving.DEPLOYMENT, serving.NAMESPACE, timeout_s=240)
-    name = _other(solved.view(), pod.name)
-    log = solved.logs(serving.NAMESPACE, name or "", container=serving.CACHE_CONTAINER)
+    cluster.wait_until("another pod", lambda view: _other(view, pod.name), timeout_s=60)
+    cluster.wait_ready("Deployment", serving.DEPLOYMENT, serving.NAMESPACE, timeout_s=240)
+    name = _other(cluster.view(), pod.name)
+    log = cluster.logs(serving.NAMESPACE, name or "", container=serving.CACHE_CONTAINER)
     assert "cache miss" in log and "model.safetensors: OK" in log
 
 
@@ -168,9 +149,9 @@ def _other(view: Any, name: str) -> str | None:
     return found[0] if found else None
 
 
-def test_an_image_that_is_missing_ends_the_wait_early_and_says_so(solved: Cluster, namespace: str) -> None:
+def test_an_image_that_is_missing_ends_the_wait_early_and_says_so(cluster: Cluster, namespace: str) -> None:
     spec = {"containers": [{"name": "main", "image": "course.local/no-such-image:1"}]}
-    solved.apply(
+    cluster.apply(
         {
             "apiVersion": "v1",
             "kind": "Pod",
@@ -179,13 +160,13 @@ def test_an_image_that_is_missing_ends_the_wait_early_and_says_so(solved: Cluste
         }
     )
     with pytest.raises(LabError, match=r"ImagePullBackOff|ErrImagePull"):
-        solved.wait_ready("Pod", "lost", namespace, timeout_s=60)
+        cluster.wait_ready("Pod", "lost", namespace, timeout_s=60)
 
 
 @pytest.mark.parametrize("overlay", ["embedded", "gpu", "mig", "time-slicing"])
-def test_each_overlay_is_valid_to_the_api_server(solved: Cluster, overlay: str) -> None:
+def test_each_overlay_is_valid_to_the_api_server(cluster: Cluster, overlay: str) -> None:
     """Under names of their own: what exists already could refuse a change for reasons of its own."""
-    for item in solved.kustomize(serving.MANIFESTS / "overlays" / overlay):
+    for item in cluster.kustomize(serving.MANIFESTS / "overlays" / overlay):
         item["metadata"]["name"] += "-asked"
-        answer = solved.view().dry_run(item)
+        answer = cluster.view().dry_run(item)
         assert answer.allowed, f"{item['kind']}: {answer.reason}"

@@ -1,8 +1,6 @@
-"""Lab 03 on a live cluster: started, solved headless, graded; its image, volume and identity."""
+"""Lab 03 on a live cluster: started, cluster headless, graded; its image, volume and identity."""
 
 from __future__ import annotations
-
-import json
 
 import pytest
 
@@ -13,16 +11,8 @@ from helpers.stack import memory
 from helpers.stack.embeddings import Embedder
 from tests.live.course_command import course
 
-pytestmark = pytest.mark.live
+pytestmark = [pytest.mark.live, pytest.mark.solved("03")]
 OVERLAYS = REPOSITORY / "manifests" / "stack" / "qdrant" / "overlays"
-
-
-@pytest.fixture(scope="module")
-def solved(cluster: Cluster) -> Cluster:
-    for arguments in (("reset", "03"), ("start", "03"), ("solve", "03")):
-        done = course(*arguments)
-        assert done.returncode == 0, f"{arguments}: {done.stdout[-3000:]}{done.stderr[-3000:]}"
-    return cluster
 
 
 @pytest.mark.parametrize("overlay", ["embedded", "gpu", "mig", "time-slicing"])
@@ -43,53 +33,46 @@ def test_a_service_monitor_is_refused_where_the_operator_is_absent(cluster: Clus
         cluster.view().dry_run(manifest, namespace=memory.NAMESPACE)
 
 
-def test_the_solution_passes_every_check(solved: Cluster) -> None:
-    done = course("grade", "03", "--json")
-    report = json.loads(done.stdout)
-    assert {v["check"]: v["status"] for v in report["verdicts"] if v["status"] != "PASS"} == {}
-    assert done.returncode == 0
-
-
-def test_the_pod_runs_unprivileged_on_a_read_only_root(solved: Cluster) -> None:
-    pod = solved.view().pod("qdrant-0", memory.NAMESPACE)
+def test_the_pod_runs_unprivileged_on_a_read_only_root(cluster: Cluster) -> None:
+    pod = cluster.view().pod("qdrant-0", memory.NAMESPACE)
     (container,) = pod.containers
     assert pod.path("spec.securityContext.runAsNonRoot") is True
     assert container["securityContext"]["readOnlyRootFilesystem"] is True
     assert sum(state.restarts for state in pod.container_states) == 0
 
 
-def test_a_replaced_pod_keeps_its_claim_and_its_points(solved: Cluster) -> None:
-    claim = solved.view().pvc("qdrant-storage-qdrant-0", memory.NAMESPACE).uid
-    moments = memory.replace_pod(solved)
+def test_a_replaced_pod_keeps_its_claim_and_its_points(cluster: Cluster) -> None:
+    claim = cluster.view().pvc("qdrant-storage-qdrant-0", memory.NAMESPACE).uid
+    moments = memory.replace_pod(cluster)
     assert {moment.pod for moment in moments} >= {"old", "new"}
     assert any(moment.endpoints == 0 for moment in moments)
-    assert solved.view().pvc("qdrant-storage-qdrant-0", memory.NAMESPACE).uid == claim
-    with memory.connect(solved) as qdrant:
+    assert cluster.view().pvc("qdrant-storage-qdrant-0", memory.NAMESPACE).uid == claim
+    with memory.connect(cluster) as qdrant:
         state = qdrant.state()
         assert state is not None
         assert state.points == 52
         assert qdrant.search("Which errors should a client retry?", Embedder())[0].key == "retry-what"
 
 
-def test_a_pod_lost_while_points_are_sent_is_named_with_the_next_command(solved: Cluster) -> None:
+def test_a_pod_lost_while_points_are_sent_is_named_with_the_next_command(cluster: Cluster) -> None:
     def lose(progress: memory.Ingested) -> None:
-        solved.delete("Pod", "qdrant-0", memory.NAMESPACE, grace_s=0, wait_s=60)
+        cluster.delete("Pod", "qdrant-0", memory.NAMESPACE, grace_s=0, wait_s=60)
 
-    with memory.connect(solved) as qdrant:
+    with memory.connect(cluster) as qdrant:
         with pytest.raises((memory.MemoryUnavailable, memory.MemoryNotReady)) as caught:
             qdrant.ingest(memory.corpus(), Embedder(), on_progress=lose)
         assert "kubectl get pods" in caught.value.next_command
         cut_off = qdrant
     with pytest.raises(memory.MemoryUnavailable, match="broke"):
         cut_off.state()
-    solved.wait_ready("StatefulSet", "qdrant", memory.NAMESPACE, timeout_s=120)
-    with memory.connect(solved) as qdrant:
+    cluster.wait_ready("StatefulSet", "qdrant", memory.NAMESPACE, timeout_s=120)
+    with memory.connect(cluster) as qdrant:
         assert qdrant.ingest(memory.corpus(), Embedder()) == 51
 
 
-def test_a_full_volume_is_named_with_the_next_command(solved: Cluster, namespace: str) -> None:
+def test_a_full_volume_is_named_with_the_next_command(cluster: Cluster, namespace: str) -> None:
     """The same image on a volume of 16 MiB: it starts, and refuses what does not fit."""
-    (container,) = solved.view().pod("qdrant-0", memory.NAMESPACE).containers
+    (container,) = cluster.view().pod("qdrant-0", memory.NAMESPACE).containers
     kept = {name: container[name] for name in ("name", "image", "ports", "env") if name in container}
     small = {"name": "storage", "emptyDir": {"medium": "Memory", "sizeLimit": "16Mi"}}
     mounts = [{"name": "storage", "mountPath": "/qdrant/storage"}]
@@ -97,16 +80,16 @@ def test_a_full_volume_is_named_with_the_next_command(solved: Cluster, namespace
     spec = {
         "enableServiceLinks": False,
         "terminationGracePeriodSeconds": 1,
-        "securityContext": solved.view().pod("qdrant-0", memory.NAMESPACE).path("spec.securityContext"),
+        "securityContext": cluster.view().pod("qdrant-0", memory.NAMESPACE).path("spec.securityContext"),
         "containers": [{**kept, "volumeMounts": mounts}],
         "volumes": [small],
     }
     pod = {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "small", "namespace": namespace}}
-    solved.apply({**pod, "spec": spec})
-    solved.wait_ready("Pod", "small", namespace, timeout_s=90)
-    with solved.port_forward(namespace, "pod/small", memory.PORT) as forward:
+    cluster.apply({**pod, "spec": spec})
+    cluster.wait_ready("Pod", "small", namespace, timeout_s=90)
+    with cluster.port_forward(namespace, "pod/small", memory.PORT) as forward:
         qdrant = memory.Memory(forward.url)
-        solved.wait_until("it answers", lambda view: set(qdrant.probes().values()) == {200}, timeout_s=60)
+        cluster.wait_until("it answers", lambda view: set(qdrant.probes().values()) == {200}, timeout_s=60)
         with pytest.raises(memory.MemoryFull, match="No space left on device") as caught:
             qdrant.create_collection()
             qdrant.ingest(memory.corpus(), Embedder())
@@ -114,9 +97,9 @@ def test_a_full_volume_is_named_with_the_next_command(solved: Cluster, namespace
         qdrant.close()
 
 
-def test_a_second_reset_changes_nothing(solved: Cluster) -> None:
+def test_a_second_reset_changes_nothing(cluster: Cluster) -> None:
     assert course("reset", "03").returncode == 0
-    assert solved.view().pvcs(memory.NAMESPACE, labels="app=qdrant") == []
-    versions = {str(s): s.resource_version for s in solved.view().list("Service", memory.NAMESPACE)}
+    assert cluster.view().pvcs(memory.NAMESPACE, labels="app=qdrant") == []
+    versions = {str(s): s.resource_version for s in cluster.view().list("Service", memory.NAMESPACE)}
     assert course("reset", "03").returncode == 0
-    assert {str(s): s.resource_version for s in solved.view().list("Service", memory.NAMESPACE)} == versions
+    assert {str(s): s.resource_version for s in cluster.view().list("Service", memory.NAMESPACE)} == versions
