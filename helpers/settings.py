@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import re
+import zlib
 from pathlib import Path
 
 import platformdirs
@@ -16,6 +17,8 @@ from helpers.errors import EnvironmentFault
 
 APP = "llm-stack-labs"
 DEFAULT_CLUSTER = "lab"
+# Where a node keeps what only root may own, when the one who asked for it is not root.
+NODES = Path("/var/lib") / APP
 REPOSITORY = Path(__file__).resolve().parent.parent
 # A cluster's name is part of file, host and interface names.
 _CLUSTER_NAME = re.compile(r"[a-z0-9]([a-z0-9-]{0,30}[a-z0-9])?")
@@ -105,9 +108,39 @@ def _existing(folder: Path) -> Path:
     return next(path for path in (folder, *folder.absolute().parents) if path.exists())
 
 
+def node_home() -> Path:
+    """The nodes' own state: root's home is theirs too; for anybody else it is a folder that root owns."""
+    return _node_folder("COURSE_NODE_HOME", "COURSE_HOME", home_dir(), "home")
+
+
+def node_cache_dir() -> Path:
+    """What only root can make (root file systems, image stores): the cache, or a folder that root owns."""
+    return _node_folder("COURSE_NODE_CACHE", "COURSE_CACHE", cache_dir(), "cache")
+
+
+def for_somebody_else() -> bool:
+    """Whether this process is root on behalf of a user, whose own files it must leave alone."""
+    return "COURSE_NODE_HOME" in os.environ
+
+
+def _node_folder(given: str, override: str, ours: Path, word: str) -> Path:
+    if os.environ.get(given):
+        return Path(os.environ[given])
+    if os.geteuid() == 0:
+        return ours
+    # Two homes of one user have nodes apart, as they have everything else apart.
+    apart = f"-{zlib.crc32(str(ours.absolute()).encode()):08x}" if os.environ.get(override) else ""
+    return NODES / str(os.geteuid()) / f"{word}{apart}"
+
+
 def cluster_dir(name: str) -> Path:
-    """All state of one embedded cluster; its kubeconfig is `cluster_dir(name) / "kubeconfig"`."""
+    """A user's part of one embedded cluster: its kubeconfig is `cluster_dir(name) / "kubeconfig"`."""
     return home_dir() / "clusters" / name
+
+
+def node_dir(name: str) -> Path:
+    """The node's part of one embedded cluster: for root the same folder."""
+    return node_home() / "clusters" / name
 
 
 def kubeconfig_path(name: str) -> Path:

@@ -15,8 +15,8 @@ from importlib.metadata import version
 from pathlib import Path
 
 from helpers.embedded import cache
-from helpers.embedded.steps import Step, Steps, run
-from helpers.settings import cache_dir
+from helpers.embedded.steps import Step, StepFailed, Steps, run
+from helpers.settings import cache_dir, for_somebody_else
 
 SOURCES = Path(__file__).parent / "sources"
 KUBERNETES = "v1.36.3"
@@ -105,6 +105,15 @@ def ensure_binaries(steps: Steps) -> Binaries:
     return Binaries({source.name: ensure_source(source, steps) for source in SOURCE_LIST})
 
 
+def offer_kubectl(binaries: Binaries) -> None:
+    """Put kubectl beside `course` in the virtual environment, unless somebody's own is there."""
+    link = Path(sys.prefix) / "bin" / "kubectl"
+    if sys.prefix != sys.base_prefix and (link.is_symlink() or not link.exists()):
+        work = link.with_name(f".kubectl-{os.getpid()}")
+        work.symlink_to(binaries.path("kubectl"))
+        work.replace(link)
+
+
 def find_kubectl() -> Path | None:
     """The kubectl that was built with the cluster, or None before the first build."""
     kubernetes = SOURCE_LIST[0]
@@ -118,6 +127,10 @@ def ensure_source(source: Source, steps: Steps) -> Path:
     found = cache.lookup("binaries", key)
     if found is not None:
         return found
+
+    if for_somebody_else():
+        # Root compiles nothing for a user: its module cache would be root's, in the user's home.
+        raise StepFailed(f"{source.title} is not built", next_command="course up")
 
     def make(content: Path) -> None:
         with steps.step(f"Building {source.title} from its Go modules") as step:

@@ -24,9 +24,14 @@ MANIFEST = "manifest.json"
 CONTENT = "content"
 
 
-def cache_dir() -> Path:
-    """The cache's folder as an absolute path: nodes are started from another working directory."""
-    return settings.cache_dir().absolute()
+# What a user compiles is the user's; everything else takes root to make.
+USERS_OWN = ("binaries",)
+
+
+def cache_dir(kind: str = "") -> Path:
+    """The folder in which a kind lies, as an absolute path: nodes are started from another working directory."""
+    own = settings.cache_dir() if kind in USERS_OWN else settings.node_cache_dir()
+    return own.absolute()
 
 
 def key_of(parts: Iterable[str | bytes | Path]) -> str:
@@ -41,7 +46,7 @@ def key_of(parts: Iterable[str | bytes | Path]) -> str:
 
 def lookup(kind: str, key: str) -> Path | None:
     """The content folder of an entry, or None when it is absent or was damaged."""
-    entry = cache_dir() / kind / key
+    entry = cache_dir(kind) / kind / key
     return entry / CONTENT if _is_whole(entry) else None
 
 
@@ -53,17 +58,17 @@ def ensure(kind: str, key: str, make: Callable[[Path], None]) -> Path:
     found = lookup(kind, key)
     if found is not None:
         return found
-    with _exclusive(cache_dir() / kind, key):
+    with _exclusive(cache_dir(kind) / kind, key):
         found = lookup(kind, key)
         if found is not None:
             return found
-        return _make(cache_dir() / kind / key, make)
+        return _make(cache_dir(kind) / kind / key, make)
 
 
 def sizes_mib() -> dict[str, float]:
-    """How much each kind of thing takes; files that several entries share count once."""
+    """How much each folder of things takes; files that several entries share count once."""
     seen: set[int] = set()
-    return {folder.name: _size(folder, seen) / 2**20 for folder in _kinds()}
+    return {str(folder): _size(folder, seen) / 2**20 for folder in _kinds()}
 
 
 def sweep(kind: str, before: Callable[[Path], None]) -> None:
@@ -78,20 +83,22 @@ def sweep(kind: str, before: Callable[[Path], None]) -> None:
 
 def keep_newest(kind: str, count: int) -> None:
     """Delete a kind's older entries: for what is copied from, never for what running nodes lie on."""
-    entries = [path for path in (cache_dir() / kind).glob("[!.]*") if path.is_dir()]
+    entries = [path for path in (cache_dir(kind) / kind).glob("[!.]*") if path.is_dir()]
     entries.sort(key=lambda path: path.stat().st_mtime, reverse=True)
     for entry in entries[count:]:
         shutil.rmtree(entry, ignore_errors=True)
 
 
 def clear() -> None:
-    """Delete every entry. Clusters that run or are kept need theirs again at their next start."""
+    """Delete every entry that is this user's. Clusters that are kept need theirs again at their next start."""
     for folder in _kinds():
         shutil.rmtree(folder, onerror=_make_writable)
 
 
 def _kinds() -> list[Path]:
-    return sorted(path for path in cache_dir().glob("*") if path.is_dir())
+    """The folders of things: a user's own, or the node's where this is root on a user's behalf."""
+    mine = cache_dir() if settings.for_somebody_else() else settings.cache_dir().absolute()
+    return sorted(path for path in mine.glob("*") if path.is_dir())
 
 
 def _size(folder: Path, seen: set[int]) -> int:

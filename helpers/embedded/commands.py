@@ -39,7 +39,7 @@ def up(
     ] = "",
 ) -> None:
     """Start the embedded cluster, new or as it was left; harmless when it runs already."""
-    from helpers.embedded.launch import up as launch
+    from helpers.embedded.entry import up as launch
     from helpers.embedded.registry import source_named
     from helpers.embedded.steps import Steps
 
@@ -53,7 +53,7 @@ def down(
     delete: Annotated[bool, typer.Option("--delete", help="Forget its state too.")] = False,
 ) -> None:
     """Stop the embedded cluster and leave nothing running; its state is kept unless --delete."""
-    from helpers.embedded.launch import down as stop
+    from helpers.embedded.entry import down as stop
     from helpers.embedded.steps import Steps
 
     chosen = name or cluster_name()
@@ -70,7 +70,7 @@ def status(
     from json import dumps
 
     from helpers.embedded.doctor import uses_embedded
-    from helpers.embedded.status import state
+    from helpers.embedded.entry import state
 
     found = state(name or cluster_name())
     if json:
@@ -93,7 +93,8 @@ def doctor(
 
     Exit code 2 when something is.
     """
-    from helpers.embedded.doctor import diagnose, diagnose_chosen, uses_embedded
+    from helpers.embedded.doctor import diagnose_chosen, uses_embedded
+    from helpers.embedded.entry import diagnose
 
     embedded = bool(name) or uses_embedded()
     findings = diagnose(name or cluster_name()) if embedded else diagnose_chosen(experiment=not quick)
@@ -112,15 +113,11 @@ def cache(
     ] = False,
 ) -> None:
     """What was built for the embedded cluster, where, and how much disk it takes."""
-    from helpers.embedded.cache import clear, sizes_mib
-    from helpers.embedded.sandbox import require_none_running
-    from helpers.settings import cache_dir
+    from helpers.embedded.entry import cache_sizes
 
-    for kind, size in sizes_mib().items():
-        typer.echo(f"{size:8.0f} MiB  {cache_dir() / kind}")
+    for folder, size in cache_sizes(delete=delete).items():
+        typer.echo(f"{size:8.0f} MiB  {folder}")
     if delete:
-        require_none_running()
-        clear()
         typer.echo("deleted")
 
 
@@ -139,7 +136,7 @@ def images_load(
     name: Name = "",
 ) -> None:
     """Make images and import them into the running cluster; those it has already cost nothing."""
-    from helpers.embedded.launch import load
+    from helpers.embedded.entry import load
     from helpers.embedded.steps import Steps
 
     loaded = load(name or cluster_name(), names or [], Steps())
@@ -173,7 +170,7 @@ def gpu(
     name: Name = "",
 ) -> None:
     """Change what the node's device plugin advertises, as an administrator would."""
-    from helpers.embedded.launch import change_gpus
+    from helpers.embedded.entry import change_gpus
     from helpers.embedded.steps import Steps
 
     seen = change_gpus(

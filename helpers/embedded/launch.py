@@ -8,10 +8,9 @@ import os
 import re
 import shutil
 import string
-import sys
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -30,7 +29,7 @@ from helpers.embedded.sandbox import SCRIPTS, Sandbox
 from helpers.embedded.seed import copy_seed, ensure_seed
 from helpers.embedded.steps import DISK_FULL_NEXT, DiskFull, Step, StepFailed, Steps, run
 from helpers.errors import EnvironmentFault, LabError, NoClusterChosen
-from helpers.settings import cluster_dir, kubeconfig_path
+from helpers.settings import kubeconfig_path, node_dir
 
 READY_S = 180.0
 API_PORT = 6443
@@ -60,16 +59,34 @@ class Parts:
         return [self.course, self.site_packages, *self.binaries.node_layers, self.root]
 
 
-def up(name: str, steps: Steps, *, source: Source | None = None) -> Sandbox:
+def keep_kubeconfig(name: str, text: str) -> None:
+    """Write a cluster's kubeconfig, readable by this user only."""
+    target = kubeconfig_path(name)
+    if target.exists() and target.read_text() == text:
+        return
+    target.parent.mkdir(parents=True, exist_ok=True)
+    work = target.with_suffix(".new")
+    with os.fdopen(os.open(work, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as stream:
+        stream.write(text)
+    work.replace(target)
+
+
+def up(
+    name: str,
+    steps: Steps,
+    *,
+    source: Source | None = None,
+    hand_out: Callable[[str, str], None] = keep_kubeconfig,
+) -> Sandbox:
     """Bring the cluster up, new or as it was left; returns when everything it needs was observed.
 
+    `hand_out` is given the cluster's name and the text of its kubeconfig, as soon as there is one.
     Raises BadGround for a machine that cannot run it, StepFailed when a step fails.
     """
     folder = checked(name)
     preflight.require(steps)
     with disk_faults(), locked(folder, steps):
         parts = ensure_parts(steps)
-        _offer_kubectl(parts.binaries)
         shutil.rmtree(folder / UNFINISHED, ignore_errors=True)
         sandbox = Sandbox(folder, addresses.choose(folder))
         source = registry.settled(source, sandbox.data(registry.REMEMBERED))
@@ -81,7 +98,7 @@ def up(name: str, steps: Steps, *, source: Source | None = None) -> Sandbox:
         if not _initialised(sandbox):
             with _stopped_on_failure(sandbox):
                 _initialise(sandbox, pid, source, steps)
-        _write_kubeconfig(sandbox, pid, name)
+        hand_out(name, _kubeconfig(sandbox, pid, name))
         _wait(sandbox, pid, steps)
         addons.renew(sandbox, pid, source, steps)
         load_images(Store.of(sandbox, pid, parts.binaries), at_up(), source, steps)
@@ -114,10 +131,7 @@ def change_gpus(
     healthy: Sequence[str] = (),
 ) -> str:
     """Change the node's GPUs and wait until the API server shows it; returns what is advertised."""
-    sandbox = existing(name)
-    pid = sandbox.pid() if sandbox else None
-    if sandbox is None or pid is None:
-        raise NoClusterChosen(f"the cluster {name} does not run", next_command="course up")
+    sandbox, pid = running(name)
     folder = sandbox.data("etc/course")
     marked = set(gpu.read_unhealthy(folder)) | set(unhealthy)
     marked = set() if "all" in healthy else marked - set(healthy)
@@ -133,10 +147,7 @@ def change_gpus(
 
 def load(name: str, names: Sequence[str], steps: Steps) -> list[str]:
     """Make and import images into the running cluster; returns the names of those it lacked."""
-    sandbox = existing(name)
-    pid = sandbox.pid() if sandbox else None
-    if sandbox is None or pid is None:
-        raise NoClusterChosen(f"the cluster {name} does not run", next_command="course up")
+    sandbox, pid = running(name)
     store = Store.of(sandbox, pid, ensure_binaries(steps))
     source = registry.settled(None, sandbox.data(registry.REMEMBERED))
     return load_images(store, named(names), source, steps)
@@ -147,6 +158,15 @@ def existing(name: str) -> Sandbox | None:
     folder = checked(name)
     known = addresses.stored(folder)
     return Sandbox(folder, known) if known is not None else None
+
+
+def running(name: str) -> tuple[Sandbox, int]:
+    """The cluster of that name and its node's PID 1; raises NoClusterChosen when it does not run."""
+    sandbox = existing(name)
+    pid = sandbox.pid() if sandbox else None
+    if sandbox is None or pid is None:
+        raise NoClusterChosen(f"the cluster {name} does not run", next_command="course up")
+    return sandbox, pid
 
 
 def ensure_parts(steps: Steps) -> Parts:
@@ -161,23 +181,14 @@ def ensure_parts(steps: Steps) -> Parts:
     )
 
 
-def _offer_kubectl(binaries: Binaries) -> None:
-    """Put kubectl beside `course` in the virtual environment, unless somebody's own is there."""
-    link = Path(sys.prefix) / "bin" / "kubectl"
-    if sys.prefix != sys.base_prefix and (link.is_symlink() or not link.exists()):
-        work = link.with_name(f".kubectl-{os.getpid()}")
-        work.symlink_to(binaries.path("kubectl"))
-        work.replace(link)
-
-
 def checked(name: str) -> Path:
-    """The folder of the cluster of that name; raises BadName for what cannot name one."""
+    """The node's folder of the cluster of that name; raises BadName for what cannot name one."""
     if not re.fullmatch(r"[a-z0-9]([a-z0-9-]{0,30}[a-z0-9])?", name):
         raise BadName(
             f"{name!r} cannot name a cluster: lower-case letters, digits and hyphens",
             next_command="course up",
         )
-    return cluster_dir(name).absolute()
+    return node_dir(name).absolute()
 
 
 @contextmanager
@@ -297,22 +308,15 @@ def _wait_for_containerd(sandbox: Sandbox, pid: int) -> None:
         time.sleep(0.05)
 
 
-def _write_kubeconfig(sandbox: Sandbox, pid: int, name: str) -> None:
-    """kubeadm's administrator, under the cluster's name, for this machine's user only."""
+def _kubeconfig(sandbox: Sandbox, pid: int, name: str) -> str:
+    """kubeadm's administrator, under the cluster's name."""
     document = yaml.safe_load(sandbox.path("etc/kubernetes/admin.conf", pid=pid).read_text())
     context = f"course-{name}"
     document["clusters"][0]["name"] = document["users"][0]["name"] = context
     document["clusters"][0]["cluster"]["server"] = f"https://{sandbox.addresses.node}:{API_PORT}"
     document["contexts"] = [{"name": context, "context": {"cluster": context, "user": context}}]
     document["current-context"] = context
-    target = kubeconfig_path(name)
-    text = yaml.safe_dump(document)
-    if target.exists() and target.read_text() == text:
-        return
-    work = target.with_suffix(".new")
-    with os.fdopen(os.open(work, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as stream:
-        stream.write(text)
-    work.replace(target)
+    return yaml.safe_dump(document)
 
 
 def _wait(sandbox: Sandbox, pid: int, steps: Steps) -> None:

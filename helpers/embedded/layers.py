@@ -12,7 +12,7 @@ from pathlib import Path
 from helpers.embedded import cache
 from helpers.embedded.root import python_version
 from helpers.embedded.steps import Steps, run
-from helpers.settings import REPOSITORY, cache_dir
+from helpers.settings import REPOSITORY, node_cache_dir
 
 HERE = Path(__file__).parent
 # grpcio needs typing-extensions; the rest is what the node's daemons import themselves.
@@ -76,7 +76,7 @@ def _install(target: Path, version: str, pins: str) -> None:
     requirements.write_text(pins)
     command = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--require-hashes"]
     only = ["--only-binary=:all:", "--python-version", version, "--no-compile", "--target", str(target)]
-    run([*command, *only, "-r", requirements], log=cache_dir() / "logs" / "site-packages.log")
+    run([*command, *only, "-r", requirements], log=node_cache_dir() / "logs" / "site-packages.log")
 
 
 def _compile(content: Path, root: Path) -> None:

@@ -18,7 +18,7 @@ from pathlib import Path
 from helpers.embedded.addresses import Addresses, taken_by_routes
 from helpers.embedded.steps import Steps, run
 from helpers.errors import EnvironmentFault
-from helpers.settings import cache_dir, home_dir
+from helpers.settings import cache_dir, node_cache_dir, node_home
 
 # A command that the course runs on the host -> the Debian package that has it.
 HOST_PACKAGES = {
@@ -117,7 +117,7 @@ def install_packages(steps: Steps) -> None:
         )
     environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
     with steps.step(f"Installing {', '.join(missing)}") as step:
-        log = cache_dir() / "logs" / "apt.log"
+        log = node_cache_dir() / "logs" / "apt.log"
         run(["apt-get", "update", "-q"], step=step, env=environment, log=log)
         command = ["apt-get", "install", "-q", "-y", "--no-install-recommends", *missing]
         run(command, step=step, env=environment, log=log, next_command=f"apt-get install {' '.join(missing)}")
@@ -129,7 +129,7 @@ def _platform_faults() -> Iterator[Fault]:
         yield Fault(f"the embedded cluster needs Linux, this is {platform.system()}", elsewhere)
         return
     if os.geteuid() != 0:
-        yield Fault("the embedded cluster needs root: it makes namespaces and mounts", "sudo -E course up")
+        yield Fault("a node needs root: it makes namespaces and mounts", "course up")
 
 
 def _kernel_faults() -> Iterator[Fault]:
@@ -147,9 +147,9 @@ def _kernel_faults() -> Iterator[Fault]:
 
 
 def _space_faults() -> Iterator[Fault]:
-    built = (cache_dir() / "seeds").exists()
+    built = (node_cache_dir() / "seeds").exists()
     need = RUN_DISK_GIB if built else BUILD_DISK_GIB
-    for folder in dict.fromkeys((cache_dir(), home_dir())):
+    for folder in dict.fromkeys((cache_dir(), node_cache_dir(), node_home())):
         free = shutil.disk_usage(_existing(folder)).free / GIB
         if free < need:
             yield Fault(
@@ -162,14 +162,14 @@ def _space_faults() -> Iterator[Fault]:
 
 def _folder_faults() -> Iterator[Fault]:
     """The node's root is an overlay mount of folders of the cache and the home."""
-    for folder, variable in ((cache_dir(), "COURSE_CACHE"), (home_dir(), "COURSE_HOME")):
+    for folder, variable in ((cache_dir(), "COURSE_CACHE"), (node_home(), "COURSE_HOME")):
         if set(str(folder.absolute())) & set(":,\\"):
             yield Fault(
                 f"{folder} cannot be mounted: its name has a colon or a comma", f"export {variable}=DIR"
             )
-    kind = _file_system(home_dir())
+    kind = _file_system(node_home())
     if kind in NOT_UPPER:
-        problem = f"{home_dir()} is on {kind}, which cannot hold a node's state"
+        problem = f"{node_home()} is on {kind}, which cannot hold a node's state"
         yield Fault(problem, "export COURSE_HOME=DIR (on a disk); then: course up")
 
 

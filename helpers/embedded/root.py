@@ -7,7 +7,7 @@ from pathlib import Path
 
 from helpers.embedded import cache
 from helpers.embedded.steps import Steps, run
-from helpers.settings import cache_dir
+from helpers.settings import node_cache_dir
 
 PACKAGES = (
     "busybox-static",
@@ -56,7 +56,7 @@ def ensure_root(steps: Steps) -> Path:
                 content,
                 *[source for source in APT_SOURCES if _names(source, suite)][:1],
             ]
-            run(command, step=step, log=cache_dir() / "logs" / "root.log", next_command="course doctor")
+            run(command, step=step, log=node_cache_dir() / "logs" / "root.log", next_command="course doctor")
 
     return cache.ensure("roots", key, make)
 

@@ -20,7 +20,7 @@ from pathlib import Path
 from helpers.embedded import cache
 from helpers.errors import EnvironmentFault
 from helpers.progress import Progress
-from helpers.settings import REPOSITORY, cache_dir
+from helpers.settings import REPOSITORY, node_cache_dir
 
 """Told what is being done, one line at a time."""
 
@@ -90,7 +90,7 @@ def only_one_builder(folder: Path) -> Iterator[None]:
 
 def work_folder(name: str, key: str) -> Path:
     """The folder an unfinished build works in, and resumes from."""
-    return cache_dir() / "image-builds" / f"{name}-{key}"
+    return node_cache_dir() / "image-builds" / f"{name}-{key}"
 
 
 def stage(folder: Path, name: str, action: Callable[[], None], progress: Progress, message: str) -> None:

@@ -1,0 +1,108 @@
+"""The embedded cluster for whoever asks: root does it all, a user does all but what the node needs.
+
+Commands and tests call these; `launch` and its neighbours are what root runs.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Sequence
+from typing import Any
+
+from helpers import settings
+from helpers.cluster.doctor import Finding
+from helpers.embedded import launch
+from helpers.embedded.binaries import ensure_binaries, offer_kubectl
+from helpers.embedded.cache import clear, sizes_mib
+from helpers.embedded.elevate import Root, root
+from helpers.embedded.registry import Source
+from helpers.embedded.status import State
+from helpers.embedded.steps import Steps
+
+
+def is_root() -> bool:
+    """Whether this process may do everything itself."""
+    return os.geteuid() == 0
+
+
+def up(name: str, steps: Steps, *, source: Source | None = None) -> None:
+    """Bring the cluster up, new or as it was left."""
+    launch.checked(name)
+    if is_root():
+        launch.up(name, steps, source=source)
+        offer_kubectl(ensure_binaries(steps))
+        return
+    with root() as helper:
+        up_through(helper, name, steps, source=source)
+
+
+def up_through(helper: Root, name: str, steps: Steps, *, source: Source | None = None) -> None:
+    """`up` for a user: the machine is looked at first, commands are compiled here, the node starts there."""
+    helper.call("prepare", steps)
+    offer_kubectl(ensure_binaries(steps))
+    chosen = str(source or "")
+    helper.call("up", steps, on_kubeconfig=launch.keep_kubeconfig, name=name, source=chosen)
+
+
+def down(name: str, steps: Steps, *, delete: bool = False) -> bool:
+    """Stop the cluster; returns whether it ran. `delete` forgets its state too."""
+    if is_root():
+        return launch.down(name, steps, delete=delete)
+    folder = launch.checked(name)
+    ran = folder.exists() and _ask("down", steps, name=name, delete=delete)
+    if delete:
+        shutil.rmtree(settings.cluster_dir(name), ignore_errors=True)
+    return ran
+
+
+def change_gpus(name: str, steps: Steps, **change: Any) -> str:
+    """Change the node's GPUs; returns what is advertised."""
+    if is_root():
+        return launch.change_gpus(name, steps, **change)
+    launch.running(name)
+    return _ask("change_gpus", steps, name=name, **change)
+
+
+def load(name: str, names: Sequence[str], steps: Steps) -> list[str]:
+    """Make and import images into the running cluster; returns the names of those it lacked."""
+    if is_root():
+        return launch.load(name, names, steps)
+    launch.running(name)
+    ensure_binaries(steps)
+    return _ask("load", steps, name=name, names=list(names))
+
+
+def state(name: str) -> State:
+    """What there is of the cluster of that name."""
+    from helpers.embedded.status import state as read
+
+    sandbox = launch.existing(name)
+    if is_root() or sandbox is None or sandbox.pid() is None:
+        return read(name)
+    return State(**_ask("state", Steps(), name=name))
+
+
+def diagnose(name: str) -> list[Finding]:
+    """What is wrong with the machine or the cluster."""
+    from helpers.embedded.doctor import diagnose as look
+
+    return look(name) if is_root() else [Finding(**found) for found in _ask("diagnose", Steps(), name=name)]
+
+
+def cache_sizes(*, delete: bool) -> dict[str, float]:
+    """How much each folder of the caches takes; emptied if asked."""
+    from helpers.embedded.sandbox import require_none_running
+
+    sizes = sizes_mib()
+    if not is_root() and settings.node_cache_dir().exists():
+        sizes |= _ask("cache", Steps(), delete=delete)
+    if delete:
+        require_none_running()
+        clear()
+    return sizes
+
+
+def _ask(operation: str, steps: Steps, **arguments: Any) -> Any:
+    with root() as helper:
+        return helper.call(operation, steps, **arguments)
