@@ -30,6 +30,7 @@ from helpers.terminal import (
     FELL_SHORT,
     INTERRUPTED,
     LABS,
+    answer,
     console,
     say,
     spinner,
@@ -236,7 +237,7 @@ def start(lab: LabArgument) -> None:
     done = lifecycle.start(chosen, Cluster.connect(), say)
     Progress().started(chosen.id, datetime.now(UTC))
     _report_done(done, f"lab {chosen.id}: the start state was already there")
-    typer.echo(f"Lab {chosen.id} ({chosen.title}) is ready. Next: course open {chosen.id}")
+    answer(f"Lab {chosen.id} ({chosen.title}) is ready. Next: course open {chosen.id}")
 
 
 @app.command(rich_help_panel=LABS)
@@ -281,7 +282,7 @@ def _solve(notebook: Path, cluster: Cluster) -> None:
     say(f"running {notebook.name} with its buttons pressed")
     with spinner(notebook.name) as tell:
         run_solution(notebook, tell)
-    typer.echo(f"{notebook.name} ran to its end. Next: course grade {number}")
+    answer(f"{notebook.name} ran to its end. Next: course grade {number}")
 
 
 @app.command(rich_help_panel=LABS)
@@ -364,6 +365,30 @@ def _bring_in_images(lab: str) -> None:
         return  # without a cluster the page says what comes first
     if begun is not None and begun.is_running:
         say(f"Bringing in the images of {', '.join(begun.names)} meanwhile; the page shows how far that is.")
+
+
+@app.command(rich_help_panel=CLUSTERS)
+def shell(
+    command: Annotated[
+        str, typer.Option("-c", metavar="COMMAND", help="Run one command there, and nothing else.")
+    ] = "",
+) -> None:
+    """A shell in which `course` and `kubectl` are on the PATH and KUBECONFIG is the cluster's in use."""
+    from helpers.shell import enter
+
+    enter(command)
+
+
+@app.command(
+    rich_help_panel=CLUSTERS,
+    context_settings={"allow_extra_args": True, "ignore_unknown_options": True},
+    add_help_option=False,
+)
+def kubectl(context: typer.Context) -> None:
+    """kubectl on the cluster in use: `course kubectl get pods -A`."""
+    from helpers.shell import kubectl as run_kubectl
+
+    run_kubectl(context.args)
 
 
 @app.command(rich_help_panel=CLUSTERS)

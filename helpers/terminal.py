@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+import os
+import re
+import shlex
+import shutil
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import cache
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -15,9 +21,65 @@ FELL_SHORT, ENVIRONMENT_FAILED, INTERRUPTED = 1, 2, 130
 LABS, CLUSTERS, EXPERIMENTS, CLASSES, AUTHORS = "Labs", "Clusters", "Experiments", "Classes", "Authors"
 
 
+# What follows the two commands' names in a command, and not in a sentence about them.
+_COURSE = (
+    "author|backoff|cache|certificate|check-author|class|doctor|down|experiment|export|game-day|gpu|grade|images|"
+    "kubeconfig|kubectl|lab|open|prefetch|progress|recover|report|reset|review|seat|shell|solve|start|status|up|use|"
+    "verify|--help"
+)
+_KUBECTL = (
+    "annotate|api-resources|apply|config|cordon|create|delete|describe|diff|drain|edit|events|exec|explain|expose|get|"
+    "label|logs|patch|port-forward|replace|rollout|run|scale|set|taint|top|uncordon|version|wait"
+)
+_COMMANDS = re.compile(
+    rf"(?<![\w./-])(?<!\bthe )(?:(?P<course>course)(?= (?:{_COURSE})(?![\w-]))|(?P<kubectl>kubectl)(?= (?:{_KUBECTL})(?![\w-])))"
+)
+
+
+def typed(text: str) -> str:
+    """A message with its commands as they must be typed in this shell.
+
+    In `course shell`, and wherever else the two are on the PATH, that is how they are written. Elsewhere
+    `course` is named by its path, and kubectl is reached through `course kubectl`, which knows the cluster.
+    """
+    return _COMMANDS.sub(lambda found: _here(found.group()), text)
+
+
+def _here(command: str) -> str:
+    ours = _path_of_course()
+    if command == "kubectl":
+        return command if _kubectl_fits() else f"{_here('course')} kubectl"
+    on_path = shutil.which("course")
+    fits = on_path is not None and ours.exists() and Path(on_path).resolve() == ours.resolve()
+    return command if fits else shlex.quote(_shortest(ours))
+
+
+def _kubectl_fits() -> bool:
+    if os.environ.get("COURSE_SHELL"):
+        return True
+    return shutil.which("kubectl") is not None and bool(os.environ.get("KUBECONFIG"))
+
+
+@cache
+def _path_of_course() -> Path:
+    return Path(sys.prefix) / "bin" / "course"
+
+
+def _shortest(path: Path) -> str:
+    try:
+        return str(path.relative_to(Path.cwd()))
+    except (ValueError, OSError):  # it lies elsewhere, or this folder is gone
+        return str(path)
+
+
+def answer(text: str) -> None:
+    """A line on standard output, its commands as they are typed here."""
+    print(typed(text))
+
+
 def say(text: str) -> None:
     """A line on standard error: standard output belongs to what was asked for."""
-    print(text, file=sys.stderr)
+    print(typed(text), file=sys.stderr)
 
 
 def console(*, stderr: bool = False) -> Console:

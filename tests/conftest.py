@@ -50,6 +50,9 @@ def pytest_configure(config: pytest.Config) -> None:
     os.environ["COURSE_CLUSTER"] = f"test-{run}"
     for variable in _CHOICES:
         os.environ.pop(variable, None)
+    # As in `course shell`: messages then name commands as they are written everywhere.
+    os.environ["COURSE_SHELL"] = "1"
+    os.environ["PATH"] = os.pathsep.join([str(Path(sys.prefix) / "bin"), os.environ["PATH"]])
 
 
 @pytest.hookimpl(trylast=True)

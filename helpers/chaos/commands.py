@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from helpers.terminal import EXPERIMENTS
+from helpers.terminal import EXPERIMENTS, answer
 
 
 def register(app: typer.Typer) -> None:
@@ -63,7 +63,7 @@ def game_day(
     for cause, meaning in CAUSES.items():
         typer.echo(f"  {cause:18} {meaning}")
     finished = gameday.game_day(Cluster.connect(), chosen, timeout_s=minutes * 60, on_progress=_line())
-    typer.echo(f"\nOver after {finished.seconds:.0f} s. Next: course grade 05")
+    answer(f"\nOver after {finished.seconds:.0f} s. Next: course grade 05")
 
 
 def experiment(
@@ -97,7 +97,7 @@ def backoff(
 
     function = load_function(file)
     finished = judge(Cluster.connect(), function, on_progress=_line())
-    typer.echo(f"\nJudged in {finished.seconds:.0f} s. Next: course grade 05")
+    answer(f"\nJudged in {finished.seconds:.0f} s. Next: course grade 05")
 
 
 def _line() -> Callable[[str], None]:

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from helpers.settings import cluster_name
-from helpers.terminal import CLUSTERS
+from helpers.terminal import CLUSTERS, answer
 
 Name = Annotated[
     str,
@@ -80,9 +80,9 @@ def status(
     for title, fact in found.facts.items():
         typer.echo(f"  {title:<22} {fact}")
     if found.word != "running":
-        typer.echo("Next: course up")
+        answer("Next: course up")
     if not name and not uses_embedded():
-        typer.echo("The labs work against another cluster now. Next: course doctor, or course use embedded")
+        answer("The labs work against another cluster now. Next: course doctor, or course use embedded")
 
 
 def doctor(
@@ -102,7 +102,7 @@ def doctor(
         labs = f" ({finding.labs})" if finding.labs and not finding.fine else ""
         typer.echo(f"{'ok     ' if finding.fine else 'PROBLEM'}  {finding.text}{labs}")
         if finding.next_command:
-            typer.echo(f"         Next: {finding.next_command}")
+            answer(f"         Next: {finding.next_command}")
     if not all(finding.fine for finding in findings):
         raise typer.Exit(2)
 

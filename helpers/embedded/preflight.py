@@ -129,7 +129,10 @@ def _platform_faults() -> Iterator[Fault]:
         yield Fault(f"the embedded cluster needs Linux, this is {platform.system()}", elsewhere)
         return
     if os.geteuid() != 0:
-        yield Fault("a node needs root: it makes namespaces and mounts", "course up")
+        yield Fault(
+            "a node needs root: it makes namespaces and mounts",
+            "course up, as root or as a user who may use sudo",
+        )
 
 
 def _kernel_faults() -> Iterator[Fault]:

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from helpers.embedded.addresses import Addresses
+from helpers.embedded.elevate import as_root
 from helpers.embedded.steps import StepFailed
 from helpers.errors import EnvironmentFault
 
@@ -103,17 +104,8 @@ class Sandbox:
         target = pid or self.pid()
         if target is None:
             raise StepFailed("the node does not run", next_command="course up")
-        return [
-            "nsenter",
-            "--target",
-            str(target),
-            *NAMESPACES,
-            "env",
-            "-i",
-            f"PATH={PATH}",
-            "HOME=/root",
-            *command,
-        ]
+        entered = ["nsenter", "--target", str(target), *NAMESPACES]
+        return as_root([*entered, "env", "-i", f"PATH={PATH}", "HOME=/root", *command])
 
     def path(self, inside: str | Path, *, pid: int) -> Path:
         """A path of the running node as this machine reaches it."""

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import shutil
 import subprocess
+import sys
 import threading
 import time
 from collections import deque
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -147,7 +148,7 @@ def run(
 
     Returns its output. Raises StepFailed with the last lines when it fails; the whole goes to `log`.
     """
-    words = [str(word) for word in command]
+    words = leaving_no_bytecode(command)
     output: list[str] = []
     try:
         with _started(words, env, cwd) as process:
@@ -168,6 +169,12 @@ def run(
             next_command=_NEXT.get(kind, next_command),
         )
     return "".join(output)
+
+
+def leaving_no_bytecode(command: Iterable[str | Path]) -> list[str]:
+    """A command's words; a Python of this environment writes nothing into it, which may be another user's."""
+    words = [str(word) for word in command]
+    return [words[0], "-B", *words[1:]] if words[0] == sys.executable else words
 
 
 @contextmanager

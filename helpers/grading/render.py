@@ -16,6 +16,7 @@ from helpers.grading.declare import Lab
 from helpers.grading.progress import LabProgress, next_lab
 from helpers.grading.report import CheckResult, Report
 from helpers.grading.verdict import Status
+from helpers.terminal import typed
 
 STYLES = {
     Status.PASS: "bold green",
@@ -77,7 +78,7 @@ def _explanation(result: CheckResult, *, hints: bool) -> list[tuple[str, str]]:
     rows = [("expected", result.expected), ("observed", result.observed), ("why", result.why)]
     if hints and _has_hint(result):
         rows.append(("hint", result.hint))
-    rows.append(("next", result.next))
+    rows.append(("next", typed(result.next)))
     return [(name, text) for name, text in rows if text]
 
 
@@ -133,7 +134,7 @@ def print_progress(labs: Mapping[str, LabProgress], known: Sequence[Lab], consol
         console.print("Every lab is done.")
         return
     command = f"course open {following}" if following in labs else f"course start {following}"
-    console.print(Text(f"Next: {command}"))
+    console.print(Text(typed(f"Next: {command}")))
 
 
 def _standing(progress: LabProgress | None, lab: Lab) -> str:

@@ -10,6 +10,7 @@ import typer
 
 from helpers.classroom.commands.options import ClassName
 from helpers.errors import LabError
+from helpers.terminal import answer
 
 if TYPE_CHECKING:
     from helpers.classroom.seats.gpu_turns import Queue
@@ -57,7 +58,7 @@ def join() -> None:
     typer.echo("You are in line." if new else "You were in line already.")
     for line in _lines(found, cluster.scope.suffix, datetime.now(UTC)):
         typer.echo(line)
-    typer.echo("Next: course class gpu")
+    answer("Next: course class gpu")
 
 
 def leave() -> None:

@@ -12,7 +12,7 @@ import typer
 
 from helpers.classroom.commands.options import ClassName
 from helpers.errors import LabError
-from helpers.terminal import console, spinner
+from helpers.terminal import answer, console, spinner
 
 if TYPE_CHECKING:
     from helpers.classroom.folder import ClassFolder, Member
@@ -82,7 +82,7 @@ def _create_shared(folder: ClassFolder, planned: Plan, days: int, server: str) -
     )
     _warn_of_short_tokens(folder)
     typer.echo(f"Handouts: {folder.path / 'kubeconfigs'} (give each learner the file of their id)")
-    typer.echo(f"Next: course class status{_option(folder)}")
+    answer(f"Next: course class status{_option(folder)}")
 
 
 def _warn_of_short_tokens(folder: ClassFolder) -> None:
@@ -110,7 +110,7 @@ def _create_apart(folder: ClassFolder, planned: Plan) -> None:
     waiting = [member.learner.id for member in folder.active if member.kubeconfig is None]
     if waiting:
         typer.echo(f"Without a cluster yet: {_few(waiting)}")
-        typer.echo(f"Next: course class add-cluster {waiting[0]} --kubeconfig FILE{_option(folder)}")
+        answer(f"Next: course class add-cluster {waiting[0]} --kubeconfig FILE{_option(folder)}")
 
 
 def _report(folder: ClassFolder, planned: Plan) -> None:

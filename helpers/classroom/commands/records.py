@@ -10,7 +10,7 @@ import typer
 
 from helpers.classroom.commands.options import ClassName, Hidden
 from helpers.errors import LabError
-from helpers.terminal import CLASSES, ENVIRONMENT_FAILED, console, say
+from helpers.terminal import CLASSES, ENVIRONMENT_FAILED, answer, console, say
 
 if TYPE_CHECKING:
     from helpers.classroom.records.late_policy import LabPolicy
@@ -132,7 +132,7 @@ def submit(
         f"Claim {kept.number} of {member.learner.id}: lab {found.lab}, it says {found.earned:g} of "
         f"{found.possible:g} points. Nothing is attested by it."
     )
-    typer.echo(f"Next: course class grade --labs {found.lab} --learner {member.learner.id}")
+    answer(f"Next: course class grade --labs {found.lab} --learner {member.learner.id}")
 
 
 def history(
@@ -258,7 +258,7 @@ def hidden(
     for lab, checks in loaded.summary().items() if loaded else ():
         typer.echo(f"lab {lab}: {checks.count} hidden checks, {checks.points:g} points")
     if not (tell or withdraw):
-        typer.echo(f"Nobody was told. Next: course class grade --labs … --hidden {package}")
+        answer(f"Nobody was told. Next: course class grade --labs … --hidden {package}")
         return
     _tell(name, loaded)
 

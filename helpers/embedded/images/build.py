@@ -18,6 +18,7 @@ from importlib import import_module
 from pathlib import Path
 
 from helpers.embedded import cache
+from helpers.embedded.steps import leaving_no_bytecode
 from helpers.errors import EnvironmentFault
 from helpers.progress import Progress
 from helpers.settings import REPOSITORY, node_cache_dir
@@ -110,7 +111,7 @@ def run(command: Iterable[str | Path], *, what: str, env: dict[str, str] | None 
     Raises:
         ImageBuildFailed: the command is missing or exited with an error.
     """
-    words = [str(word) for word in command]
+    words = leaving_no_bytecode(command)
     try:
         done = subprocess.run(words, capture_output=True, text=True, env=env, check=False)
     except FileNotFoundError as error:
