@@ -32,9 +32,8 @@ help: ## what each target does
 	.venv/bin/uv pip install -q --no-deps -e .
 	touch $@
 
-lab: .venv/installed ## start the embedded cluster and open lab 01 (LAB=02, HEADLESS=1)
-	@$(COURSE) up
-	$(COURSE) open $(LAB) $(if $(HEADLESS),--headless)
+lab: .venv/installed ## open lab 01 and start the embedded cluster, built behind the page the first time (LAB=02, HEADLESS=1)
+	@$(COURSE) lab $(LAB) $(if $(HEADLESS),--headless)
 
 test: static tests ## everything that CI runs: format, lint, types, notebooks, manifests, tests
 

@@ -31,8 +31,8 @@ def _():
 
 
 @app.cell(hide_code=True)
-def _(lab, reconnect):
-    mo.vstack([lab.card(), reconnect])
+def _(cluster_answers, lab, reconnect):
+    nb.connection_card(lab, reconnect, cluster_answers)
     return
 
 
@@ -892,9 +892,9 @@ def _():
 
 
 @app.cell(hide_code=True)
-def _(reconnect):
+def _(answered, reconnect):
     # Plumbing: what marimo must not create anew when a cell above is edited.
-    lab = nb.open_lab("01", reconnect.value)
+    lab = nb.open_lab("01", reconnect.value, answered())
     return (lab,)
 
 
@@ -907,6 +907,7 @@ def _():
 @app.cell(hide_code=True)
 def _():
     reconnect = mo.ui.run_button(label="Connect again")
+    answered, cluster_answers = mo.state(None)
     tick = nb.refresh()
     apply_namespaces = nb.apply_button("Apply namespaces")
     apply_quota = nb.apply_button("Apply the quota")
@@ -923,6 +924,7 @@ def _():
     price = mo.ui.slider(0.5, 12, 0.5, value=2.5, label="price of a card, $ an hour", show_value=True)
     cards = mo.ui.slider(1, 8, 1, value=1, label="cards held", show_value=True)
     return (
+        answered,
         apply_greedy,
         apply_guard,
         apply_idle,
@@ -930,6 +932,7 @@ def _():
         apply_namespaces,
         apply_quota,
         cards,
+        cluster_answers,
         guard_down,
         guard_up,
         price,

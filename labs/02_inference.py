@@ -30,8 +30,8 @@ def _():
 
 
 @app.cell(hide_code=True)
-def _(lab, reconnect):
-    mo.vstack([lab.card(), reconnect])
+def _(cluster_answers, lab, reconnect):
+    nb.connection_card(lab, reconnect, cluster_answers)
     return
 
 
@@ -666,9 +666,9 @@ def _():
 
 
 @app.cell(hide_code=True)
-def _(reconnect):
+def _(answered, reconnect):
     # Plumbing: what marimo must not create anew when a cell above is edited.
-    lab = draw.serving_session(nb.open_lab("02", reconnect.value))
+    lab = draw.serving_session(nb.open_lab("02", reconnect.value, answered()))
     objects = draw.vllm_objects(lab)
     return lab, objects
 
@@ -697,6 +697,7 @@ def _():
 @app.cell(hide_code=True)
 def _():
     reconnect = mo.ui.run_button(label="Connect again")
+    answered, cluster_answers = mo.state(None)
     tick = nb.refresh("10s")
     apply_policy = nb.apply_button("Apply the policy")
     apply_start = nb.apply_button("Apply the Deployment")
@@ -708,10 +709,12 @@ def _():
     answer_tokens = mo.ui.slider(16, 4096, 16, value=512, label="tokens for the answer", show_value=True)
     return (
         answer_tokens,
+        answered,
         apply_policy,
         apply_rollout,
         apply_start,
         ask,
+        cluster_answers,
         drain_now,
         measure,
         prompt,

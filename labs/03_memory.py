@@ -37,8 +37,8 @@ def _():
 
 
 @app.cell(hide_code=True)
-def _(lab, reconnect):
-    mo.vstack([lab.card(), reconnect])
+def _(cluster_answers, lab, reconnect):
+    nb.connection_card(lab, reconnect, cluster_answers)
     return
 
 
@@ -789,9 +789,9 @@ def _():
 
 
 @app.cell(hide_code=True)
-def _(reconnect):
+def _(answered, reconnect):
     # Plumbing: what marimo must not create anew when a cell above is edited.
-    lab = nb.open_lab("03", reconnect.value)
+    lab = nb.open_lab("03", reconnect.value, answered())
     return (lab,)
 
 
@@ -804,6 +804,7 @@ def _():
 @app.cell(hide_code=True)
 def _():
     reconnect = mo.ui.run_button(label="Connect again")
+    answered, cluster_answers = mo.state(None)
     tick = nb.refresh()
     apply_memory = nb.apply_button("Apply Qdrant")
     make_collection = nb.apply_button("Make the collection")
@@ -816,8 +817,10 @@ def _():
     restore = nb.apply_button("4 · Restore from the copy")
     kill_again = nb.apply_button("5 · Delete the pod once more", kind="warn")
     return (
+        answered,
         apply_memory,
         break_memory,
+        cluster_answers,
         ingest,
         kill_again,
         kill_pod,

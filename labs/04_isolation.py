@@ -29,8 +29,8 @@ def _():
 
 
 @app.cell(hide_code=True)
-def _(lab, reconnect):
-    mo.vstack([lab.card(), reconnect])
+def _(cluster_answers, lab, reconnect):
+    nb.connection_card(lab, reconnect, cluster_answers)
     return
 
 
@@ -536,9 +536,9 @@ def _(QUESTIONS, answers):
 
 
 @app.cell(hide_code=True)
-def _(reconnect):
+def _(answered, reconnect):
     # Plumbing: what marimo must not create anew when a cell above is edited.
-    lab = nb.open_lab("04", reconnect.value)
+    lab = nb.open_lab("04", reconnect.value, answered())
     return (lab,)
 
 
@@ -551,12 +551,13 @@ def _():
 @app.cell(hide_code=True)
 def _():
     reconnect = mo.ui.run_button(label="Connect again")
+    answered, cluster_answers = mo.state(None)
     tick = nb.refresh("10s")
     place = nb.apply_button("Put backends and probes in place", kind="neutral")
     apply_qdrant = nb.apply_button("Apply the allow-list")
     apply_deny = nb.apply_button("Apply the default")
     apply_label = nb.apply_button("Apply both policies")
-    return apply_deny, apply_label, apply_qdrant, place, reconnect, tick
+    return answered, apply_deny, apply_label, apply_qdrant, cluster_answers, place, reconnect, tick
 
 
 @app.cell(hide_code=True)

@@ -41,8 +41,8 @@ def _():
 
 
 @app.cell(hide_code=True)
-def _(lab, reconnect):
-    mo.vstack([lab.card(), reconnect])
+def _(cluster_answers, lab, reconnect):
+    nb.connection_card(lab, reconnect, cluster_answers)
     return
 
 
@@ -505,9 +505,9 @@ def _(QUESTIONS, answers):
 
 
 @app.cell(hide_code=True)
-def _(reconnect):
+def _(answered, reconnect):
     # Plumbing: what marimo must not create anew when a cell above is edited.
-    lab = nb.open_lab("05", reconnect.value)
+    lab = nb.open_lab("05", reconnect.value, answered())
     return (lab,)
 
 
@@ -520,6 +520,7 @@ def _():
 @app.cell(hide_code=True)
 def _():
     reconnect = mo.ui.run_button(label="Connect again")
+    answered, cluster_answers = mo.state(None)
     tick = nb.refresh("3s")
     place = nb.apply_button("Put backends and probes in place", kind="neutral")
     apply_findings = nb.apply_button("Apply the findings")
@@ -545,8 +546,10 @@ def _():
         nb.apply_button("Give up and undo", kind="neutral"),
     )
     return (
+        answered,
         apply_answer,
         apply_findings,
+        cluster_answers,
         place,
         reconnect,
         run_day,

@@ -33,8 +33,8 @@ def title():
 
 
 @app.cell(hide_code=True)
-def cluster_card(lab, reconnect):
-    mo.vstack([lab.card(), reconnect])
+def cluster_card(cluster_answers, lab, reconnect):
+    nb.connection_card(lab, reconnect, cluster_answers)
     return
 
 
@@ -1030,9 +1030,9 @@ def what_you_take_along():
 
 
 @app.cell(hide_code=True)
-def lab(reconnect):
+def lab(answered, reconnect):
     # Plumbing: what marimo must not create anew when a cell above is edited.
-    lab = nb.open_lab("01", reconnect.value)
+    lab = nb.open_lab("01", reconnect.value, answered())
     return (lab,)
 
 
@@ -1045,6 +1045,7 @@ def pressed():
 @app.cell(hide_code=True)
 def controls():
     reconnect = mo.ui.run_button(label="Connect again")
+    answered, cluster_answers = mo.state(None)
     tick = nb.refresh()
     apply_namespaces = nb.apply_button("Apply namespaces")
     apply_quota = nb.apply_button("Apply the quota")
@@ -1061,6 +1062,7 @@ def controls():
     price = mo.ui.slider(0.5, 12, 0.5, value=2.5, label="price of a card, $ an hour", show_value=True)
     cards = mo.ui.slider(1, 8, 1, value=1, label="cards held", show_value=True)
     return (
+        answered,
         apply_greedy,
         apply_guard,
         apply_idle,
@@ -1068,6 +1070,7 @@ def controls():
         apply_namespaces,
         apply_quota,
         cards,
+        cluster_answers,
         guard_down,
         guard_up,
         price,

@@ -30,8 +30,8 @@ def title():
 
 
 @app.cell(hide_code=True)
-def cluster_card(lab, reconnect):
-    mo.vstack([lab.card(), reconnect])
+def cluster_card(cluster_answers, lab, reconnect):
+    nb.connection_card(lab, reconnect, cluster_answers)
     return
 
 
@@ -692,9 +692,9 @@ def what_you_take_along():
 
 
 @app.cell(hide_code=True)
-def lab(reconnect):
+def lab(answered, reconnect):
     # Plumbing: what marimo must not create anew when a cell above is edited.
-    lab = draw.serving_session(nb.open_lab("02", reconnect.value))
+    lab = draw.serving_session(nb.open_lab("02", reconnect.value, answered()))
     objects = draw.vllm_objects(lab)
     return lab, objects
 
@@ -723,6 +723,7 @@ def pressed():
 @app.cell(hide_code=True)
 def controls():
     reconnect = mo.ui.run_button(label="Connect again")
+    answered, cluster_answers = mo.state(None)
     tick = nb.refresh("10s")
     apply_policy = nb.apply_button("Apply the policy")
     apply_start = nb.apply_button("Apply the Deployment")
@@ -734,10 +735,12 @@ def controls():
     answer_tokens = mo.ui.slider(16, 4096, 16, value=512, label="tokens for the answer", show_value=True)
     return (
         answer_tokens,
+        answered,
         apply_policy,
         apply_rollout,
         apply_start,
         ask,
+        cluster_answers,
         drain_now,
         measure,
         prompt,

@@ -37,8 +37,8 @@ def title():
 
 
 @app.cell(hide_code=True)
-def cluster_card(lab, reconnect):
-    mo.vstack([lab.card(), reconnect])
+def cluster_card(cluster_answers, lab, reconnect):
+    nb.connection_card(lab, reconnect, cluster_answers)
     return
 
 
@@ -851,9 +851,9 @@ def what_you_take_along():
 
 
 @app.cell(hide_code=True)
-def lab(reconnect):
+def lab(answered, reconnect):
     # Plumbing: what marimo must not create anew when a cell above is edited.
-    lab = nb.open_lab("03", reconnect.value)
+    lab = nb.open_lab("03", reconnect.value, answered())
     return (lab,)
 
 
@@ -866,6 +866,7 @@ def pressed():
 @app.cell(hide_code=True)
 def controls():
     reconnect = mo.ui.run_button(label="Connect again")
+    answered, cluster_answers = mo.state(None)
     tick = nb.refresh()
     apply_memory = nb.apply_button("Apply Qdrant")
     make_collection = nb.apply_button("Make the collection")
@@ -878,8 +879,10 @@ def controls():
     restore = nb.apply_button("4 · Restore from the copy")
     kill_again = nb.apply_button("5 · Delete the pod once more", kind="warn")
     return (
+        answered,
         apply_memory,
         break_memory,
+        cluster_answers,
         ingest,
         kill_again,
         kill_pod,

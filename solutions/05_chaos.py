@@ -52,8 +52,8 @@ def solved_note():
 
 
 @app.cell(hide_code=True)
-def cluster_card(lab, reconnect):
-    mo.vstack([lab.card(), reconnect])
+def cluster_card(cluster_answers, lab, reconnect):
+    nb.connection_card(lab, reconnect, cluster_answers)
     return
 
 
@@ -605,9 +605,9 @@ def quiz_board(QUESTIONS, answers):
 
 
 @app.cell(hide_code=True)
-def lab(reconnect):
+def lab(answered, reconnect):
     # Plumbing: what marimo must not create anew when a cell above is edited.
-    lab = nb.open_lab("05", reconnect.value)
+    lab = nb.open_lab("05", reconnect.value, answered())
     return (lab,)
 
 
@@ -620,6 +620,7 @@ def pressed():
 @app.cell(hide_code=True)
 def controls():
     reconnect = mo.ui.run_button(label="Connect again")
+    answered, cluster_answers = mo.state(None)
     tick = nb.refresh("3s")
     place = nb.apply_button("Put backends and probes in place", kind="neutral")
     apply_findings = nb.apply_button("Apply the findings")
@@ -647,6 +648,7 @@ def controls():
     return (
         apply_answer,
         apply_findings,
+        cluster_answers,
         place,
         reconnect,
         run_day,

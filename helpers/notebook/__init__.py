@@ -1,7 +1,7 @@
 """Everything that draws: what a lab's page is made of.
 
     lab = open_lab("01", reconnect)                     # never raises; lab.cluster is None without a cluster
-    lab.card()                                          # the cluster's badge, or the next command
+    connection_card(lab, reconnect, answers)            # the cluster's badge, its build, or the next command
     apply_panel(lab, manifest, button, pressed=pressed) # dry-run preview, Apply button, result: one cell
     live = grade_now(lab, tick, button)                 # one grading run for the whole page
     board(live, "quota"); scoreboard(live)              # verdicts in words
@@ -16,6 +16,7 @@ from __future__ import annotations
 
 from helpers.notebook.actions import delete_panel, guard_panel, shape_panel, start_panel
 from helpers.notebook.board import LiveReport, board, grade_now, passed, refresh, scoreboard
+from helpers.notebook.building import build_card, connection_card
 from helpers.notebook.events import event_table, job_table, pod_table
 from helpers.notebook.hints import hints
 from helpers.notebook.html import card, course, inline, problem_card, table, word
@@ -36,7 +37,9 @@ __all__ = [
     "apply_button",
     "apply_panel",
     "board",
+    "build_card",
     "card",
+    "connection_card",
     "course",
     "delete_panel",
     "event_table",

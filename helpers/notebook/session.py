@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec
 
 import marimo as mo
 
+from helpers import building, settings
 from helpers.errors import (
     EnvironmentFault,
     InvalidInput,
@@ -148,6 +149,8 @@ def needs_cluster(
 
 def waiting_card() -> mo.Html:
     """A part of the page that has nothing to show until a cluster is connected."""
+    if building.is_building(settings.cluster_name()):
+        return course("<small>This part comes alive by itself when the cluster is built.</small>")
     return course(
         "<small>This part comes alive with a cluster: <code>course up</code>, then Connect again.</small>"
     )

@@ -23,6 +23,7 @@ ROOMS = (
         "evidence",
         "errors",
         "settings",
+        "building",
         "atomic_file",
         "kubeyaml",
         "progress",
@@ -34,13 +35,13 @@ ROOMS = (
     ),
     *("grading", "grading.pages", "labs", "notebook", "labs.draw"),
     *("classroom.roster", "classroom.folder", "classroom.seats", "classroom.records", "classroom.marking"),
-    *("classroom.board", "classroom.commands", "classroom", "restore", "cli"),
+    *("classroom.board", "classroom.commands", "classroom", "restore", "shell", "cli"),
 )
 # The cluster on this machine is just another kubeconfig: the command line alone knows it, and it knows only these.
 COMMAND_LINE = {"restore", "cli"}
 EMBEDDED, BELOW_EMBEDDED = (
     "embedded",
-    {"evidence", "errors", "settings", "atomic_file", "progress", "kubeyaml", "terminal", "cluster"},
+    {"evidence", "errors", "settings", "building", "atomic_file", "progress", "kubeyaml", "terminal", "cluster"},
 )
 # Checks are declared in the words of these; the engine, which runs them, is none of their business.
 DECLARING = {

@@ -1,0 +1,77 @@
+"""The card of a lab that is open before its cluster is: what is being built, and how long it may take."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+import marimo as mo
+
+from helpers import building, settings
+from helpers.building import Build, BuildStep
+from helpers.notebook.html import course, esc, word
+from helpers.notebook.session import LabSession
+
+LOOK_EVERY_S = 2.0
+
+
+def connection_card(lab: LabSession, reconnect: Any, answers: Callable[[Any], None]) -> Any:
+    """Which cluster the page speaks to; while one is being built, how far it is.
+
+    Args:
+        reconnect: the button that connects again.
+        answers: called once the cluster answers; the page then connects by itself.
+    """
+    build = None if lab.cluster is not None else building.read(settings.cluster_name())
+    if build is None or build.state == "done":
+        return mo.vstack([lab.card(), reconnect])
+    if build.state == "running":
+        mo.Thread(target=_follow, args=(build.cluster, reconnect, answers), daemon=True).start()
+    return mo.vstack([build_card(build), reconnect])
+
+
+def build_card(build: Build, now: float | None = None) -> mo.Html:
+    """The build's steps, and the time left; or why it ended, and the next command."""
+    now = time.time() if now is None else now
+    if build.state == "done":
+        return course(f'<div class="card" role="status">{word("PASS", "ready")} The cluster is ready.</div>')
+    if build.state != "running":
+        return course(
+            f'<div class="card" role="status">{word("FAIL", build.state)} <b>The cluster was not built.</b> '
+            f"<pre>{esc(build.message)}</pre><div>In a terminal: <code>{esc(build.next_command)}</code>. "
+            "What was built until then is kept.</div></div>"
+        )
+    rows = "".join(_row(step, now) for step in build.steps)
+    return course(
+        f'<div class="card" role="status">{word("none", "being built")} <b>Your cluster is being built, {_left(build, now)}.</b>'
+        f"<table>{rows}</table><small>Read on meanwhile: the story, the predictions and the quiz need no cluster. "
+        "This page connects by itself.</small></div>"
+    )
+
+
+def _left(build: Build, now: float) -> str:
+    minutes = build.left_s(now) / 60
+    return "less than a minute left" if minutes < 1 else f"about {minutes:.0f} min left"
+
+
+def _row(step: BuildStep, now: float) -> str:
+    if step.took_s is not None:
+        return f"<tr><td>✓ {esc(step.title)}</td><td>{step.took_s:.0f} s</td></tr>"
+    if step.began is not None:
+        return f"<tr><td>▸ <b>{esc(step.title)}</b></td><td>{step.elapsed_s(now):.0f} s</td></tr>"
+    return f"<tr><td><small>· {esc(step.title)}</small></td><td></td></tr>"
+
+
+def _follow(cluster: str, reconnect: Any, answers: Callable[[Any], None]) -> None:
+    """Redraw the card until the build is over; then let the page connect."""
+    thread = mo.current_thread()
+    while not thread.should_exit:
+        build = building.read(cluster)
+        if build is None or build.state == "done":
+            answers(time.time())
+            return
+        mo.output.replace(mo.vstack([build_card(build), reconnect]))
+        if build.state != "running":
+            return
+        time.sleep(LOOK_EVERY_S)
