@@ -354,7 +354,8 @@ def _edit(lab: str, options: list[str]) -> None:
     _bring_in_images(lab)
     command = [sys.executable, "-m", "marimo", "edit", str(notebook), *options]
     sys.stdout.flush()
-    os.execv(command[0], command)
+    # Into a file or a pipe, the address would else be printed when the server ends.
+    os.execve(command[0], command, {**os.environ, "PYTHONUNBUFFERED": "1"})
 
 
 def _bring_in_images(lab: str) -> None:

@@ -143,6 +143,8 @@ def _build(source: Source, target: Path, step: Step) -> None:
     target.mkdir(parents=True)
     output = str(target / source.output) if source.output else f"{target}/"
     command: Sequence[str] = [
+        # A page may be open meanwhile: whoever reads it comes first.
+        *(("nice", "-n", "5") if shutil.which("nice") else ()),
         _go(),
         "build",
         "-v",

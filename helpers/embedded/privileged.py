@@ -134,17 +134,6 @@ def load(line: Line, name: str, names: Sequence[str]) -> list[str]:
 
 
 @operation
-def make_images(line: Line, names: Sequence[str]) -> None:
-    """Make images ahead, into the node's cache."""
-    from helpers.embedded.loading import built, named
-
-    os.nice(15)
-    steps = ToldSteps(line)
-    for spec in named(names):
-        built(spec, steps)
-
-
-@operation
 def state(line: Line, name: str) -> dict[str, Any]:
     """What runs, as `course status` shows it."""
     from helpers.embedded.status import state as read

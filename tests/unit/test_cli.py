@@ -352,7 +352,7 @@ def test_open_starts_marimo_on_the_labs_notebook(
     (tmp_path / "labs" / "99_tiny.py").touch()
     started: list[list[str]] = []
     monkeypatch.setattr("helpers.grading.solution.REPOSITORY", tmp_path)
-    monkeypatch.setattr(os, "execv", lambda program, command: started.append(command))
+    monkeypatch.setattr(os, "execve", lambda program, command, environment: started.append(command))
     assert course("open", "99", "--headless", "--port", "0") == 0
     assert started[0][2:] == [
         "marimo",
