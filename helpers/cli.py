@@ -344,15 +344,11 @@ def check_author(
 )
 def open_notebook(lab: LabArgument, context: typer.Context) -> None:
     """Open the notebook in the browser; further options go to `marimo edit` (--headless, --port)."""
-    _edit(lab, context.args)
-
-
-def _edit(lab: str, options: list[str]) -> None:
     from helpers.grading.solution import notebook_of
 
     notebook = notebook_of(lab, "labs")
     _bring_in_images(lab)
-    command = [sys.executable, "-m", "marimo", "edit", str(notebook), *options]
+    command = [sys.executable, "-m", "marimo", "edit", str(notebook), *context.args]
     sys.stdout.flush()
     # Into a file or a pipe, the address would else be printed when the server ends.
     os.execve(command[0], command, {**os.environ, "PYTHONUNBUFFERED": "1"})
@@ -394,29 +390,6 @@ def kubectl(context: typer.Context) -> None:
     from helpers.shell import kubectl as run_kubectl
 
     run_kubectl(context.args)
-
-
-@app.command(rich_help_panel=LABS)
-def lab(
-    lab: LabArgument,
-    headless: Annotated[bool, typer.Option("--headless", help="Start no browser.")] = False,
-) -> None:
-    """What `make lab` runs: the cluster and the notebook; while a first build takes minutes, the page first."""
-    from helpers.embedded import behind, entry
-    from helpers.embedded.steps import Steps
-    from helpers.grading.solution import notebook_of
-    from helpers.settings import cluster_name
-
-    notebook_of(lab, "labs")
-    if behind.is_built():
-        steps = Steps()
-        with steps.total():
-            entry.up(cluster_name(), steps)
-    elif behind.begin(cluster_name()):
-        say("The cluster is built behind the page, which shows how far it is. Ctrl-C ends both.")
-    else:
-        say("A build of this cluster is under way; the page shows how far it is.")
-    _edit(lab, ["--headless"] if headless else [])
 
 
 @app.command(rich_help_panel=CLUSTERS)

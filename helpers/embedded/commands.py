@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from helpers.settings import cluster_name
-from helpers.terminal import CLUSTERS, answer
+from helpers.terminal import CLUSTERS, answer, say
 
 Name = Annotated[
     str,
@@ -19,7 +19,7 @@ Name = Annotated[
 
 def register(app: typer.Typer) -> None:
     """Add the embedded cluster's commands to the command line."""
-    for command in (up, down, status, doctor, kubeconfig, gpu, cache):
+    for command in (up, lab, down, status, doctor, kubeconfig, gpu, cache):
         app.command(rich_help_panel=CLUSTERS)(command)
     images = typer.Typer(no_args_is_help=True, help="The images of the labs' workloads.")
     images.command("list")(images_list)
@@ -46,6 +46,30 @@ def up(
     steps = Steps()
     with steps.total():
         launch(name or cluster_name(), steps, source=source_named(images))
+
+
+def lab(
+    number: Annotated[str, typer.Argument(metavar="LAB", help="The lab's number, such as 01.")],
+    headless: Annotated[bool, typer.Option("--headless", help="Start no browser.")] = False,
+) -> None:
+    """What `make lab` runs: the cluster and the notebook; while a first build takes minutes, the page first."""
+    import os
+    import sys
+
+    from helpers.embedded import behind, entry
+    from helpers.embedded.steps import Steps
+
+    if behind.is_built():
+        steps = Steps()
+        with steps.total():
+            entry.up(cluster_name(), steps)
+    elif behind.begin(cluster_name()):
+        say("The cluster is built behind the page, which shows how far it is. Ctrl-C ends both.")
+    else:
+        say("A build of this cluster is under way; the page shows how far it is.")
+    # In this very process: the build ends with it.
+    words = [sys.executable, "-m", "helpers.cli", "open", number, *(["--headless"] if headless else [])]
+    os.execv(words[0], words)
 
 
 def down(
