@@ -557,7 +557,16 @@ def _():
     apply_qdrant = nb.apply_button("Apply the allow-list")
     apply_deny = nb.apply_button("Apply the default")
     apply_label = nb.apply_button("Apply both policies")
-    return answered, apply_deny, apply_label, apply_qdrant, cluster_answers, place, reconnect, tick
+    return (
+        answered,
+        apply_deny,
+        apply_label,
+        apply_qdrant,
+        cluster_answers,
+        place,
+        reconnect,
+        tick,
+    )
 
 
 @app.cell(hide_code=True)
