@@ -646,6 +646,7 @@ def controls():
         nb.apply_button("Give up and undo", kind="neutral"),
     )
     return (
+        answered,
         apply_answer,
         apply_findings,
         cluster_answers,

@@ -41,7 +41,17 @@ ROOMS = (
 COMMAND_LINE = {"restore", "cli"}
 EMBEDDED, BELOW_EMBEDDED = (
     "embedded",
-    {"evidence", "errors", "settings", "building", "atomic_file", "progress", "kubeyaml", "terminal", "cluster"},
+    {
+        "evidence",
+        "errors",
+        "settings",
+        "building",
+        "atomic_file",
+        "progress",
+        "kubeyaml",
+        "terminal",
+        "cluster",
+    },
 )
 # Checks are declared in the words of these; the engine, which runs them, is none of their business.
 DECLARING = {
