@@ -3,13 +3,16 @@
 What is kept is a whole cluster on which exactly these labs were started, solved by their solutions
 and graded PASS, with the journals of that grade. It lies in the cache under the hash of all that made
 it, so that a change of a solution, a manifest or the course's own code asks for it to be made anew.
+The node's part is root's, the journals are the user's.
 """
 
 from __future__ import annotations
 
+import fcntl
 import os
 import shutil
 import sys
+import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -17,19 +20,19 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from helpers.errors import EnvironmentFault
-from helpers.settings import REPOSITORY, cluster_dir, home_dir, kubeconfig_path
+from helpers.settings import REPOSITORY, home_dir, kubeconfig_path
 from helpers.terminal import LABS
 
 if TYPE_CHECKING:
     from helpers.cluster import ClusterView
-    from helpers.embedded.sandbox import Sandbox
     from helpers.embedded.steps import Steps
 
-KIND = "solved"
-CLUSTER = "solved"
+# The cluster on which labs are solved to be kept; deleted as soon as they are.
+SOLVING = "solving"
 READY_S = 240.0
 # What `grade` and the experiments of the labs wrote about the cluster, by its uid.
 RECORDS = ("journals", "experiments")
+RECORDS_KIND, RECORDS_KEPT = "solved-records", 8
 _CHOICES = ("COURSE_KUBECONFIG", "COURSE_CONTEXT", "COURSE_SCOPE", "KUBECONFIG")
 _ENDED = {"Succeeded", "Failed"}
 
@@ -67,88 +70,94 @@ def restore(
     numbers = [notebook_of(lab, "solutions").name[:2] for lab in dict.fromkeys(labs)]
     chosen, steps = name or cluster_name(), Steps()
     with steps.total():
-        home = ensure_kept(numbers, steps) if make else kept(numbers)
-        bring_back(home, chosen, steps, replace=replace)
+        if make:
+            ensure_kept(numbers, steps)
+        bring_back(numbers, chosen, steps, replace=replace)
     other = f" (export COURSE_CLUSTER={chosen})" if chosen != cluster_name() else ""
     typer.echo(f"{chosen}: solved {', '.join(numbers)}. Next: course grade {' '.join(numbers)}{other}")
 
 
-def kept(labs: Sequence[str]) -> Path:
-    """The home in which a cluster with these labs solved is kept.
+def kept(labs: Sequence[str]) -> str:
+    """The key under which a cluster with these labs solved is kept.
 
     Raises:
         NotKept: there is none that this version of the course made.
     """
-    from helpers.embedded import cache
+    from helpers.embedded import cache, entry
 
-    found = cache.lookup(KIND, _key(labs))
-    if found is None:
+    key = _key(labs)
+    if cache.lookup(RECORDS_KIND, key) is None or not entry.is_kept(key):
         words = " ".join(labs)
         raise NotKept(
             f"no cluster is kept on which this version of the course has solved {words}",
             next_command=f"course restore {words} --make, which solves it now and keeps it for the next time",
         )
-    return found
+    return key
 
 
-def ensure_kept(labs: Sequence[str], steps: Steps) -> Path:
+def ensure_kept(labs: Sequence[str], steps: Steps) -> str:
     """The same, solved and graded now on a cluster of its own where there is none."""
-    from helpers.embedded import cache
+    from helpers.embedded import entry
 
-    key = _key(labs)
-    if cache.lookup(KIND, key) is None:
-        cache.sweep(KIND, _stop)
-    home = cache.ensure(KIND, key, lambda content: _solve(labs, content, steps))
-    _forget_older(labs, home)
-    return home
+    home_dir().mkdir(parents=True, exist_ok=True)
+    with (home_dir() / "solving.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        try:
+            return kept(labs)
+        except NotKept:
+            entry.down(SOLVING, steps, delete=True)  # what a killed run left
+        try:
+            _solve(labs, steps)
+            return keep(labs, SOLVING, steps)
+        finally:
+            entry.down(SOLVING, steps, delete=True)
 
 
-def keep(labs: Sequence[str], name: str, steps: Steps) -> Path:
+def keep(labs: Sequence[str], name: str, steps: Steps) -> str:
     """Keep a copy of this cluster, on which these labs and no others were solved and graded PASS.
 
-    It is stopped for that. A copy that was kept before gives way.
+    It is stopped for that. A copy that was kept before gives way. Returns the key.
     """
-    from helpers.embedded import cache, kept, launch
-
-    key, folder = _key(labs), cluster_dir(name)
-    shutil.rmtree(cache.cache_dir() / KIND / key, ignore_errors=True)
-    launch.down(name, steps)
-
-    def fill(home: Path) -> None:
-        with steps.step("Copying the cluster's state"):
-            kept.copy_state(kept.state_of(folder), home / "clusters" / CLUSTER / "data")
-        for records in RECORDS:
-            if (home_dir() / records).is_dir():
-                shutil.copytree(home_dir() / records, home / records)
-        (home / "labs").write_text(f"{' '.join(labs)}\n")
-
-    home = cache.ensure(KIND, key, fill)
-    _forget_older(labs, home)
-    return home
-
-
-def bring_back(home: Path, name: str, steps: Steps, *, replace: bool = False) -> Sandbox:
-    """Start a copy of the kept cluster, with its journals; returns when all its workloads are ready."""
     from helpers.cluster import Cluster, Scope
-    from helpers.embedded import kept, observe
+    from helpers.embedded import cache, entry
 
-    state = home / "clusters" / CLUSTER / "data"
-    sandbox = kept.place(name, state, steps, label=home.parent.name, replace=replace)
-    pid = sandbox.pid()
-    if pid is None:
-        raise EnvironmentFault(f"the cluster {name} ended", next_command="course up")
+    key = _key(labs)
+    uid = Cluster.connect(kubeconfig=kubeconfig_path(name), scope=Scope()).identity().uid
+    entry.down(name, steps)
+    entry.keep(name, key, steps, label=" ".join(labs))
+
+    def fill(content: Path) -> None:
+        for records in RECORDS:
+            for source in (home_dir() / records).glob(f"*{uid}*"):
+                shutil.copytree(source, content / records / source.name)
+
+    cache.forget(RECORDS_KIND, key)
+    cache.ensure(RECORDS_KIND, key, fill)
+    cache.keep_newest(RECORDS_KIND, RECORDS_KEPT)
+    return key
+
+
+def bring_back(labs: Sequence[str], name: str, steps: Steps, *, replace: bool = False) -> None:
+    """Start a copy of the kept cluster, with its journals; returns when all its workloads are ready.
+
+    Raises:
+        NotKept: there is none that this version of the course made.
+    """
+    from helpers.cluster import Cluster, Scope
+    from helpers.embedded import cache, entry
+
+    key = kept(labs)
+    began = time.time()
+    entry.put_back(name, key, steps, replace=replace)
+    content = cache.lookup(RECORDS_KIND, key)
     for records in RECORDS:
-        for source in (home / records).glob("*"):
-            target = home_dir() / records / source.name
-            shutil.rmtree(target, ignore_errors=True)
-            shutil.copytree(source, target)
+        for source in (content / records).glob("*") if content else ():
+            shutil.copytree(source, home_dir() / records / source.name, dirs_exist_ok=True)
     cluster = Cluster.connect(kubeconfig=kubeconfig_path(name), scope=Scope())
-    started = observe.started_at(pid)
     with steps.step("Waiting for the workloads to be ready again"):
         cluster.wait_until(
-            "the workloads are ready again", lambda view: _ready(view, started), timeout_s=READY_S
+            "the workloads are ready again", lambda view: _ready(view, began), timeout_s=READY_S
         )
-    return sandbox
 
 
 def _ready(view: ClusterView, started: float) -> bool:
@@ -186,58 +195,26 @@ def _made_from(labs: Sequence[str]) -> Iterator[str | Path]:
         yield path
 
 
-def _solve(labs: Sequence[str], home: Path, steps: Steps) -> None:
-    """Fill an empty home with a stopped cluster on which these labs are solved and graded PASS."""
-    from helpers.embedded import kept
-
-    folder = home / "clusters" / CLUSTER
+def _solve(labs: Sequence[str], steps: Steps) -> None:
+    """Solve these labs and grade them PASS, on a new cluster of their own."""
     words = " ".join(labs)
-    try:
-        for title, *command in (
-            ("Starting a cluster of its own", "up"),
-            *((f"Solving lab {lab}", "solve", lab) for lab in labs),
-            (f"Grading {words}", "grade", *labs),
-        ):
-            _course(home, command, title, steps)
-    finally:
-        _stop(home)
-    kept.state_of(folder)
-    (home / "labs").write_text(f"{words}\n")
-    for path in (*home.glob("*"), *home.glob("clusters/.*"), *folder.glob("*")):
-        if path.name not in (*RECORDS, "labs", "clusters", "data"):
-            shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
+    for title, *command in (
+        ("Starting a cluster of its own", "up", "--name", SOLVING),
+        *((f"Solving lab {lab}", "solve", lab) for lab in labs),
+        (f"Grading {words}", "grade", *labs),
+    ):
+        _course(command, title, steps)
 
 
-def _course(home: Path, command: Sequence[str], title: str, steps: Steps) -> None:
+def _course(command: Sequence[str], title: str, steps: Steps) -> None:
     from helpers.embedded.steps import run
 
     environment = {name: value for name, value in os.environ.items() if name not in _CHOICES}
-    environment |= {"COURSE_HOME": str(home), "COURSE_CLUSTER": CLUSTER}
     with steps.step(title) as step:
         run(
             [sys.executable, "-m", "helpers.cli", *command],
             step=step,
-            env=environment,
+            env=environment | {"COURSE_CLUSTER": SOLVING},
             cwd=REPOSITORY,
             next_command=f"course {' '.join(command)}, on a cluster of your own",
         )
-
-
-def _stop(home: Path) -> None:
-    """End the node of a home in the cache, if it runs."""
-    from helpers.embedded import addresses
-    from helpers.embedded.sandbox import Sandbox
-
-    folder = (home / "clusters" / CLUSTER).absolute()
-    known = addresses.stored(folder)
-    if known is not None:
-        Sandbox(folder, known).stop()
-
-
-def _forget_older(labs: Sequence[str], home: Path) -> None:
-    """Keep two of each: another checkout may be using one of its own."""
-    entries = [path.parent.parent for path in home.parent.parent.glob("*/content/labs")]
-    mine = [entry for entry in entries if (entry / "content/labs").read_text().split() == list(labs)]
-    mine.sort(key=lambda entry: entry.stat().st_mtime, reverse=True)
-    for entry in mine[2:]:
-        shutil.rmtree(entry, ignore_errors=True)

@@ -24,7 +24,7 @@ LABS, CLUSTERS, EXPERIMENTS, CLASSES, AUTHORS = "Labs", "Clusters", "Experiments
 # What follows the two commands' names in a command, and not in a sentence about them.
 _COURSE = (
     "author|backoff|cache|certificate|check-author|class|doctor|down|experiment|export|game-day|gpu|grade|images|"
-    "kubeconfig|kubectl|lab|open|prefetch|progress|recover|report|reset|review|seat|shell|solve|start|status|up|use|"
+    "kubeconfig|kubectl|lab|open|prefetch|progress|recover|report|reset|restore|review|seat|shell|solve|start|status|up|use|"
     "verify|--help"
 )
 _KUBECTL = (

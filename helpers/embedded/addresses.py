@@ -18,7 +18,8 @@ from helpers.errors import EnvironmentFault
 SLOTS = 256
 FILE = "subnet"
 # In the state itself: it goes where a copy of the state goes.
-BORN = "data/etc/course/born"
+BORN_INSIDE = "etc/course/born"
+BORN = f"data/{BORN_INSIDE}"
 
 
 class NoSubnetFree(EnvironmentFault):

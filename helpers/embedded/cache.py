@@ -25,7 +25,7 @@ CONTENT = "content"
 
 
 # What a user compiles is the user's; everything else takes root to make.
-USERS_OWN = ("binaries",)
+USERS_OWN = ("binaries", "solved-records")
 
 
 def cache_dir(kind: str = "") -> Path:
@@ -71,14 +71,9 @@ def sizes_mib() -> dict[str, float]:
     return {str(folder): _size(folder, seen) / 2**20 for folder in _kinds()}
 
 
-def sweep(kind: str, before: Callable[[Path], None]) -> None:
-    """Delete what killed builds of this kind left; `before` is called with each of their content folders."""
-    for work in (cache_dir() / kind).glob(".*.*/"):
-        key = work.name.split(".")[1]
-        with _exclusive(cache_dir() / kind, key, wait=False) as free:
-            if free and work.is_dir():
-                before(work / CONTENT)
-                shutil.rmtree(work, ignore_errors=True)
+def forget(kind: str, key: str) -> None:
+    """Delete one entry: for what is copied from, never for what running nodes lie on."""
+    shutil.rmtree(cache_dir(kind) / kind / key, ignore_errors=True)
 
 
 def keep_newest(kind: str, count: int) -> None:
@@ -163,13 +158,8 @@ def _listing(root: Path) -> Iterator[tuple[str, list[int]]]:
 
 
 @contextmanager
-def _exclusive(folder: Path, key: str, *, wait: bool = True) -> Iterator[bool]:
-    """Hold an entry's lock; without waiting it may be somebody else's, and False says so."""
+def _exclusive(folder: Path, key: str) -> Iterator[None]:
     folder.mkdir(parents=True, exist_ok=True)
     with (folder / f".{key}.lock").open("w") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
-        except BlockingIOError:
-            yield False
-            return
-        yield True
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield

@@ -12,9 +12,9 @@ from typing import Any
 
 from helpers import settings
 from helpers.cluster.doctor import Finding
-from helpers.embedded import launch
+from helpers.embedded import kept, launch
 from helpers.embedded.binaries import ensure_binaries, offer_kubectl
-from helpers.embedded.cache import clear, sizes_mib
+from helpers.embedded.cache import cache_dir, clear, sizes_mib
 from helpers.embedded.elevate import Root, root
 from helpers.embedded.registry import Source
 from helpers.embedded.status import State
@@ -71,6 +71,31 @@ def load(name: str, names: Sequence[str], steps: Steps) -> list[str]:
     launch.running(name)
     ensure_binaries(steps)
     return _ask("load", steps, name=name, names=list(names))
+
+
+def keep(name: str, key: str, steps: Steps, *, label: str) -> None:
+    """Keep a copy of the stopped cluster, with `label` on it."""
+    if is_root():
+        kept.keep(name, key, steps, label=label)
+    else:
+        _ask("keep", steps, name=name, key=key, label=label)
+
+
+def is_kept(key: str) -> bool:
+    """Whether a cluster is kept under this key; whether it is whole is seen when it is put back."""
+    return (cache_dir(kept.KIND) / kept.KIND / key).is_dir()
+
+
+def put_back(name: str, key: str, steps: Steps, *, replace: bool = False) -> None:
+    """Start a copy of the kept cluster as the cluster of that name."""
+    if is_root():
+        kept.put_back(name, key, steps, replace=replace)
+        offer_kubectl(ensure_binaries(steps))
+        return
+    offer_kubectl(ensure_binaries(steps))
+    with root() as helper:
+        arguments = {"name": name, "key": key, "replace": replace}
+        helper.call("put_back", steps, on_kubeconfig=launch.keep_kubeconfig, **arguments)
 
 
 def state(name: str) -> State:

@@ -14,16 +14,18 @@ from __future__ import annotations
 
 import shutil
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 
 import yaml
 
-from helpers.embedded import addresses, launch, preflight
+from helpers.embedded import addresses, cache, launch, preflight
 from helpers.embedded.binaries import ensure_binaries
 from helpers.embedded.sandbox import Sandbox
 from helpers.embedded.steps import StepFailed, Steps, run
 from helpers.errors import LabError
 
+KIND, LABEL = "solved", "labs"
 STORE = "var/lib/containerd"
 COPIED = "etc/course/copied-from"
 
@@ -32,34 +34,64 @@ class ClusterExists(LabError):
     """A copy would take the place of a cluster that somebody may still want."""
 
 
-def state_of(folder: Path) -> Path:
-    """The state of the stopped cluster in `folder`, made ready to be copied.
+def keep(name: str, key: str, steps: Steps, *, label: str) -> None:
+    """Put a copy of the stopped cluster into the cache; `label` says what is on it.
 
-    Raises StepFailed while the cluster has no state to copy.
+    Raises StepFailed where there is no whole cluster of that name.
     """
+    folder = launch.checked(name)
     known = addresses.stored(folder)
-    state = folder / "data"
-    if known is None or not (state / launch.INITIALISED).exists():
+    if known is None or not (folder / "data" / launch.INITIALISED).exists():
         raise StepFailed(f"{folder} holds no cluster", next_command="course up")
-    (folder / addresses.BORN).write_text(f"{known.slot if known.born is None else known.born}\n")
-    return state
+
+    def fill(content: Path) -> None:
+        copy_state(folder / "data", content / "data")
+        (content / "data" / addresses.BORN_INSIDE).write_text(
+            f"{known.slot if known.born is None else known.born}\n"
+        )
+        (content / LABEL).write_text(f"{label}\n")
+
+    with launch.disk_faults(), launch.locked(folder, steps), steps.step("Copying the cluster's state"):
+        cache.forget(KIND, key)
+        content = cache.ensure(KIND, key, fill)
+    _forget_older(label, content)
 
 
-def place(name: str, state: Path, steps: Steps, *, label: str, replace: bool = False) -> Sandbox:
-    """Start a copy of the cluster in `state` as the cluster `name`; returns when it is ready.
+def _forget_older(label: str, newest: Path) -> None:
+    """Keep two of each: another checkout may be using one of its own."""
+    entries = [path.parent.parent for path in newest.parent.parent.glob(f"*/{cache.CONTENT}/{LABEL}")]
+    same = [entry for entry in entries if (entry / cache.CONTENT / LABEL).read_text().strip() == label]
+    same.sort(key=lambda entry: entry.stat().st_mtime, reverse=True)
+    for entry in same[2:]:
+        cache.forget(KIND, entry.name)
 
-    `label` says what it is a copy of. Raises ClusterExists where one has that name, unless `replace`,
-    or where another cluster of this home is a copy of the same: they could not be told apart.
+
+def put_back(
+    name: str,
+    key: str,
+    steps: Steps,
+    *,
+    replace: bool = False,
+    hand_out: Callable[[str, str], None] = launch.keep_kubeconfig,
+) -> Sandbox:
+    """Start a copy of the kept cluster as the cluster `name`; returns when it is ready.
+
+    Raises ClusterExists where one has that name, unless `replace`, or where another cluster of this home
+    is a copy of the same: they could not be told apart.
     """
     folder = launch.checked(name)
     preflight.require(steps)
+    content = cache.lookup(KIND, key)
+    if content is None:
+        cache.forget(KIND, key)
+        raise StepFailed("the kept cluster is damaged", next_command="the same command with --make")
     with launch.disk_faults(), launch.locked(folder, steps):
-        _require_place(folder, label, replace=replace)
+        _require_place(folder, key, replace=replace)
         work = folder / launch.UNFINISHED
         try:
             with steps.step("Copying the cluster's state"):
-                copy_state(state, work)
-                (work / COPIED).write_text(f"{label}\n")
+                copy_state(content / "data", work)
+                (work / COPIED).write_text(f"{key}\n")
             kubeadm = ensure_binaries(steps).path("kubeadm")
             with steps.step("Putting it in its place"):
                 slot = addresses.choose(folder)
@@ -70,7 +102,7 @@ def place(name: str, state: Path, steps: Steps, *, label: str, replace: bool = F
         except BaseException:
             shutil.rmtree(work, ignore_errors=True)
             raise
-    return launch.up(name, steps)
+    return launch.up(name, steps, hand_out=hand_out)
 
 
 def copy_state(source: Path, target: Path) -> None:
@@ -104,7 +136,7 @@ def _copy(source: Path, target: Path, *how: str) -> None:
     run(["cp", "--archive", *how, "--no-target-directory", source, target])
 
 
-def _require_place(folder: Path, label: str, *, replace: bool) -> None:
+def _require_place(folder: Path, key: str, *, replace: bool) -> None:
     if (folder / "data").exists() and not replace:
         raise ClusterExists(
             f"the cluster {folder.name} exists, and everything on it would be replaced",
@@ -112,7 +144,7 @@ def _require_place(folder: Path, label: str, *, replace: bool) -> None:
         )
     for other in folder.parent.glob(f"*/data/{COPIED}"):
         twin = other.relative_to(folder.parent).parts[0]
-        if twin != folder.name and other.read_text().strip() == label:
+        if twin != folder.name and other.read_text().strip() == key:
             raise ClusterExists(
                 f"the cluster {twin} is a copy of the same one, and its journals would count for both",
                 next_command=f"course down --delete --name {twin}",

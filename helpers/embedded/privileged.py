@@ -96,6 +96,25 @@ def up(line: Line, name: str, source: str) -> None:
 
 
 @operation
+def keep(line: Line, name: str, key: str, label: str) -> None:
+    """Keep a copy of a stopped cluster in the node's cache."""
+    from helpers.embedded import kept
+
+    kept.keep(name, key, ToldSteps(line), label=label)
+
+
+@operation
+def put_back(line: Line, name: str, key: str, replace: bool) -> None:
+    """Start a copy of a kept cluster; its kubeconfig goes to the user as soon as there is one."""
+    from helpers.embedded import kept
+
+    def hand_out(cluster: str, text: str) -> None:
+        line.send(kubeconfig=[cluster, text])
+
+    kept.put_back(name, key, ToldSteps(line), replace=replace, hand_out=hand_out)
+
+
+@operation
 def prepare(line: Line) -> None:
     """The machine's packages and the node's root file system: what needs no compiled command."""
     from helpers.embedded import preflight

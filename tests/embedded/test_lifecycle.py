@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from helpers.embedded import addresses, kept, launch
+from helpers.embedded import addresses, cache, kept, launch
 from helpers.embedded.kubeapi import TRANSIENT
 from helpers.embedded.observe import takes_objects
 from helpers.embedded.sandbox import Sandbox
@@ -160,10 +160,10 @@ def test_a_copy_of_a_stopped_cluster_runs_under_another_name_and_address(fresh_n
     cluster.kubectl("create", "configmap", "kept")
     inside = cluster.sandbox.addresses.inside
     launch.down(fresh_name, quiet())
-    name = f"copy-{os.getpid()}"
+    name = key = f"copy-{os.getpid()}"
     try:
-        state = kept.state_of(cluster.sandbox.folder)
-        copy = Node(name, kept.place(name, state, quiet(), label="test"))
+        kept.keep(fresh_name, key, quiet(), label="test")
+        copy = Node(name, kept.put_back(name, key, quiet()))
         assert copy.healthy()
         assert copy.sandbox.addresses.node != inside == copy.sandbox.addresses.inside
         assert copy.kubectl("get", "configmap", "kept", "-o", "name") == "configmap/kept"
@@ -173,4 +173,5 @@ def test_a_copy_of_a_stopped_cluster_runs_under_another_name_and_address(fresh_n
         assert cluster.kubectl("get", "configmap", "kept", "-o", "name") == "configmap/kept"
     finally:
         launch.down(name, quiet(), delete=True)
+        cache.forget(kept.KIND, key)
     assert traces(copy.sandbox) == []

@@ -47,6 +47,6 @@ def test_after_all_labs_are_solved_every_check_of_every_lab_passes(solved: None)
 @pytest.mark.skipif(bool(os.environ.get("COURSE_TEST_KUBECONFIG")), reason="copies the embedded node")
 def test_a_copy_of_the_solved_cluster_passes_every_check_too(solved: None) -> None:
     steps = Steps(console=Console(stderr=True))
-    home = restore.keep(lab_ids(), cluster_name(), steps)
-    restore.bring_back(home, cluster_name(), steps, replace=True)
+    restore.keep(lab_ids(), cluster_name(), steps)
+    restore.bring_back(lab_ids(), cluster_name(), steps, replace=True)
     assert short() == {}

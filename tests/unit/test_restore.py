@@ -12,7 +12,7 @@ from helpers.cluster import Cluster
 from helpers.cluster.fake import FakeCluster
 from helpers.cluster.waits import NotYet
 from helpers.embedded import addresses, cache, kept, launch
-from helpers.embedded.steps import StepFailed
+from helpers.embedded.steps import StepFailed, Steps
 
 STORE = "var/lib/containerd"
 NAMESPACE = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "default"}}
@@ -29,7 +29,7 @@ def own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 @pytest.fixture
 def state(tmp_path: Path) -> Path:
     """A stopped node's state: an image layer, a database of containerd, an etcd."""
-    root = tmp_path / "clusters" / "solved" / "data"
+    root = tmp_path / "home" / "clusters" / "solved" / "data"
     for path in (f"{STORE}/content/blob", f"{STORE}/metadata/meta.db", "var/lib/etcd/db", launch.INITIALISED):
         (root / path).parent.mkdir(parents=True, exist_ok=True)
         (root / path).write_text(path)
@@ -50,20 +50,38 @@ def test_a_copy_shares_what_is_never_written_again_and_nothing_else(state: Path,
     }
 
 
-def test_a_copy_of_a_copy_keeps_the_address_that_the_first_was_made_with(state: Path) -> None:
-    kept.state_of(state.parent)
-    known = addresses.stored(state.parent)
-    assert known is not None and (known.node, known.inside) == ("198.18.7.2", "198.18.7.2")
+def test_a_copy_of_a_copy_keeps_the_address_that_the_first_was_made_with(own: Path, state: Path) -> None:
+    def inside(key: str) -> str:
+        kept.keep("solved", key, Steps(), label="02")
+        return (own / "cache" / "solved" / key / cache.CONTENT / "data" / addresses.BORN_INSIDE).read_text()
+
+    assert inside("first") == "7\n"
+    (state.parent / addresses.BORN).write_text("7\n")
     (state.parent / addresses.FILE).write_text("9\n")
-    kept.state_of(state.parent)
-    moved = addresses.stored(state.parent)
-    assert moved is not None and (moved.node, moved.inside) == ("198.18.9.2", "198.18.7.2")
+    assert inside("second") == "7\n"
+    known = addresses.stored(state.parent)
+    assert known is not None and (known.node, known.inside) == ("198.18.9.2", "198.18.7.2")
 
 
-def test_a_folder_without_a_whole_cluster_is_not_kept(state: Path) -> None:
+def test_two_of_each_are_kept(own: Path, state: Path) -> None:
+    for key, label in (("a", "02"), ("b", "02"), ("other", "01 02"), ("c", "02")):
+        kept.keep("solved", key, Steps(), label=label)
+    entries = {path.name for path in (own / "cache" / "solved").glob("[!.]*")}
+    assert entries == {"b", "other", "c"}
+
+
+def test_a_folder_without_a_whole_cluster_is_not_kept(own: Path, state: Path) -> None:
     (state / launch.INITIALISED).unlink()
     with pytest.raises(StepFailed, match="holds no cluster"):
-        kept.state_of(state.parent)
+        kept.keep("solved", "key", Steps(), label="02")
+
+
+def test_a_kept_cluster_that_is_damaged_is_not_put_back(own: Path, state: Path) -> None:
+    kept.keep("solved", "key", Steps(), label="02")
+    (own / "cache" / "solved" / "key" / cache.CONTENT / "data" / STORE / "content" / "blob").unlink()
+    with pytest.raises(StepFailed, match="damaged"):
+        kept.put_back("lab", "key", Steps())
+    assert not (own / "cache" / "solved" / "key").exists()
 
 
 def test_a_cluster_in_use_is_replaced_only_when_asked(state: Path) -> None:
@@ -95,20 +113,6 @@ def test_a_solution_of_another_lab_does_not_ask_for_a_new_copy() -> None:
     assert "solutions/02_inference.py" in made_from
     assert "solutions/01_substrate.py" not in made_from
     assert restore._key(["01", "02"]) != restore._key(["02", "01"])
-
-
-def test_what_a_killed_run_left_is_swept_and_what_is_being_made_is_not(own: Path) -> None:
-    seen: list[Path] = []
-
-    def make(content: Path) -> None:
-        cache.sweep("solved", seen.append)
-        assert content.exists()
-
-    left = own / "cache" / "solved" / ".dead.abc" / cache.CONTENT
-    left.mkdir(parents=True)
-    cache.ensure("solved", "alive", make)
-    assert seen == [left]
-    assert not left.parent.exists()
 
 
 def _pod(started_at: str, ready: str) -> dict:
