@@ -311,8 +311,11 @@ def author_lab(lab: LabArgument) -> None:
 def check_author(
     lab: LabArgument,
     live: Annotated[bool, typer.Option("--live", help="On the cluster in use, in namespaces apart.")] = False,
+    observed: Annotated[
+        bool, typer.Option("--observed", help="Show what every check observed in every state.")
+    ] = False,
 ) -> None:
-    """Run every check on the lab's start, its solution and its wrong clusters, alone and in a class.
+    """Run every check on the lab's start, its solution and its wrong clusters: alone, in a class, and beside the other labs.
 
     Exit code 1 if a check judges one of them wrongly, or lacks wrong clusters.
     """
@@ -320,6 +323,7 @@ def check_author(
     from helpers.grading import author
     from helpers.grading.render import print_proofs
     from helpers.labs.registry import load_lab, load_proofs
+    from helpers.labs.rehearsal import beside_other_labs
 
     chosen, proofs = load_lab(lab), load_proofs(lab)
     if live:
@@ -327,8 +331,10 @@ def check_author(
 
         findings = prove_live(chosen, proofs, say)
     else:
-        findings = author.prove_on_fakes(chosen, proofs, [author.ALONE, in_a_class()])
-    print_proofs(findings, console())
+        findings = author.prove_on_fakes(
+            chosen, proofs, [author.ALONE, in_a_class(), beside_other_labs(chosen.id)]
+        )
+    print_proofs(findings, console(), observed=observed)
     owed = author.missing_proofs(chosen, proofs)
     for line in owed:
         typer.echo(f"owed: {line}")

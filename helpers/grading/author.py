@@ -5,8 +5,8 @@ cluster into the lab's start state, into its solved state, and into the wrong st
 really produce. `course check-author NN` runs all checks on all of them and prints the table: on
 FakeCluster, where `put` and `set_status` play the controllers, or with `--live` on a real cluster.
 
-On fakes every proof runs in several settings: alone, and in those that the caller brings, such as a
-class's scope with the class's own objects, or beside what other labs put on the cluster.
+On fakes every proof runs in several settings: alone, and in those that the caller brings: in a class's
+scope with the class's own objects, and beside all other labs, solved on the same cluster.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from helpers.grading.changes import Change
 from helpers.grading.declare import Lab
 from helpers.grading.engine import grade
 from helpers.grading.report import CheckResult
@@ -29,11 +30,9 @@ if TYPE_CHECKING:
     from helpers.cluster import Cluster
 
 Judge = Callable[[Sequence[CheckResult]], Iterable["Finding"]]
-Change = Callable[[Any], None]  # gets a FakeCluster, or with --live a Cluster
 START, SOLUTION = "start", "solution"
 WRONG_CLUSTERS_PER_CHECK = 3
 _FALLS_SHORT = (Status.FAIL, Status.PARTIAL)
-_UNTOUCHED = (Status.NOT_ATTEMPTED, Status.BLOCKED)
 
 
 def _nothing(cluster: Any) -> None:
@@ -50,7 +49,7 @@ class Mutant:
         fails: for each check that must fall short, a text that its `observed` must contain.
         status: the status they must have; FAIL or PARTIAL unless given.
         base: "solution" or "start".
-        live: whether it can be made on a real cluster too, where nobody can write statuses.
+        live: whether it can be made on a real cluster too, where only controllers write statuses.
         in_class: what to find in a class where that differs; empty where only an administrator could do it.
     """
 
@@ -59,7 +58,7 @@ class Mutant:
     fails: Mapping[str, str]
     status: Status | None = None
     base: Literal["solution", "start"] = "solution"
-    live: bool = True
+    live: bool = False
     in_class: Mapping[str, str] | None = None
 
     def inside(self, setting: Setting) -> Mutant | None:
@@ -108,11 +107,14 @@ class Setting:
         name: in a word or two, for the table.
         put: brings an empty cluster there, before the lab's start.
         suffix: the learner's suffix in a class; empty on a cluster of their own.
+        untouched: what a check may say in the start state. Other labs may have done some of this one's
+            work, which earns its points; what they did is never a mistake of this lab's.
     """
 
     name: str
     put: Change = _nothing
     suffix: str = ""
+    untouched: tuple[Status, ...] = (Status.NOT_ATTEMPTED, Status.BLOCKED)
 
 
 ALONE = Setting("alone")
@@ -132,6 +134,7 @@ def prove_on_fakes(lab: Lab, proofs: Proofs, settings: Sequence[Setting] = (ALON
             ),
             fake_clusters(proofs, setting),
             runtime=VirtualRuntime(),
+            untouched=setting.untouched,
         )
         findings += [replace(finding, setting=setting.name) for finding in found]
     return findings
@@ -143,6 +146,7 @@ def prove(
     clusters: Callable[[str], Cluster],
     *,
     runtime: Runtime,
+    untouched: tuple[Status, ...] = ALONE.untouched,
     patience_s: float = 0,
     progress: Callable[[str], None] = lambda text: None,
 ) -> list[Finding]:
@@ -151,6 +155,7 @@ def prove(
     Args:
         clusters: gives a cluster that is already in the named base state.
         runtime: threads and clock.
+        untouched: what a check may say in the start state.
         patience_s: how long a state may take to show: controllers need a moment on a real cluster.
         progress: told which state comes next.
     """
@@ -164,7 +169,7 @@ def prove(
                 return findings
             runtime.sleep(1)
 
-    findings = settle(START, clusters(START), lambda results: _prove_start(proofs, results))
+    findings = settle(START, clusters(START), lambda results: _prove_start(proofs, untouched, results))
     findings += settle(SOLUTION, clusters(SOLUTION), _prove_solution)
     for mutant in proofs.mutants:
         cluster = clusters(mutant.base)
@@ -217,10 +222,12 @@ def _grade(lab: Lab, cluster: Cluster, runtime: Runtime) -> Sequence[CheckResult
         return grade([lab], cluster, journals=Path(home), runtime=runtime).verdicts
 
 
-def _prove_start(proofs: Proofs, results: Sequence[CheckResult]) -> Iterator[Finding]:
+def _prove_start(
+    proofs: Proofs, untouched: tuple[Status, ...], results: Sequence[CheckResult]
+) -> Iterator[Finding]:
     for result in results:
         documented = proofs.start_statuses.get(result.check)
-        expected = (documented,) if documented else _UNTOUCHED
+        expected = (documented,) if documented else untouched
         yield _finding(START, result, "" if result.status in expected else f"not {' or '.join(expected)}")
 
 

@@ -39,9 +39,10 @@ def prove_live(lab: Lab, proofs: Proofs, progress: Callable[[str], None]) -> lis
             return cluster
 
         try:
-            return prove(
+            findings = prove(
                 lab, possible, in_state, runtime=ThreadRuntime(), patience_s=PATIENCE_S, progress=progress
             )
+            return [replace(finding, setting="live") for finding in findings]
         finally:
             for namespace in lab.namespaces:
                 cluster.delete_namespace(namespace, DELETE_TIMEOUT_S)

@@ -9,9 +9,10 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 
 from rich.console import Console
+from rich.table import Table
 from rich.text import Text
 
-from helpers.grading.author import Finding
+from helpers.grading.author import SOLUTION, START, Finding
 from helpers.grading.declare import Lab
 from helpers.grading.progress import LabProgress, next_lab
 from helpers.grading.report import CheckResult, Report
@@ -104,24 +105,44 @@ def summary(report: Report) -> Text:
     )
 
 
-def print_proofs(findings: Sequence[Finding], console: Console) -> None:
-    """The author's table, state by state: what each check said there, and whether that is right."""
+def print_proofs(findings: Sequence[Finding], console: Console, *, observed: bool = False) -> None:
+    """The author's table, a row a state and a column a setting; below it what is wrong, or all that was observed."""
+    console.print(proof_table(findings))
+    for finding in findings:
+        if finding.problem or observed:
+            _print_finding(finding, console)
+
+
+def proof_table(findings: Sequence[Finding]) -> Table:
+    """Whether every check judged each state rightly, in each setting; a dash where the state cannot be there."""
+    settings = list(dict.fromkeys(finding.setting for finding in findings))
+    table = Table("state", "checks", *settings, box=None, pad_edge=False, header_style="bold")
     for state in dict.fromkeys(finding.state for finding in findings):
-        console.print(Text(state, style="bold"))
-        for finding in findings:
-            if finding.state == state:
-                _print_finding(finding, console)
+        here = [finding for finding in findings if finding.state == state]
+        checks = list(dict.fromkeys(finding.check for finding in here))
+        named = f"all {len(checks)}" if state in (START, SOLUTION) else ", ".join(checks)
+        cells = [_cell([finding for finding in here if finding.setting == setting]) for setting in settings]
+        table.add_row(Text(state), Text(named), *cells)
+    return table
+
+
+def _cell(findings: Sequence[Finding]) -> Text:
+    if not findings:
+        return Text("–", style="dim")
+    wrong = any(finding.problem for finding in findings)
+    return Text("WRONG", style="bold red") if wrong else Text("ok", style="green")
 
 
 def _print_finding(finding: Finding, console: Console) -> None:
     word, style = ("WRONG", "bold red") if finding.problem else ("ok", "green")
     line = Text.assemble(
         (f"{word:<7}", style),
+        f"{finding.setting}, {finding.state}: {finding.check} ",
         (finding.status.value, STYLES[finding.status]),
-        f"  {finding.setting}: {finding.check}  {finding.observed}",
+        f"  {finding.observed}",
         (f"  ({finding.problem})" if finding.problem else "", "bold red"),
     )
-    _print_indented(console, line, "  ", 9)
+    _print_indented(console, line, "", 7)
 
 
 def print_progress(labs: Mapping[str, LabProgress], known: Sequence[Lab], console: Console) -> None:

@@ -193,8 +193,8 @@ def test_proofs_on_a_live_cluster_stay_in_namespaces_of_their_own(
     proofs = Proofs(
         solution=untried,
         mutants=[
-            Mutant("two", apply=two, fails={"gpus": "2"}),
-            Mutant("fake only", apply=untried, fails={"gpus": "3"}, live=False),
+            Mutant("two", apply=two, fails={"gpus": "2"}, live=True),
+            Mutant("fake only", apply=untried, fails={"gpus": "3"}),
         ],
     )
     findings = prove_live(lab, proofs, lambda text: None)

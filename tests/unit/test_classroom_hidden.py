@@ -14,6 +14,7 @@ from helpers.cluster.fake import FakeCluster
 from helpers.cluster.quantity import quantity
 from helpers.grading import Lab, Report, Status, grade
 from helpers.grading.author import Mutant, Proofs, prove_on_fakes
+from helpers.grading.changes import Change, steps
 from helpers.grading.redact import redact
 from helpers.grading.report import HiddenChecks
 from helpers.labs.lab01_substrate import mutants
@@ -34,7 +35,7 @@ PUBLISHED = {
 KEYS = {"limits.cpu": "limits_cpu", "limits.memory": "limits_memory", "requests.storage": "requests_storage"}
 
 
-def figures_of(mine: Variables, label: str | None = None, **changes: str) -> mutants.Change:
+def figures_of(mine: Variables, label: str | None = None, **changes: str) -> Change:
     """The quota as the learner with these figures writes it."""
     written = {KEYS.get(name, name): value for name, value in mine.quota.items()} | changes
 
@@ -98,18 +99,18 @@ def test_nobody_has_figures_without_a_nonce() -> None:
 def test_the_example_judges_every_state_rightly() -> None:
     shared = {"hidden.figures": "another figure", "hidden.seat": "somebody else's"}
     wrong = [
-        Mutant("a neighbour's manifest, copied", figures_of(LIN), shared, live=False),
+        Mutant("a neighbour's manifest, copied", figures_of(LIN), shared),
         Mutant("the manifest that is handed around", mutants.quota(), {"hidden.figures": "another figure"}),
         Mutant("a neighbour's label on own figures", figures_of(ADA, LIN.seat), {"hidden.seat": "else's"}),
         Mutant("no label", figures_of(ADA, ""), {"hidden.seat": "none"}),
         Mutant("one figure off", figures_of(ADA, pods="17"), {"hidden.figures": "pods: another figure"}),
     ]
-    solution = mutants.all_of(mutants.SOLUTION, figures_of(ADA))
+    solution = steps(mutants.SOLUTION, figures_of(ADA))
     proofs = Proofs(start=mutants.node(), solution=solution, mutants=wrong)
     assert [finding for finding in prove_on_fakes(extended(), proofs) if finding.problem] == []
 
 
-def graded(labs: Sequence[Lab], change: mutants.Change, home: Path) -> Report:
+def graded(labs: Sequence[Lab], change: Change, home: Path) -> Report:
     cluster = FakeCluster()
     for item in (mutants.node(), mutants.SOLUTION, change):
         item(cluster)

@@ -57,6 +57,7 @@ EMBEDDED, BELOW_EMBEDDED = (
 DECLARING = {
     "helpers.grading",
     "helpers.grading.author",
+    "helpers.grading.changes",
     "helpers.grading.declare",
     "helpers.grading.verdict",
 }

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 from helpers.cluster import Profile, Scope
 from helpers.cluster.fake import FakeCluster
 from helpers.grading import CheckResult, Status, grade, lifecycle
+from helpers.grading.changes import Change, job, manifest
 from helpers.labs.lab01_substrate import mutants
 from helpers.labs.registry import load_lab
 from helpers.stack.gpu import SHARING, WHOLE
@@ -18,17 +20,15 @@ def graded(cluster: FakeCluster, home: Path) -> dict[str, CheckResult]:
     return {result.check: result for result in grade([load_lab("01")], cluster, journals=home).verdicts}
 
 
-def asks_and_waits(name: str, spec: dict[str, object], wanted: int, says: str) -> mutants.Change:
-    job = mutants.job(name, spec, wanted=wanted, runs=[])
-    labels = {"batch.kubernetes.io/job-name": name}
-    return mutants.all_of(job, mutants.pod(f"{name}-0", spec, says=says, labels=labels))
+def tenants_wait(says: str, **asked: Any) -> Change:
+    return job(mutants.asking(mutants.JOBS["two-tenants"], **asked), runs=[], says=says)
 
 
 def test_a_fixed_shape_passes_with_a_request_that_fits_and_says_that_nothing_ran(tmp_path: Path) -> None:
     cluster = FakeCluster(profile=Profile(name="generic", gpu="real"))
     mutants.node()(cluster)
     mutants.SOLUTION(cluster)
-    asks_and_waits("two-tenants", mutants.spec({mutants.SLICE: 1}), 2, LACKS_SLICE)(cluster)
+    tenants_wait(LACKS_SLICE, gpus={mutants.SLICE: 1})(cluster)
     verdict = graded(cluster, tmp_path)["shapes.tenants"]
     assert verdict.status is Status.PASS
     assert "the administrator of this cluster does not offer this shape" in verdict.observed
@@ -38,15 +38,15 @@ def test_a_fixed_shape_does_not_excuse_a_request_that_does_not_fit(tmp_path: Pat
     cluster = FakeCluster(profile=Profile(name="generic", gpu="real"))
     mutants.node()(cluster)
     mutants.SOLUTION(cluster)
-    wrong = mutants.spec({WHOLE: 1}, nodeSelector={SHARING: "time-slicing"})
-    asks_and_waits("two-tenants", wrong, 2, "0/1 nodes are available: 1 node(s) didn't match")(cluster)
+    says = "0/1 nodes are available: 1 node(s) didn't match"
+    tenants_wait(says, gpus={WHOLE: 1}, nodeSelector={SHARING: "time-slicing"})(cluster)
     assert graded(cluster, tmp_path)["shapes.tenants"].status is Status.PARTIAL
 
 
 def test_without_feature_discovery_no_selector_is_demanded(tmp_path: Path) -> None:
     cluster = FakeCluster(profile=Profile(name="generic", gpu="real"))
     mutants.SOLUTION(cluster)
-    mutants.job("one-learner", mutants.spec({WHOLE: 1}), wanted=1, runs=[(0, 3)])(cluster)
+    mutants.runs("one-learner", [(0, 3)], gpus={WHOLE: 1}, nodeSelector={})(cluster)
     assert graded(cluster, tmp_path)["shapes.one"].status is Status.PASS
 
 
@@ -58,15 +58,14 @@ def test_a_shared_cluster_is_never_tainted_and_tolerations_are_judged_alone(tmp_
     results = graded(cluster, tmp_path)
     assert results["guard.kept_out"].status is Status.PASS
     assert "its instructor's" in results["guard.kept_out"].observed
-    mutants.guard(kept_out=False, tolerations=())(cluster)
+    mutants.guard(mutants.tolerating(), kept_out=False)(cluster)
     assert graded(cluster, tmp_path / "other")["guard.kept_out"].status is Status.PARTIAL
 
 
 def test_another_learners_label_is_not_a_stranger(tmp_path: Path) -> None:
     cluster = FakeCluster(scope=Scope("ada"))
     mutants.SOLUTION(cluster)
-    other = mutants.namespace("llm-apps-bob-ada", **{mutants.ROLE_LABEL: mutants.ROLE})
-    cluster.put(other)
+    cluster.put(manifest("Namespace", "llm-apps-bob-ada", labels={mutants.ROLE_LABEL: mutants.ROLE}))
     assert graded(cluster, tmp_path)["namespaces.label"].status is Status.PASS
 
 
@@ -76,9 +75,7 @@ def test_the_bounds_of_a_class_and_its_gpu_queue_are_no_answer_of_the_learners(t
     mutants.SOLUTION(cluster)
     labels = {"course.llm-stack/class": "class"}
     for name, hard in (("course-limits", {"pods": "24"}), ("gpu-turn", {"requests.nvidia.com/gpu": "0"})):
-        metadata = {"name": name, "namespace": "llm-system", "labels": labels}
-        quota = {"apiVersion": "v1", "kind": "ResourceQuota", "metadata": metadata, "spec": {"hard": hard}}
-        cluster.apply(quota)
+        cluster.apply(manifest("ResourceQuota", name, labels=labels, spec={"hard": hard}))
     results = graded(cluster, tmp_path)
     for check in ("quota.gpu", "quota.fits", "quota.brake"):
         assert results[check].status is Status.PASS, results[check].observed
@@ -89,14 +86,7 @@ def test_a_reset_in_a_class_empties_the_namespaces_and_leaves_the_instructors_th
     mutants.node()(cluster)
     mutants.SOLUTION(cluster)
     labels = {"course.llm-stack/class": "class"}
-    metadata = {"name": "course-limits", "namespace": "llm-system", "labels": labels}
-    limits = {
-        "apiVersion": "v1",
-        "kind": "ResourceQuota",
-        "metadata": metadata,
-        "spec": {"hard": {"pods": "24"}},
-    }
-    cluster.apply(limits)
+    cluster.apply(manifest("ResourceQuota", "course-limits", labels=labels, spec={"hard": {"pods": "24"}}))
     done = lifecycle.reset(load_lab("01"), cluster, lambda line: None, journals=tmp_path)
     assert "deleted ResourceQuota llm-system-quota" in done
     assert [item.name for item in cluster.view().list("ResourceQuota", "llm-system")] == ["course-limits"]

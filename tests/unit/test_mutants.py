@@ -13,7 +13,7 @@ from helpers.grading import Status, grade
 from helpers.grading.author import ALONE, SOLUTION, fake_clusters, missing_proofs, prove_on_fakes
 from helpers.grading.testing import VirtualRuntime
 from helpers.labs.registry import lab_ids, load_lab, load_proofs
-from helpers.stack.given import given_objects
+from helpers.labs.rehearsal import beside_other_labs
 
 
 @pytest.mark.parametrize("number", lab_ids())
@@ -23,21 +23,9 @@ def test_each_lab_has_all_its_proofs(number: str) -> None:
 
 @pytest.mark.parametrize("number", lab_ids())
 def test_each_check_says_the_right_thing_of_every_state(number: str) -> None:
-    findings = prove_on_fakes(load_lab(number), load_proofs(number), [ALONE, in_a_class()])
+    settings = [ALONE, in_a_class(), beside_other_labs(number)]
+    findings = prove_on_fakes(load_lab(number), load_proofs(number), settings)
     assert [finding for finding in findings if finding.problem] == []
-
-
-@pytest.mark.parametrize("number", lab_ids())
-def test_what_other_labs_start_with_takes_no_point(number: str, tmp_path: Path) -> None:
-    """Namespaces and policies that any lab's start puts on the cluster, beside this lab's solution."""
-    cluster = fake_clusters(load_proofs(number))(SOLUTION)
-    view = cluster.view()
-    for item in given_objects():
-        about = item["metadata"]
-        if view.find(item["kind"], about["name"], about.get("namespace")) is None:
-            cluster.apply(item)
-    report = grade([load_lab(number)], cluster, journals=tmp_path, runtime=VirtualRuntime())
-    assert [result for result in report.verdicts if result.status is not Status.PASS] == []
 
 
 def test_check_ids_are_unique_over_all_labs() -> None:

@@ -11,8 +11,6 @@ import sys
 import tempfile
 import uuid
 from collections.abc import Callable, Iterable
-from copy import deepcopy
-from datetime import UTC, datetime, timedelta
 from functools import cache
 from importlib import import_module
 from pathlib import Path
@@ -21,22 +19,35 @@ from typing import TYPE_CHECKING, Any
 import yaml
 
 from helpers.grading.author import Mutant, Proofs
+from helpers.grading.changes import (
+    Change,
+    Edit,
+    Manifest,
+    at,
+    edited,
+    endpoints,
+    one,
+    rolled_out,
+    served,
+    solved,
+    steps,
+    without,
+)
+from helpers.grading.declare import quiet
 from helpers.grading.verdict import Status
-from helpers.labs.lab03_memory.checks import STORAGE_PATH
+from helpers.labs.backends import qdrant_objects
+from helpers.labs.lab03_memory.checks import STORAGE_PATH, start
 from helpers.settings import REPOSITORY
 from helpers.stack import memory
 from helpers.stack.embeddings import DIMENSIONS, Embedder, Vector
-from helpers.stack.memory import COLLECTION, FILTER_FIELD, HEADLESS, NAMESPACE, PORT, SERVICE, STATEFUL_SET
+from helpers.stack.memory import COLLECTION, FILTER_FIELD, HEADLESS, PORT, SERVICE, STATEFUL_SET
 
 if TYPE_CHECKING:
     from helpers.cluster.fake import FakeCluster
 
-MANIFESTS = REPOSITORY / "manifests" / "stack" / "qdrant" / "base"
 SERVER = REPOSITORY / "helpers" / "embedded" / "images" / "qdrant"
 POD, CLAIM = f"{STATEFUL_SET}-0", f"qdrant-storage-{STATEFUL_SET}-0"
-INSTALLED = datetime(2026, 1, 1, 12, 0, tzinfo=UTC)
 ONE = f"/collections/{COLLECTION}"
-Change = Callable[[Any], None]
 
 
 # The server behind the Service
@@ -125,109 +136,26 @@ def note() -> dict[str, Any]:
 # The Kubernetes side
 
 
-def _at(seconds: float) -> str:
-    return (INSTALLED + timedelta(seconds=seconds)).strftime("%Y-%m-%dT%H:%M:%SZ")
+def settled(*objects: Manifest) -> Change:
+    """An installation, wherever it comes from, after its volume was lost and replaced."""
+    return rolled_out(*objects, made=0, claimed=120, created=300)
 
 
-def _manifest(name: str) -> dict[str, Any]:
-    tree: dict[str, Any] = deepcopy(_read(MANIFESTS / name))
-    tree["metadata"]["namespace"] = NAMESPACE
-    return tree
+def reinstalled(edit: Edit = lambda workload: None) -> Change:
+    """The solution's objects, the StatefulSet edited first, and the pod that follows from it."""
 
+    def change(cluster: Any) -> None:
+        objects = qdrant_objects()
+        edit(next(item for item in objects if item["kind"] == "StatefulSet"))
+        settled(*objects)(cluster)
 
-@cache
-def _read(path: Path) -> Any:
-    return yaml.safe_load(path.read_text())
-
-
-def _pod(workload: dict[str, Any], at_s: float) -> dict[str, Any]:
-    template = deepcopy(workload["spec"]["template"])
-    claims = [
-        {
-            "name": t["metadata"]["name"],
-            "persistentVolumeClaim": {"claimName": f"{t['metadata']['name']}-{POD}"},
-        }
-        for t in workload["spec"].get("volumeClaimTemplates") or []
-    ]
-    template["spec"]["volumes"] = [*template["spec"].get("volumes", []), *claims]
-    return {
-        "apiVersion": "v1",
-        "kind": "Pod",
-        "metadata": {
-            **template["metadata"],
-            "name": POD,
-            "namespace": NAMESPACE,
-            "creationTimestamp": _at(at_s),
-            "ownerReferences": [
-                {"kind": "StatefulSet", "name": STATEFUL_SET, "apiVersion": "apps/v1", "uid": "1"}
-            ],
-        },
-        "spec": {**template["spec"], "nodeName": "substrate"},
-        "status": {
-            "phase": "Running",
-            "podIP": "10.244.0.20",
-            "conditions": [{"type": "Ready", "status": "True"}],
-        },
-    }
-
-
-def _claim(at_s: float) -> dict[str, Any]:
-    return {
-        "apiVersion": "v1",
-        "kind": "PersistentVolumeClaim",
-        "metadata": {
-            "name": CLAIM,
-            "namespace": NAMESPACE,
-            "labels": {"app": "qdrant"},
-            "creationTimestamp": _at(at_s),
-        },
-        "spec": {"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "200Gi"}}},
-        "status": {"phase": "Bound"},
-    }
-
-
-def _slice(service: str, *, ready: bool = True, pods: Iterable[str] = (POD,)) -> dict[str, Any]:
-    return {
-        "apiVersion": "discovery.k8s.io/v1",
-        "kind": "EndpointSlice",
-        "metadata": {
-            "name": f"{service}-x",
-            "namespace": NAMESPACE,
-            "labels": {"kubernetes.io/service-name": service},
-        },
-        "addressType": "IPv4",
-        "ports": [{"name": "http", "port": PORT}],
-        "endpoints": [
-            {
-                "addresses": ["10.244.0.20"],
-                "conditions": {"ready": ready},
-                "targetRef": {"kind": "Pod", "name": pod},
-            }
-            for pod in pods
-        ],
-    }
-
-
-def install(cluster: FakeCluster, edit: Callable[[dict[str, Any]], None] = lambda tree: None) -> None:
-    """StatefulSet, Services, claim, pod and endpoints, as they stand after a good rollout."""
-    workload = _manifest("statefulset.yaml")
-    edit(workload)
-    settle(cluster, workload, _manifest("service.yaml"), _manifest("service-headless.yaml"))
-
-
-def settle(cluster: FakeCluster, workload: dict[str, Any], *others: dict[str, Any]) -> None:
-    """What controllers and kubelet make of a StatefulSet, wherever it comes from."""
-    workload["metadata"]["creationTimestamp"] = _at(0)
-    workload["status"] = {"replicas": 1, "readyReplicas": 1}
-    cluster.put([workload, *others, _claim(120)])
-    cluster.put([_pod(workload, 300), _slice(SERVICE), _slice(HEADLESS)])
+    return change
 
 
 def solution(cluster: Any) -> None:
     """Installed, filled, restarted, lost and restored: the end of the lab."""
-    cluster.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": NAMESPACE}})
-    install(cluster)
-    cluster.serve(NAMESPACE, SERVICE, PORT, _solved_server())
+    reinstalled()(cluster)
+    served(SERVICE, PORT, _solved_server())(cluster)
 
 
 @cache
@@ -248,7 +176,7 @@ def _filled(points: list[dict[str, Any]], **params: Any) -> Server:
 def own_server(cluster: FakeCluster) -> Server:
     """A server with the solution's content that this state alone may change."""
     server = _filled([*corpus_points(), note()])
-    cluster.serve(NAMESPACE, SERVICE, PORT, server)
+    served(SERVICE, PORT, server)(cluster)
     return server
 
 
@@ -257,50 +185,18 @@ def refill(*, points: Callable[[], list[dict[str, Any]]], with_note: bool = True
 
     def change(cluster: Any) -> None:
         server = _filled([*points(), *([note()] if with_note else [])], **params)
-        cluster.serve(NAMESPACE, SERVICE, PORT, server)
+        served(SERVICE, PORT, server)(cluster)
 
     return change
 
 
-def reinstalled(edit: Callable[[dict[str, Any]], None]) -> Change:
-    """The same with another StatefulSet, and the pod that follows from it."""
-    return lambda cluster: install(cluster, edit)
-
-
-def patched(kind: str, name: str, change: Callable[[dict[str, Any]], None]) -> Change:
-    """One object, changed as it lies there (status included)."""
-
-    def apply(cluster: Any) -> None:
-        raw = deepcopy(cluster.view().get(kind, name, NAMESPACE).raw)
-        change(raw)
-        cluster.put(raw)
-
-    return apply
-
-
-def deleted(*objects: tuple[str, str]) -> Change:
-    def apply(cluster: Any) -> None:
-        for kind, name in objects:
-            cluster.delete(kind, name, NAMESPACE)
-
-    return apply
-
-
-def both(*changes: Change) -> Change:
-    def apply(cluster: Any) -> None:
-        for change in changes:
-            change(cluster)
-
-    return apply
-
-
 def sent(*requests: tuple[str, str, Any]) -> Change:
-    """Requests to the server, as a learner's script would send them."""
+    """Requests to the server, as a learner's script would send them; a body may be made when it is needed."""
 
     def apply(cluster: Any) -> None:
         server = own_server(cluster)
         for method, path, body in requests:
-            server.send(method, path, body)
+            server.send(method, path, body() if callable(body) else body)
 
     return apply
 
@@ -308,13 +204,13 @@ def sent(*requests: tuple[str, str, Any]) -> Change:
 # Edits
 
 
-def _container(workload: dict[str, Any]) -> dict[str, Any]:
-    container: dict[str, Any] = workload["spec"]["template"]["spec"]["containers"][0]
+def _container(workload: Manifest) -> Manifest:
+    container: Manifest = workload["spec"]["template"]["spec"]["containers"][0]
     return container
 
 
-def _probe(name: str, path: str | None) -> Callable[[dict[str, Any]], None]:
-    def edit(workload: dict[str, Any]) -> None:
+def _probe(name: str, path: str | None) -> Edit:
+    def edit(workload: Manifest) -> None:
         if path is None:
             del _container(workload)[name]
         else:
@@ -323,66 +219,45 @@ def _probe(name: str, path: str | None) -> Callable[[dict[str, Any]], None]:
     return edit
 
 
-def _no_claim(workload: dict[str, Any]) -> None:
-    workload["spec"]["volumeClaimTemplates"] = []
-    workload["spec"]["template"]["spec"]["volumes"].append({"name": "qdrant-storage", "emptyDir": {}})
-
-
-def _mounted_elsewhere(workload: dict[str, Any]) -> None:
+def _mounted_elsewhere(workload: Manifest) -> None:
     for mount in _container(workload)["volumeMounts"]:
         if mount["mountPath"] == STORAGE_PATH:
             mount["mountPath"] = "/data"
 
 
-def _shared_claim(workload: dict[str, Any]) -> None:
-    workload["spec"]["volumeClaimTemplates"] = []
-    source = {"persistentVolumeClaim": {"claimName": CLAIM}}
-    workload["spec"]["template"]["spec"]["volumes"].append({"name": "qdrant-storage", **source})
+def _volume(**source: Any) -> Edit:
+    """The storage on another volume than one of the StatefulSet's own claims."""
+
+    def edit(workload: Manifest) -> None:
+        workload["spec"]["volumeClaimTemplates"] = []
+        workload["spec"]["template"]["spec"]["volumes"].append({"name": "qdrant-storage", **source})
+
+    return edit
 
 
-def _not_ready(pod: dict[str, Any]) -> None:
+def _not_ready(pod: Manifest, reason: str = "") -> None:
     pod["status"]["conditions"] = [{"type": "Ready", "status": "False"}]
+    if reason:
+        pod["status"]["phase"] = "Pending"
+        pod["status"]["containerStatuses"][0] |= {"ready": False, "state": {"waiting": {"reason": reason}}}
 
 
-def _image_missing(pod: dict[str, Any]) -> None:
-    waiting = {"reason": "ErrImagePull", "message": "course.local/qdrant-edge: not found"}
-    state = {"name": "qdrant", "ready": False, "restartCount": 0, "state": {"waiting": waiting}}
-    pod["status"] = {
-        "phase": "Pending",
-        "conditions": [{"type": "Ready", "status": "False"}],
-        "containerStatuses": [state],
-    }
-
-
-def _owned_by_replica_set(pod: dict[str, Any]) -> None:
+def _owned_by_replica_set(pod: Manifest) -> None:
     pod["metadata"]["ownerReferences"] = [
         {"kind": "ReplicaSet", "name": "qdrant-7d4", "apiVersion": "apps/v1"}
     ]
 
 
-def _headful(service: dict[str, Any]) -> None:
-    service["spec"]["clusterIP"] = "10.96.0.77"
-
-
 def _no_endpoints(cluster: Any) -> None:
-    cluster.put(_slice(SERVICE, pods=()))
+    endpoints(SERVICE)(cluster)
     cluster.backend.http_handlers.clear()
-
-
-def _not_qdrant(cluster: Any) -> None:
-    cluster.serve(NAMESPACE, SERVICE, PORT, lambda method, path, body: (200, "<h1>Welcome to nginx!</h1>"))
 
 
 def _blind_monitor(cluster: Any) -> None:
     cluster.serve_kind("ServiceMonitor", "monitoring.coreos.com", "v1", "servicemonitors")
-    monitor = yaml.safe_load((MANIFESTS.parent / "monitoring" / "servicemonitor.yaml").read_text())
-    monitor["metadata"]["namespace"] = NAMESPACE
+    monitor = one(solved("03", "monitor_yaml"), "ServiceMonitor")
     monitor["spec"]["selector"]["matchLabels"] = {"app": "vllm"}
     cluster.put(monitor)
-
-
-def _one_by_one(cluster: Any) -> None:
-    sent(*(("PUT", f"{ONE}/points", {"points": [point]}) for point in corpus_points()[:3]))(cluster)
 
 
 def _guarded(cluster: Any) -> None:
@@ -394,7 +269,7 @@ def _guarded(cluster: Any) -> None:
             return server(method, path, body)
         return 401, "Must provide an API key or an Authorization bearer token"
 
-    cluster.serve(NAMESPACE, SERVICE, PORT, answer)
+    served(SERVICE, PORT, answer)(cluster)
 
 
 def _another_collections_snapshot(cluster: Any) -> None:
@@ -413,10 +288,6 @@ def _just_restored(cluster: Any) -> None:
     server = own_server(cluster)
     taken = server.send("POST", f"{ONE}/snapshots")
     server.upload(taken["name"])
-
-
-def _in_a_batch(cluster: Any) -> None:
-    sent(("POST", f"{ONE}/points/batch", {"operations": [{"upsert": {"points": corpus_points()}}]}))(cluster)
 
 
 # Contents
@@ -464,96 +335,74 @@ def _sized(size: int) -> Change:
 
 
 PROOFS = Proofs(
+    start=lambda cluster: start(cluster, quiet),
     solution=solution,
     mutants=[
         # install
         Mutant(
             "a Deployment instead of a StatefulSet",
-            both(deleted(("StatefulSet", STATEFUL_SET)), patched("Pod", POD, _owned_by_replica_set)),
+            steps(edited("Pod", POD, _owned_by_replica_set), without("StatefulSet", STATEFUL_SET)),
             {"memory.ready": "ReplicaSet"},
-            live=False,
         ),
-        Mutant(
-            "running, never ready", patched("Pod", POD, _not_ready), {"memory.ready": "not ready"}, live=False
-        ),
+        Mutant("running, never ready", edited("Pod", POD, _not_ready), {"memory.ready": "not ready"}),
         Mutant(
             "the image is missing",
-            patched("Pod", POD, _image_missing),
+            edited("Pod", POD, lambda raw: _not_ready(raw, "ErrImagePull")),
             {"memory.ready": "ErrImagePull"},
-            live=False,
         ),
-        Mutant("scaled to zero", deleted(("Pod", POD)), {"memory.ready": "0 pods"}, live=False),
-        Mutant("something else answers", _not_qdrant, {"memory.ready": "nginx"}, live=False),
-        Mutant("no claim: emptyDir", reinstalled(_no_claim), {"memory.storage": "emptyDir"}, live=False),
+        Mutant("scaled to zero", without("Pod", POD), {"memory.ready": "0 pods"}),
+        Mutant(
+            "something else answers",
+            served(SERVICE, PORT, lambda *asked: (200, "<h1>Welcome to nginx!</h1>")),
+            {"memory.ready": "nginx"},
+        ),
+        Mutant("no claim: emptyDir", reinstalled(_volume(emptyDir={})), {"memory.storage": "emptyDir"}),
         Mutant(
             "mounted where Qdrant does not write",
             reinstalled(_mounted_elsewhere),
             {"memory.storage": "/data"},
-            live=False,
         ),
         Mutant(
             "one claim for all replicas",
-            reinstalled(_shared_claim),
+            reinstalled(_volume(persistentVolumeClaim={"claimName": CLAIM})),
             {"memory.storage": "not from"},
-            live=False,
         ),
         Mutant(
             "the claim is lost",
-            patched("PersistentVolumeClaim", CLAIM, lambda raw: raw.update(status={"phase": "Lost"})),
+            edited("PersistentVolumeClaim", CLAIM, lambda raw: raw.update(status={"phase": "Lost"})),
             {"memory.storage": "Lost"},
-            live=False,
         ),
-        Mutant(
-            "no headless Service",
-            deleted(("Service", HEADLESS)),
-            {"memory.identity": "no such Service"},
-            live=False,
-        ),
+        Mutant("no headless Service", without("Service", HEADLESS), {"memory.identity": "no such Service"}),
         Mutant(
             "the governing Service is not headless",
-            patched("Service", HEADLESS, _headful),
+            edited("Service", HEADLESS, lambda raw: raw["spec"].update(clusterIP="10.96.0.77")),
             {"memory.identity": "not headless"},
-            live=False,
         ),
-        Mutant(
-            "the headless Service selects nothing",
-            lambda cluster: cluster.put(_slice(HEADLESS, pods=())),
-            {"memory.identity": "no pod"},
-            live=False,
-        ),
-        Mutant("the Service selects nothing", _no_endpoints, {"memory.ready": "nobody behind"}, live=False),
+        Mutant("the headless Service selects nothing", endpoints(HEADLESS), {"memory.identity": "no pod"}),
+        Mutant("the Service selects nothing", _no_endpoints, {"memory.ready": "nobody behind"}),
         Mutant(
             "readiness asks /healthz",
             reinstalled(_probe("readinessProbe", "/healthz")),
             {"memory.probes": "/healthz"},
-            live=False,
         ),
         Mutant(
-            "no readiness probe",
-            reinstalled(_probe("readinessProbe", None)),
-            {"memory.probes": "nothing"},
-            live=False,
+            "no readiness probe", reinstalled(_probe("readinessProbe", None)), {"memory.probes": "nothing"}
         ),
         Mutant(
             "liveness kills while loading",
             reinstalled(_probe("livenessProbe", "/readyz")),
             {"memory.probes": "liveness asks /readyz"},
-            live=False,
         ),
         # collection
-        Mutant("made for a model of 768 dimensions", _sized(768), {"memory.schema": "768"}, live=False),
-        Mutant("made for a model of 256 dimensions", _sized(256), {"memory.schema": "256"}, live=False),
+        Mutant("made for a model of 768 dimensions", _sized(768), {"memory.schema": "768"}),
+        Mutant("made for a model of 256 dimensions", _sized(256), {"memory.schema": "256"}),
         Mutant(
-            "Euclidean distance",
-            refill(points=corpus_points, distance="Euclid"),
-            {"memory.schema": "Euclid"},
-            live=False,
+            "Euclidean distance", refill(points=corpus_points, distance="Euclid"), {"memory.schema": "Euclid"}
         ),
         Mutant(
             "an empty collection",
             refill(points=list, with_note=False),
             {"memory.corpus": "0 points", "memory.index": "0 hits", "memory.restore": "no note"},
-            live=False,
         ),
         Mutant(
             "half of the corpus",
@@ -563,31 +412,26 @@ PROOFS = Proofs(
                 "memory.restore": "25 passages",
                 "memory.golden": "of 6 found",
             },
-            live=False,
         ),
         Mutant(
             "ingested twice with random ids",
             refill(points=_twice),
             {"memory.corpus": "103 points", "memory.restore": "102 passages"},
-            live=False,
         ),
         Mutant(
             "the field layer is missing",
             refill(points=_without_layer),
             {"memory.corpus": "0 with the right layer", "memory.index": "1 hits"},
-            live=False,
         ),
         Mutant(
             "every passage in one layer",
             refill(points=_one_layer),
             {"memory.corpus": "0 with the right layer", "memory.index": "1 hits"},
-            live=False,
         ),
         Mutant(
             "no payload index",
             sent(("DELETE", f"{ONE}/index/{FILTER_FIELD}", None)),
             {"memory.index": "indexes: none"},
-            live=False,
         ),
         Mutant(
             "a text index where words must match exactly",
@@ -596,61 +440,46 @@ PROOFS = Proofs(
                 ("PUT", f"{ONE}/index", {"field_name": FILTER_FIELD, "field_schema": "text"}),
             ),
             {"memory.index": "layer (text)"},
-            live=False,
         ),
+        Mutant("vectors of other passages", refill(points=_shuffled), {"memory.golden": "0 of 6"}),
+        Mutant("the same vector everywhere", refill(points=_constant), {"memory.golden": "of 6 found"}),
         Mutant(
-            "vectors of other passages", refill(points=_shuffled), {"memory.golden": "0 of 6"}, live=False
-        ),
-        Mutant(
-            "the same vector everywhere",
-            refill(points=_constant),
-            {"memory.golden": "of 6 found"},
-            live=False,
-        ),
-        Mutant(
-            "vectors of another model",
-            refill(points=_reversed_dimensions),
-            {"memory.golden": "of 6 found"},
-            live=False,
+            "vectors of another model", refill(points=_reversed_dimensions), {"memory.golden": "of 6 found"}
         ),
         Mutant(
             "guarded by a key that the grader does not have",
             _guarded,
             {"memory.schema": "asks for an API key"},
             status=Status.ENV_ERROR,
-            live=False,
         ),
         # restart
         Mutant(
             "written to again after the restart",
-            lambda cluster: sent(("PUT", f"{ONE}/points", {"points": corpus_points()}))(cluster),
+            sent(("PUT", f"{ONE}/points", lambda: {"points": corpus_points()})),
             {"memory.restart": "1 writes"},
-            live=False,
         ),
         Mutant(
             "filled again after each restart, in batches",
-            _in_a_batch,
+            sent(
+                (
+                    "POST",
+                    f"{ONE}/points/batch",
+                    lambda: {"operations": [{"upsert": {"points": corpus_points()}}]},
+                )
+            ),
             {"memory.restart": "1 writes"},
-            live=False,
         ),
         Mutant(
             "filled again one by one",
-            _one_by_one,
+            sent(*[("PUT", f"{ONE}/points", lambda n=n: {"points": [corpus_points()[n]]}) for n in range(3)]),
             {"memory.restart": "3 writes"},
-            live=False,
         ),
-        Mutant(
-            "restored, and not restarted since",
-            _just_restored,
-            {"memory.restart": "1 writes"},
-            live=False,
-        ),
+        Mutant("restored, and not restarted since", _just_restored, {"memory.restart": "1 writes"}),
         # restore
         Mutant(
             "ingested anew instead of restored",
             refill(points=corpus_points, with_note=False),
             {"memory.restore": "no note"},
-            live=False,
         ),
         Mutant(
             "the snapshot of another collection",
@@ -661,39 +490,34 @@ PROOFS = Proofs(
                 "memory.golden": "0 of 6 found",
                 "memory.restore": "no note in the collection",
             },
-            live=False,
         ),
         Mutant(
             "the volume was never lost",
-            lambda cluster: cluster.put(_claim(1)),
+            edited(
+                "PersistentVolumeClaim", CLAIM, lambda raw: raw["metadata"].update(creationTimestamp=at(1))
+            ),
             {"memory.restore": "first volume is still in use"},
             status=Status.NOT_ATTEMPTED,
-            live=False,
         ),
         # metrics
         Mutant(
             "the headless Service lost the chart's component label",
-            patched(
+            edited(
                 "Service", HEADLESS, lambda raw: raw["metadata"]["labels"].pop("app.kubernetes.io/component")
             ),
             {"memory.metrics": "no Service with the component"},
-            live=False,
         ),
         Mutant(
             "the port has another name",
-            patched("Service", HEADLESS, lambda raw: raw["spec"]["ports"][0].update(name="web")),
+            edited("Service", HEADLESS, lambda raw: raw["spec"]["ports"][0].update(name="web")),
             {"memory.metrics": "web"},
-            live=False,
         ),
         Mutant(
-            "a ServiceMonitor that selects nothing",
-            _blind_monitor,
-            {"memory.metrics": "selecting it: 0"},
-            live=False,
+            "a ServiceMonitor that selects nothing", _blind_monitor, {"memory.metrics": "selecting it: 0"}
         ),
         Mutant(
             "both Services are scraped",
-            patched(
+            edited(
                 "Service",
                 SERVICE,
                 lambda raw: raw["metadata"]["labels"].update(
@@ -701,7 +525,6 @@ PROOFS = Proofs(
                 ),
             ),
             {"memory.metrics": "qdrant: http"},
-            live=False,
         ),
     ],
 )

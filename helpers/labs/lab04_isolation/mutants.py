@@ -7,31 +7,32 @@ says of the stored policies, or lets everything through where nothing enforces t
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
-from copy import deepcopy
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
-import yaml
-
 from helpers.cluster.backend import ExecResult
 from helpers.grading.author import Mutant, Proofs
+from helpers.grading.changes import (
+    Change,
+    applied,
+    edited,
+    manifest,
+    solved,
+    steps,
+    without,
+)
 from helpers.grading.verdict import Status
-from helpers.settings import REPOSITORY
+from helpers.labs.backends import both_with_probes
 from helpers.stack.bring_up import first_policy
 from helpers.stack.network import Target
 from helpers.stack.policy_forecast import decide
-from helpers.stack.probes import FOLDER, probe_pods
+from helpers.stack.probes import probe_pods
 from helpers.stack.stage import read_stage
 
 if TYPE_CHECKING:
-    from helpers.cluster import Cluster
     from helpers.cluster.fake import FakeCluster
-
-SOLUTION = REPOSITORY / "manifests" / "stack" / "isolation" / "solution.yaml"
-_SYSTEM = "llm-system"
-_NODE_IP = "198.18.0.2"
 
 
 @dataclass
@@ -66,175 +67,64 @@ class FakeDataPlane:
         return "28 000 0.000000 1.001000 Connection timed out after 1001 milliseconds"
 
 
-def start(cluster: Cluster) -> None:
-    """Both backends, their Services, the policy of lab 02, and the probe pods, all running."""
-    from helpers.cluster.fake import FakeCluster
-
-    assert isinstance(cluster, FakeCluster)
-    for name, labels in ((_SYSTEM, {}), ("llm-apps", {"kubedojo.dev/role": "llm-apps"})):
-        cluster.apply(_namespace(name, labels))
-    cluster.apply((FOLDER / "namespaces.yaml").read_text())
-    for name in (
-        "default",
-        "kube-system",
-        _SYSTEM,
-        "llm-apps",
-        "llm-outside",
-        "llm-impostor",
-        "llm-monitoring",
-        "llm-probes",
-    ):
-        # What the API server itself writes on every namespace.
-        cluster.patch("Namespace", name, {"metadata": {"labels": {"kubernetes.io/metadata.name": name}}})
-    _backend(cluster, "vllm", _SYSTEM, {"app": "vllm"}, 8000, "http", "10.244.0.10")
-    _backend(cluster, "qdrant", _SYSTEM, {"app.kubernetes.io/name": "qdrant"}, 6333, "http", "10.244.0.11")
-    _backend(cluster, "kube-dns", "kube-system", {"k8s-app": "kube-dns"}, 53, "dns-tcp", "10.244.0.2")
-    cluster.put(_slice("kubernetes", "default", _NODE_IP, 6443, None))
-    for number, pod in enumerate(probe_pods(cluster.profile().images["toolbox"])):
-        on_node = pod["spec"].get("hostNetwork")
-        status = {"podIP": _NODE_IP if on_node else f"10.244.0.{20 + number}"}
-        metadata, spec = pod["metadata"], {**pod["spec"], "nodeName": "substrate"}
-        cluster.add_pod(
-            metadata["name"], metadata["namespace"], labels=metadata["labels"], spec=spec, status=status
-        )
-    cluster.apply(first_policy())
-    cluster.exec_handler = FakeDataPlane(cluster)
-
-
-def solution(cluster: Cluster) -> None:
-    """The manifests of the solution."""
-    cluster.apply(SOLUTION.read_text())
-
-
-def _namespace(name: str, labels: Mapping[str, str]) -> dict[str, Any]:
-    return {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name, "labels": dict(labels)}}
-
-
-def _backend(
-    cluster: FakeCluster,
-    name: str,
-    namespace: str,
-    labels: dict[str, str],
-    port: int,
-    port_name: str,
-    ip: str,
-) -> None:
-    container = {"name": name, "image": name, "ports": [{"name": port_name, "containerPort": port}]}
-    cluster.add_pod(
-        f"{name}-0",
-        namespace,
-        labels=labels,
-        spec={"containers": [container], "nodeName": "substrate"},
-        status={"podIP": ip},
-    )
-    service = {
-        "apiVersion": "v1",
-        "kind": "Service",
-        "metadata": {"name": name, "namespace": namespace},
-        "spec": {"selector": labels, "ports": [{"name": port_name, "port": port, "targetPort": port_name}]},
-    }
-    cluster.put([service, _slice(name, namespace, ip, port, f"{name}-0")])
-
-
-def _slice(service: str, namespace: str, ip: str, port: int, pod: str | None) -> dict[str, Any]:
-    endpoint: dict[str, Any] = {"addresses": [ip], "conditions": {"ready": True}}
-    if pod:
-        endpoint["targetRef"] = {"kind": "Pod", "name": pod, "namespace": namespace}
-    return {
-        "apiVersion": "discovery.k8s.io/v1",
-        "kind": "EndpointSlice",
-        "metadata": {
-            "name": f"{service}-1",
-            "namespace": namespace,
-            "labels": {"kubernetes.io/service-name": service},
-        },
-        "addressType": "IPv4",
-        "ports": [{"port": port, "protocol": "TCP"}],
-        "endpoints": [endpoint],
-    }
+def start(cluster: Any) -> None:
+    """Both backends, the policy of lab 02, and the probe pods, all running."""
+    both_with_probes(cluster)
+    _data_plane()(cluster)
 
 
 # Changes to single policies of the solution
 
 
-def _policies() -> dict[str, dict[str, Any]]:
-    documents = yaml.safe_load_all(SOLUTION.read_text())
-    return {item["metadata"]["name"]: item for item in documents if item}
+def _edited(name: str, edit: Callable[[dict[str, Any]], object]) -> Change:
+    return edited("NetworkPolicy", name, lambda policy: edit(policy["spec"]))
 
 
-def _edited(name: str, edit: Any) -> Any:
-    def apply(cluster: Cluster) -> None:
-        policy = deepcopy(_policies()[name])
-        edit(policy["spec"])
-        cluster.delete("NetworkPolicy", name, _SYSTEM)
-        cluster.apply([policy])
-
-    return apply
+def _without(name: str) -> Change:
+    return without("NetworkPolicy", name)
 
 
-def _without(*names: str) -> Any:
-    def apply(cluster: Cluster) -> None:
-        for name in names:
-            cluster.delete("NetworkPolicy", name, _SYSTEM)
-
-    return apply
+def _extra(name: str, **spec: Any) -> Change:
+    return applied(manifest("NetworkPolicy", name, spec=spec))
 
 
-def _extra(name: str, spec: dict[str, Any]) -> Any:
-    def apply(cluster: Cluster) -> None:
-        policy = {
-            "apiVersion": "networking.k8s.io/v1",
-            "kind": "NetworkPolicy",
-            "metadata": {"name": name, "namespace": _SYSTEM},
-            "spec": spec,
-        }
-        cluster.apply([policy])
-
-    return apply
-
-
-def _label_on_the_wrong_namespace(cluster: Cluster) -> None:
-    cluster.patch("Namespace", "llm-apps", {"metadata": {"labels": {"kubedojo.dev/role": None}}})
-    cluster.patch("Namespace", "llm-outside", {"metadata": {"labels": {"kubedojo.dev/role": "llm-apps"}}})
+def _label_on_the_wrong_namespace(cluster: Any) -> None:
+    for name, role in (("llm-apps", None), ("llm-outside", "llm-apps")):
+        cluster.patch("Namespace", name, {"metadata": {"labels": {"kubedojo.dev/role": role}}})
     # The first policy, by label alone, is what this learner has.
+    cluster.delete("NetworkPolicy", VLLM, "llm-system")
     cluster.apply(first_policy())
 
 
-def _not_enforced(cluster: Cluster) -> None:
-    from helpers.cluster.fake import FakeCluster
+def _data_plane(**state: Any) -> Change:
+    """Another data plane than one that is whole; see FakeDataPlane."""
 
-    assert isinstance(cluster, FakeCluster)
-    cluster.exec_handler = FakeDataPlane(cluster, enforced=False)
+    def change(cluster: Any) -> None:
+        cluster.exec_handler = FakeDataPlane(cluster, **state)
+
+    return change
 
 
-def _dead(*targets: str) -> Any:
-    def apply(cluster: Cluster) -> None:
-        from helpers.cluster.fake import FakeCluster
-
-        assert isinstance(cluster, FakeCluster)
-        cluster.exec_handler = FakeDataPlane(cluster, dead=frozenset(targets))
-
-    return apply
+def _dead(*targets: str) -> Change:
+    return _data_plane(dead=frozenset(targets))
 
 
 VLLM, QDRANT, DENY, DNS = "vllm-ingress-from-llm-apps", "qdrant-ingress", "default-deny", "allow-dns"
 _EVERYBODY: dict[str, Any] = {"namespaceSelector": {}}
 _BY_LABEL = {"namespaceSelector": {"matchLabels": {"kubedojo.dev/role": "llm-apps"}}}
+_BY_NAME = {"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": "llm-apps"}}}
+_MONITORING = {"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": "llm-monitoring"}}}
+_PROMETHEUS = {"podSelector": {"matchLabels": {"app.kubernetes.io/name": "prometheus"}}}
 _METRICS_RULE = 1
 
 
-def _first_from(peers: list[dict[str, Any]]) -> Any:
-    return lambda spec: spec["ingress"][0].update({"from": peers})
+def _first_from(*peers: dict[str, Any]) -> Callable[[dict[str, Any]], object]:
+    return lambda spec: spec["ingress"][0].update({"from": list(peers)})
 
 
-def _ingress_only(cluster: Cluster) -> None:
-    _without(DNS)(cluster)
-    _edited(DENY, lambda spec: spec.update(policyTypes=["Ingress"]))(cluster)
-
-
-def _no_probes(cluster: Cluster) -> None:
-    for pod in probe_pods(cluster.profile().images["toolbox"]):
-        cluster.delete("Pod", pod["metadata"]["name"], pod["metadata"]["namespace"])
+def _no_probes(cluster: Any) -> None:
+    for probe in probe_pods(cluster.profile().images["toolbox"]):
+        cluster.delete("Pod", probe["metadata"]["name"], probe["metadata"]["namespace"])
 
 
 MUTANTS = [
@@ -245,7 +135,7 @@ MUTANTS = [
     ),
     Mutant(
         "vLLM's policy lets every namespace in",
-        _edited(VLLM, _first_from([_EVERYBODY])),
+        _edited(VLLM, _first_from(_EVERYBODY)),
         {"isolation.vllm": "outsider to vllm: HTTP 200"},
     ),
     Mutant(
@@ -267,16 +157,14 @@ MUTANTS = [
         "a second policy opens the debugger's port",
         _extra(
             "debug",
-            {
-                "podSelector": {"matchLabels": {"app": "vllm"}},
-                "ingress": [{"from": [_BY_LABEL], "ports": [{"port": 22}]}],
-            },
+            podSelector={"matchLabels": {"app": "vllm"}},
+            ingress=[{"from": [_BY_LABEL], "ports": [{"port": 22}]}],
         ),
         {"isolation.port": "port 22"},
     ),
     Mutant(
         "Qdrant open to every namespace",
-        _edited(QDRANT, _first_from([_EVERYBODY])),
+        _edited(QDRANT, _first_from(_EVERYBODY)),
         {"isolation.qdrant": "outsider to qdrant: HTTP 200"},
     ),
     Mutant(
@@ -303,15 +191,13 @@ MUTANTS = [
         "Prometheus sought in the policy's own namespace",
         _edited(
             VLLM,
-            lambda spec: spec["ingress"][_METRICS_RULE].update(
-                {"from": [{"podSelector": {"matchLabels": {"app.kubernetes.io/name": "prometheus"}}}]}
-            ),
+            lambda spec: spec["ingress"][_METRICS_RULE].update({"from": [_PROMETHEUS]}),
         ),
         {"isolation.metrics": "prometheus to vllm: timed out"},
     ),
     Mutant(
         "no policy isolates egress",
-        _ingress_only,
+        steps(_without(DNS), _edited(DENY, lambda spec: spec.update(policyTypes=["Ingress"]))),
         {"isolation.default_deny": "neighbour to"},
     ),
     Mutant(
@@ -342,51 +228,30 @@ MUTANTS = [
     ),
     Mutant(
         "vLLM by label alone",
-        _edited(VLLM, _first_from([_BY_LABEL])),
+        _edited(VLLM, _first_from(_BY_LABEL)),
         {"isolation.impostor": "impostor to vllm: HTTP 200"},
     ),
     Mutant(
         "Qdrant by label alone",
-        _edited(QDRANT, _first_from([_BY_LABEL])),
+        _edited(QDRANT, _first_from(_BY_LABEL)),
         {"isolation.impostor": "impostor to qdrant: HTTP 200"},
     ),
     Mutant(
         "label and name as two peers: either is enough",
         _edited(
             QDRANT,
-            _first_from(
-                [
-                    _BY_LABEL,
-                    {"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": "llm-apps"}}},
-                ]
-            ),
+            _first_from(_BY_LABEL, _BY_NAME),
         ),
         {"isolation.impostor": "impostor to qdrant: HTTP 200"},
     ),
     Mutant(
         "Prometheus may reach every pod",
-        _extra(
-            "scrape-all",
-            {
-                "podSelector": {},
-                "ingress": [
-                    {
-                        "from": [
-                            {
-                                "namespaceSelector": {
-                                    "matchLabels": {"kubernetes.io/metadata.name": "llm-monitoring"}
-                                }
-                            }
-                        ]
-                    }
-                ],
-            },
-        ),
+        _extra("scrape-all", podSelector={}, ingress=[{"from": [_MONITORING]}]),
         {"isolation.default_deny": "prometheus to neighbour: HTTP 200"},
     ),
     Mutant(
         "a policy without enforcement",
-        _not_enforced,
+        _data_plane(enforced=False),
         {"isolation.enforced": "not enforced"},
         status=Status.ENV_ERROR,
     ),
@@ -414,9 +279,7 @@ MUTANTS = [
     ),
     Mutant(
         "egress of the whole namespace open to the API server",
-        _extra(
-            "api", {"podSelector": {}, "policyTypes": ["Egress"], "egress": [{"ports": [{"port": 6443}]}]}
-        ),
+        _extra("api", podSelector={}, policyTypes=["Egress"], egress=[{"ports": [{"port": 6443}]}]),
         {"isolation.default_deny": "neighbour to api-server: HTTP 200"},
     ),
     Mutant(
@@ -443,7 +306,7 @@ MUTANTS = [
 
 PROOFS = Proofs(
     start=start,
-    solution=solution,
+    solution=applied(*solved("04", "deny_yaml", "label_yaml")),
     mutants=MUTANTS,
     start_statuses={
         "isolation.enforced": Status.PASS,

@@ -9,64 +9,55 @@ from __future__ import annotations
 import base64
 import gzip
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from helpers.chaos import evidence
 from helpers.chaos.backoff import DOWN_BUDGET_S
-from helpers.chaos.faults import CLIENT_OF
+from helpers.chaos.faults import BACKENDS, CLIENT_OF, SYSTEM
 from helpers.chaos.gameday import NAME as GAME_DAY
 from helpers.chaos.journal import KEY_SECRET, NAMESPACE, publish, sealed_text
 from helpers.grading.author import Mutant, Proofs
+from helpers.grading.changes import BEGUN, Change, applied, edited, manifest
+from helpers.labs.backends import both_with_probes
 from helpers.labs.lab05_chaos.checks import DOWN, FINDINGS, FINDINGS_NAMESPACE
 
-if TYPE_CHECKING:
-    from helpers.cluster import Cluster
-
 _KEY = b"a key that only this fake cluster has"
-_T = 1_800_000_000.0
+_T = BEGUN.timestamp()
 Entry = dict[str, Any]
-Edit = Callable[[list[Entry]], list[Entry]]
-_PODS = {"vllm": {"app": "vllm"}, "qdrant": {"app.kubernetes.io/name": "qdrant"}}
+EntriesEdit = Callable[[list[Entry]], list[Entry]]
 
 
-def start(cluster: Cluster) -> None:
+def start(cluster: Any) -> None:
     """Both backends running; nothing was broken yet."""
-    from helpers.cluster.fake import FakeCluster
-
-    assert isinstance(cluster, FakeCluster)
-    for name in ("llm-system", "llm-apps", NAMESPACE):
-        cluster.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}})
-    for name, labels in _PODS.items():
-        cluster.add_pod(f"{name}-new", "llm-system", labels=labels)
-    secret = {"key": base64.b64encode(_KEY).decode()}
-    cluster.apply(
-        {
-            "apiVersion": "v1",
-            "kind": "Secret",
-            "metadata": {"name": KEY_SECRET, "namespace": NAMESPACE},
-            "data": secret,
-        }
-    )
+    both_with_probes(cluster)
+    key = {"key": base64.b64encode(_KEY).decode()}
+    applied(manifest("Secret", KEY_SECRET, NAMESPACE, data=key))(cluster)
 
 
-def solution(cluster: Cluster) -> None:
+def solution(cluster: Any) -> None:
     """All experiments as they should be."""
-    for backend in _PODS:
+    for backend in BACKENDS:
         _publish(cluster, f"delete-{backend}", deletion(cluster, backend))
     _publish(cluster, "backoff", backoff())
     _publish(cluster, "herd-none", herd(0.01))
     _publish(cluster, "herd-full", herd(0.4))
     _publish(cluster, GAME_DAY, game_day())
-    _findings(cluster)
+    _findings()(cluster)
 
 
-def _publish(cluster: Cluster, name: str, entries: list[Entry]) -> None:
+def _publish(cluster: Any, name: str, entries: list[Entry]) -> None:
     system = cluster.view().get("Namespace", "kube-system")
     head = {"kind": "start", "experiment": name, "cluster": system.uid, "t": _T}
     publish(cluster, sealed_text(_KEY, [head, *entries, {"kind": "end", "t": _T + 60, "steady": True}]), name)
 
 
-def _uid(cluster: Cluster, backend: str) -> str:
-    return str(cluster.view().pod(f"{backend}-new", "llm-system").uid)
+def _published(name: str, entries: list[Entry]) -> Change:
+    return lambda cluster: _publish(cluster, name, entries)
+
+
+def _uid(cluster: Any, backend: str) -> str:
+    (pod,) = cluster.view().pods(SYSTEM, labels=BACKENDS[backend].labels)
+    return str(pod.uid)
 
 
 def _pod(backend: str, uid: str, ready: bool, restarts: int = 0) -> Entry:
@@ -87,9 +78,9 @@ def _attempts(client: str, outcomes: list[str], t: float = _T) -> list[list[Any]
     ]
 
 
-def deletion(cluster: Cluster, backend: str) -> list[Entry]:
+def deletion(cluster: Any, backend: str) -> list[Entry]:
     """A pod deleted after two seconds, its replacement ready after ten, the other backend untouched."""
-    other = "qdrant" if backend == "vllm" else "vllm"
+    other = evidence.OTHER[backend]
     new, other_uid = _uid(cluster, backend), _uid(cluster, other)
     entries: list[Entry] = []
     for tick in range(48):
@@ -189,29 +180,25 @@ def game_day(
     ]
 
 
-def _findings(cluster: Cluster, **changed: str) -> None:
+def _findings(**changed: str) -> Change:
     data = {
-        "delete-vllm.layer": "inference",
-        "delete-vllm.symptom": "refused",
-        "delete-vllm.unaffected": "memory",
-        "delete-qdrant.layer": "memory",
-        "delete-qdrant.symptom": "refused",
-        "delete-qdrant.unaffected": "inference",
+        f"delete-{backend}.{key}": word
+        for backend, layer, unaffected in (("vllm", "inference", "memory"), ("qdrant", "memory", "inference"))
+        for key, word in (("layer", layer), ("symptom", "refused"), ("unaffected", unaffected))
     }
     data |= {key.replace("__", ".").replace("_", "-"): value for key, value in changed.items()}
-    metadata = {"name": FINDINGS, "namespace": FINDINGS_NAMESPACE}
-    cluster.apply({"apiVersion": "v1", "kind": "ConfigMap", "metadata": metadata, "data": data})
+    return applied(manifest("ConfigMap", FINDINGS, FINDINGS_NAMESPACE, data=data))
 
 
 # What goes wrong
 
 
-def _deletion(backend: str, edit: Edit) -> Callable[[Cluster], None]:
+def _deletion(backend: str, edit: EntriesEdit) -> Change:
     return lambda cluster: _publish(cluster, f"delete-{backend}", edit(deletion(cluster, backend)))
 
 
-def _judged(**changed: Entry) -> Callable[[Cluster], None]:
-    return lambda cluster: _publish(cluster, "backoff", backoff(**changed))
+def _judged(**changed: Entry) -> Change:
+    return _published("backoff", backoff(**changed))
 
 
 def _never_deleted(entries: list[Entry]) -> list[Entry]:
@@ -223,7 +210,7 @@ def _never_deleted(entries: list[Entry]) -> list[Entry]:
     return kept
 
 
-def _other_restarted(other: str) -> Edit:
+def _other_restarted(other: str) -> EntriesEdit:
     def edit(entries: list[Entry]) -> list[Entry]:
         for entry in entries[20:]:
             for pod in entry.get("pods", []):
@@ -234,7 +221,7 @@ def _other_restarted(other: str) -> Edit:
     return edit
 
 
-def _other_replaced(other: str) -> Edit:
+def _other_replaced(other: str) -> EntriesEdit:
     def edit(entries: list[Entry]) -> list[Entry]:
         for entry in entries[:10]:
             for pod in entry.get("pods", []):
@@ -252,25 +239,16 @@ def _clients_saw_nothing(entries: list[Entry]) -> list[Entry]:
     return entries
 
 
-def _edited_by_hand(name: str) -> Callable[[Cluster], None]:
+def _edited_by_hand(name: str, *replaced: tuple[str, str]) -> Change:
     """The learner unpacks the journal, writes failures away, and packs it again."""
 
-    def apply(cluster: Cluster) -> None:
-        found = cluster.view().get("ConfigMap", f"journal-{name}", NAMESPACE)
-        text = gzip.decompress(base64.b64decode(found.path("binaryData")["journal.gz"])).decode()
-        packed = base64.b64encode(
-            gzip.compress(text.replace("refused", "ok").replace('"ready": 0', '"ready": 1').encode())
-        ).decode()
-        cluster.patch("ConfigMap", found.name, {"binaryData": {"journal.gz": packed}}, NAMESPACE)
+    def edit(config_map: Entry) -> None:
+        text = gzip.decompress(base64.b64decode(config_map["binaryData"]["journal.gz"])).decode()
+        for old, new in replaced or (("refused", "ok"), ('"ready": 0', '"ready": 1')):
+            text = text.replace(old, new)
+        config_map["binaryData"]["journal.gz"] = base64.b64encode(gzip.compress(text.encode())).decode()
 
-    return apply
-
-
-def _tampered_backoff(cluster: Cluster) -> None:
-    found = cluster.view().get("ConfigMap", "journal-backoff", NAMESPACE)
-    text = gzip.decompress(base64.b64decode(found.path("binaryData")["journal.gz"])).decode()
-    packed = base64.b64encode(gzip.compress(text.replace("503", "200").encode())).decode()
-    cluster.patch("ConfigMap", found.name, {"binaryData": {"journal.gz": packed}}, NAMESPACE)
+    return edited("ConfigMap", f"journal-{name}", edit, NAMESPACE)
 
 
 def _all_down(**change: Any) -> dict[str, Entry]:
@@ -278,8 +256,8 @@ def _all_down(**change: Any) -> dict[str, Entry]:
     return {name: {**trials[name], **change} for name in DOWN}
 
 
-def _game(**options: Any) -> Callable[[Cluster], None]:
-    return lambda cluster: _publish(cluster, GAME_DAY, game_day(**options))
+def _game(**options: Any) -> Change:
+    return _published(GAME_DAY, game_day(**options))
 
 
 def _together() -> dict[str, Entry]:
@@ -295,53 +273,51 @@ def _ticking() -> dict[str, Entry]:
     }
 
 
-_NAMES = {"vllm": "chaos.vllm", "qdrant": "chaos.qdrant"}
-_OTHER = {"vllm": "qdrant", "qdrant": "vllm"}
 MUTANTS = [
     *(
         mutant
-        for backend, check in _NAMES.items()
+        for backend, other in evidence.OTHER.items()
         for mutant in (
             Mutant(
                 f"{backend}: a journal without a deletion",
                 _deletion(backend, _never_deleted),
-                {check: "nothing was deleted"},
+                {f"chaos.{backend}": "nothing was deleted"},
             ),
             Mutant(
                 f"{backend}: the deletion also restarted the other backend",
-                _deletion(backend, _other_restarted(_OTHER[backend])),
-                {check: f"{_OTHER[backend]} restarted 1 times"},
+                _deletion(backend, _other_restarted(other)),
+                {f"chaos.{backend}": f"{other} restarted 1 times"},
             ),
             Mutant(
                 f"{backend}: both backends were deleted",
-                _deletion(backend, _other_replaced(_OTHER[backend])),
-                {check: f"{_OTHER[backend]} had 2 pods"},
+                _deletion(backend, _other_replaced(other)),
+                {f"chaos.{backend}": f"{other} had 2 pods"},
             ),
             Mutant(
                 f"{backend}: the clients asked somebody else",
                 _deletion(backend, _clients_saw_nothing),
-                {check: "0 failed attempts"},
+                {f"chaos.{backend}": "0 failed attempts"},
             ),
             Mutant(
                 f"{backend}: a journal edited by hand",
                 _edited_by_hand(f"delete-{backend}"),
-                {check: "does not verify"},
+                {f"chaos.{backend}": "does not verify"},
             ),
         )
     ),
     Mutant(
         "the wrong layer is blamed",
-        lambda cluster: _findings(cluster, delete_qdrant__layer="inference"),
+        _findings(delete_qdrant__layer="inference"),
         {"chaos.findings": "delete-qdrant.layer: inference"},
     ),
     Mutant(
         "a symptom that no client had",
-        lambda cluster: _findings(cluster, delete_vllm__symptom="HTTP 404"),
+        _findings(delete_vllm__symptom="HTTP 404"),
         {"chaos.findings": "delete-vllm.symptom: HTTP 404"},
     ),
     Mutant(
         "everything is said to be affected",
-        lambda cluster: _findings(cluster, delete_vllm__unaffected="nothing"),
+        _findings(delete_vllm__unaffected="nothing"),
         {"chaos.findings": "delete-vllm.unaffected: nothing"},
     ),
     Mutant(
@@ -391,7 +367,7 @@ MUTANTS = [
     ),
     Mutant(
         "a judged journal edited by hand",
-        _tampered_backoff,
+        _edited_by_hand("backoff", ("503", "200")),
         {
             "backoff.retries": "does not verify",
             "backoff.restart": "does not verify",
@@ -447,22 +423,22 @@ MUTANTS = [
     ),
     Mutant(
         "a herd that never came together",
-        lambda cluster: _publish(cluster, "herd-none", herd(0.4)),
+        _published("herd-none", herd(0.4)),
         {"herd.queue": "3 back within one second without jitter"},
     ),
     Mutant(
         "somebody answered the herd who never lets anybody wait",
-        lambda cluster: _publish(cluster, "herd-none", herd(0.01, took_s=0.005)),
+        _published("herd-none", herd(0.01, took_s=0.005)),
         {"herd.queue": "1 wait for vLLM at the same time"},
     ),
     Mutant(
         "jitter that changes nothing",
-        lambda cluster: _publish(cluster, "herd-full", herd(0.03)),
+        _published("herd-full", herd(0.03)),
         {"herd.queue": "24 back within one second with jitter, 24 without"},
     ),
     Mutant(
         "most of the herd was never served",
-        lambda cluster: _publish(cluster, "herd-full", herd(0.4, answered=5)),
+        _published("herd-full", herd(0.4, answered=5)),
         {"herd.queue": "24 and 5 of 24"},
     ),
     Mutant(
