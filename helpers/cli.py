@@ -57,7 +57,7 @@ app = typer.Typer(
 )
 
 author_commands = typer.Typer(help="Make what learners get from what authors write.", no_args_is_help=True)
-app.add_typer(author_commands, name="author", rich_help_panel="For authors")
+app.add_typer(author_commands, name="author", rich_help_panel="Authors")
 
 LabArgument = Annotated[str, typer.Argument(metavar="LAB", help="The lab's number, such as 01.")]
 
@@ -120,7 +120,7 @@ def _explain(error: LabError, arguments: list[str]) -> int:
 
 
 def _next(error: LabError, arguments: list[str]) -> str:
-    """Where nobody knew better: an environment is looked at, a wrong call is read up on."""
+    """Where the error names no command: `course doctor` for the environment, `--help` for a wrong call."""
     if isinstance(error, EnvironmentFault | WaitFailed):
         return "course doctor"
     words = ["course"]
@@ -227,7 +227,7 @@ def _write_junit(path: Path, report: Report) -> None:
 
 @app.command(rich_help_panel=LABS)
 def start(lab: LabArgument) -> None:
-    """Check prerequisites and put the cluster in the lab's start state; work that is there stays."""
+    """Check prerequisites and put the cluster in the lab's start state; existing work stays."""
     from helpers.cluster import Cluster
     from helpers.grading import lifecycle
     from helpers.grading.progress import Progress
@@ -282,7 +282,7 @@ def _solve(notebook: Path, cluster: Cluster) -> None:
     say(f"running {notebook.name} with its buttons pressed")
     with spinner(notebook.name) as tell:
         run_solution(notebook, tell)
-    answer(f"{notebook.name} ran to its end. Next: course grade {number}")
+    answer(f"{notebook.name} is done. Next: course grade {number}")
 
 
 @app.command(rich_help_panel=LABS)
@@ -310,7 +310,7 @@ def author_lab(lab: LabArgument) -> None:
 @app.command(name="check-author", rich_help_panel=AUTHORS)
 def check_author(
     lab: LabArgument,
-    live: Annotated[bool, typer.Option("--live", help="On the cluster in use, in namespaces apart.")] = False,
+    live: Annotated[bool, typer.Option("--live", help="On the cluster in use, in namespaces made for it.")] = False,
     observed: Annotated[
         bool, typer.Option("--observed", help="Show what every check observed in every state.")
     ] = False,
@@ -371,7 +371,7 @@ def _bring_in_images(lab: str) -> None:
     except LabError:
         return  # without a cluster the page says what comes first
     if begun is not None and begun.is_running:
-        say(f"Bringing in the images of {', '.join(begun.names)} meanwhile; the page shows how far that is.")
+        say(f"Meanwhile the images of {', '.join(begun.names)} are loaded; the page shows the progress.")
 
 
 @app.command(rich_help_panel=CLUSTERS)
@@ -414,7 +414,7 @@ def use(
     typer.echo(choose_embedded() if context is None else choose_context(context, kubeconfig))
     for variable in ("COURSE_KUBECONFIG", "COURSE_CONTEXT", "COURSE_CLUSTER"):
         if os.environ.get(variable):
-            say(f"{variable} is set in this shell and is asked first: unset {variable}")
+            say(f"{variable} is set in this shell and takes precedence: unset {variable}")
 
 
 if __name__ == "__main__":

@@ -189,7 +189,7 @@ class _Loader(_Resolver, _Base):
         number = None if text in _BEYOND_JSON else _number(text.replace("_", ""))
         if number is None:
             raise yaml.constructor.ConstructorError(
-                None, None, f"`{text}` is no number that JSON can hold", node.start_mark
+                None, None, f"`{text}` is not a number that JSON can hold", node.start_mark
             )
         if isinstance(number, int):
             return number if number < _WHOLE_BELOW else float(number)

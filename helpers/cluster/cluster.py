@@ -162,7 +162,7 @@ class Cluster:
                 return change
             self._ask_creation(type_, namespace, mapped, before)
         except (Refused, InvalidManifest) as error:
-            said = f"it would have to be made anew, and the API server refuses that: {error}"
+            said = f"it would have to be deleted and created again, and the API server refuses that: {error}"
             return dataclasses.replace(change, action="refused", fields=(), reason=said)
         except ObjectMissing:
             return change
@@ -181,7 +181,7 @@ class Cluster:
         holder = replacement.holder(before, self.view()) if type_.kind == "PersistentVolumeClaim" else ""
         if holder:
             raise Refused(
-                f"pod {holder} uses the claim {name}: its volume can only be given up after that pod"
+                f"pod {holder} uses the claim {name}: delete that pod first, then the volume can go"
             )
         query = {"fieldManager": MANAGER, "fieldValidation": "Strict", "dryRun": "All"}
         asked = Asked(f"creation of {type_.kind} {name}", type_.kind, name, namespace)
@@ -212,7 +212,7 @@ class Cluster:
         try:
             (applied,) = self.apply(manifest)
         except LabError as problem:
-            said = f"{change.kind} {change.name} is gone: it was deleted to be made anew, and then: {problem}"
+            said = f"{change.kind} {change.name} is gone: it was deleted to be created again, and that failed: {problem}"
             raise HalfReplaced(said, next_command=problem.next_command) from problem
         return dataclasses.replace(applied, action="replaced")
 

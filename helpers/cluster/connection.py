@@ -278,8 +278,8 @@ def _of_provider(path: Path, context: str, who: str, user: dict[str, Any], check
     if provider != "oidc":
         # kubectl has no other since 1.26.
         raise EnvironmentFault(
-            f"the auth provider {provider or 'without a name'} of user {who} gave no credentials: only oidc is left "
-            "of these, clouds have credential plugins instead",
+            f"the auth provider {provider or 'without a name'} of user {who} gave no credentials: oidc is the only "
+            "auth provider left, clouds use credential plugins instead",
             next_command=check,
         )
     from kubernetes.client import Configuration

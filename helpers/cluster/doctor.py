@@ -62,7 +62,7 @@ def diagnose(
         # In a class no learner makes namespaces: what an experiment would show is asked by the instructor.
         return [
             *findings,
-            Finding(True, "a seat in a class: volumes and policies are its instructor's to try"),
+            Finding(True, "a seat in a class: only the instructor can test volumes and policies"),
         ]
     if experiment and all(finding.fine for finding in findings if finding.labs == ALL_LABS):
         findings += _experiments(cluster, tell)
@@ -164,7 +164,7 @@ def _experiments(cluster: Cluster, tell: Progress) -> list[Finding]:
             cluster.apply(_objects(namespace, profile, with_claim=claimed))
             return [_storage(cluster, namespace, profile), *_enforcement(cluster, namespace, tell)]
     except LabError as error:
-        return [Finding(False, f"the experiment could not be made: {error}", "kubectl get events -A")]
+        return [Finding(False, f"the test could not be run: {error}", "kubectl get events -A")]
 
 
 def _storage(cluster: Cluster, namespace: str, profile: Profile) -> Finding:

@@ -107,7 +107,9 @@ def _entry(item: Any, section: str, file: Path, base: Path) -> dict[str, Any]:
         raise EnvironmentFault(f"{file} is not a kubeconfig: an entry of {section} has no name in quotes")
     holder = item.get(kind) or {}
     if not isinstance(holder, dict):
-        raise EnvironmentFault(f"{file} is not a kubeconfig: {section}, {item['name']}: {kind} is no mapping")
+        raise EnvironmentFault(
+            f"{file} is not a kubeconfig: {section}, {item['name']}: {kind} is not a mapping"
+        )
     return {**item, kind: _with_paths(holder, kind, base, f"{file}: {section}, {item['name']}")}
 
 

@@ -84,7 +84,7 @@ def login_of(user: Mapping[str, Any], name: str, cluster: Mapping[str, Any], *, 
         return Login(f"the name and password {whose}", lambda: basic, **common)
     if user.get("exec"):
         if not isinstance(user["exec"], dict):
-            raise EnvironmentFault(f"user {name} of the kubeconfig: exec is no mapping with a command")
+            raise EnvironmentFault(f"user {name} of the kubeconfig: exec is not a mapping with a command")
         return _of_plugin(Plugin(user["exec"], name, cluster, check), common)
     if common["certificate"]:
         return Login(f"the client certificate {whose}{_expiry(common['certificate'])}", **common)
@@ -206,8 +206,8 @@ class Plugin:
         except subprocess.TimeoutExpired as error:
             words = _words(error.stderr)
             raise self._fault(
-                f"did not answer within {PLUGIN_S:g} s{words and ': '}{words}; a login that asks you something "
-                "is done once in a terminal"
+                f"did not answer within {PLUGIN_S:g} s{words and ': '}{words}; if its login asks you something, "
+                "do it once in a terminal"
             ) from error
         finally:
             _end(process, whole_group=stdin is not None)

@@ -70,7 +70,7 @@ def _objects(document: Any, number: int) -> Iterator[dict[str, Any]]:
     if document["kind"].endswith("List") and "items" in document:
         items = document["items"] or []
         if not isinstance(items, list):
-            raise InvalidManifest(f"document {number} ({document['kind']}): items is no list")
+            raise InvalidManifest(f"document {number} ({document['kind']}): items is not a list")
         for item in items:
             yield from _objects(item, number)
         return

@@ -35,7 +35,7 @@ def text(value: Any, path: str) -> None:
     """A text; a number or a word such as `on` is one only in quotes."""
     if not isinstance(value, str):
         quoted = isinstance(value, bool | int | float)
-        refuse(path, value, "a text, so it stands in quotes" if quoted else "a text")
+        refuse(path, value, "a text, so write it in quotes" if quoted else "a text")
 
 
 def whole(value: Any, path: str) -> None:
@@ -111,7 +111,7 @@ def fields(
         start = f"{path}." if path else ""
         unknown = [key for key in value if key not in shapes] if only else []
         if unknown:
-            raise InvalidManifest(f"{start}{unknown[0]} is no field: there are {', '.join(shapes)}")
+            raise InvalidManifest(f"{start}{unknown[0]} is not a field here: there are {', '.join(shapes)}")
         for name, shape in shapes.items():
             if value.get(name) is not None:
                 shape(value[name], f"{start}{name}")
@@ -186,7 +186,7 @@ def _peer(value: Mapping[str, Any], path: str) -> None:
     if value.get("ipBlock") is not None and any(
         value.get(name) is not None for name in ("namespaceSelector", "podSelector")
     ):
-        raise InvalidManifest(f"{path}: an ipBlock stands alone in its peer")
+        raise InvalidManifest(f"{path}: an ipBlock must be alone in its peer")
 
 
 def _port(value: Any, path: str) -> None:

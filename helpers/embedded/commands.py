@@ -34,7 +34,7 @@ def up(
         typer.Option(
             metavar="SOURCE",
             help="Workload images: local (made here), official (pulled) or auto (pulled where a registry answers).",
-            show_default="as the cluster began, local for a new one",
+            show_default="as the cluster was made; local for a new one",
         ),
     ] = "",
 ) -> None:
@@ -74,7 +74,7 @@ def lab(
 
 def down(
     name: Name = "",
-    delete: Annotated[bool, typer.Option("--delete", help="Forget its state too.")] = False,
+    delete: Annotated[bool, typer.Option("--delete", help="Delete its state too.")] = False,
 ) -> None:
     """Stop the embedded cluster and leave nothing running; its state is kept unless --delete."""
     from helpers.embedded.entry import down as stop
@@ -111,7 +111,7 @@ def status(
 
 def doctor(
     name: Name = "",
-    quick: Annotated[bool, typer.Option("--quick", help="Start no pods to find out.")] = False,
+    quick: Annotated[bool, typer.Option("--quick", help="Do not start test pods.")] = False,
 ) -> None:
     """What is wrong or missing, for which labs, and the next command for each.
 
@@ -133,7 +133,7 @@ def doctor(
 
 def cache(
     delete: Annotated[
-        bool, typer.Option("--delete", help="Delete everything; the next `up` builds it anew.")
+        bool, typer.Option("--delete", help="Delete everything; the next `up` builds it again.")
     ] = False,
 ) -> None:
     """What was built for the embedded cluster, where, and how much disk it takes."""
@@ -159,7 +159,7 @@ def images_load(
     ] = None,
     name: Name = "",
 ) -> None:
-    """Make images and import them into the running cluster; those it has already cost nothing."""
+    """Make images and import them into the running cluster; what is there already is skipped."""
     from helpers.embedded.entry import load
     from helpers.embedded.steps import Steps
 

@@ -45,7 +45,7 @@ def _machine() -> Iterator[Finding]:
     if missing:
         yield Finding(True, f"`course up` will install {', '.join(missing)}")
     for pid in preflight.other_kubelets():
-        yield Finding(True, f"another kubelet runs (process {pid}); a node shares nothing with it")
+        yield Finding(True, f"another kubelet runs (process {pid}); the embedded node does not touch it")
 
 
 def _cache() -> Iterator[Finding]:
@@ -58,7 +58,7 @@ def _cluster(name: str) -> Iterator[Finding]:
     sandbox = launch.existing(name)
     pid = sandbox.pid() if sandbox else None
     if sandbox is None or pid is None:
-        yield Finding(True, f"the cluster {name} does not run", "course up")
+        yield Finding(True, f"the cluster {name} is not running", "course up")
         return
     for one in observe.observations(sandbox, pid, observe.started_at(pid)):
         seen = one.answer()

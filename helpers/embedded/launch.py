@@ -165,7 +165,7 @@ def running(name: str) -> tuple[Sandbox, int]:
     sandbox = existing(name)
     pid = sandbox.pid() if sandbox else None
     if sandbox is None or pid is None:
-        raise NoClusterChosen(f"the cluster {name} does not run", next_command="course up")
+        raise NoClusterChosen(f"the cluster {name} is not running", next_command="course up")
     return sandbox, pid
 
 

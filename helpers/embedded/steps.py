@@ -40,7 +40,7 @@ class DiskFull(StepFailed):
     """There is no space left for what is being built."""
 
 
-DISK_FULL_NEXT = "df -h; then: course up, it goes on from here"
+DISK_FULL_NEXT = "df -h; then: course up, it continues from here"
 _NEXT = {
     DiskFull: DISK_FULL_NEXT,
     NoNetwork: "check the network and its proxies (curl -I https://proxy.golang.org); then: course up",

@@ -194,7 +194,7 @@ def _ids(needs: Need | Sequence[Need]) -> tuple[str, ...]:
 def _id_of(function: CheckFunction) -> str:
     found: str | None = getattr(function, _ID, None)
     if found is None:
-        raise DeclarationError(f"{getattr(function, '__name__', function)} is needed, and is no check")
+        raise DeclarationError(f"{getattr(function, '__name__', function)} is needed, and is not a check")
     return found
 
 

@@ -61,7 +61,7 @@ def _bring_in(lab: Lab, cluster: Cluster, progress: Progress) -> list[str]:
     """The lab's images, where the cluster's nodes lack them."""
     wanted = missing(cluster, lab.images)
     if wanted:
-        progress(f"bringing in the images of {', '.join(wanted)}")
+        progress(f"loading the images of {', '.join(wanted)}")
         load_images(*wanted)
     return [f"image {name} brought in" for name in wanted]
 

@@ -35,7 +35,7 @@ def or_missing_image(verdict: Verdict, check: Check, view: ClusterView) -> Verdi
     if name is None:
         return replace(
             verdict,
-            observed=f"{observed}: no registry gave it, so its name is misspelled or it is private",
+            observed=f"{observed}: no registry has it, so its name is misspelled or it is private",
             why_text=_WHY,
             hint_text="Compare the name and the tag, letter by letter, with the image you meant.",
             next_command=f"kubectl describe pod {fault.pod} -n {fault.namespace}",
@@ -67,4 +67,4 @@ def _on_its_way() -> str:
     now = bringing()
     if now is None or not now.is_running:
         return ""
-    return f"It is being brought in ({now.elapsed_s:.0f} s so far): the kubelet tries again by itself."
+    return f"It is being loaded ({now.elapsed_s:.0f} s so far): the kubelet tries again by itself."

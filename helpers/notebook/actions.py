@@ -12,14 +12,14 @@ from helpers.notebook.session import LabSession, needs_cluster, waiting_card
 from helpers.stack import gpu
 
 _FOREIGN = (
-    "The shape of this cluster's cards is its administrator's business (in the GPU operator: the device plugin's "
-    "configuration, or `nvidia.com/mig.config` on the node). Ask for the right shape all the same: a request that "
-    "waits for a shape that nobody offers counts here. What you cannot see is the moment in which it is served."
+    "Only an administrator can change the shape of this cluster's cards (in the GPU operator: the device plugin's "
+    "configuration, or `nvidia.com/mig.config` on the node). Ask for the right shape anyway: here a request also counts "
+    "while it waits for a shape that no node offers. You will just not see it start."
 )
 
 _SHARED = (
-    "This cluster is shared: a taint on its node would lock out everybody, so the guard is your instructor's. "
-    "Write the toleration all the same, apply both pods, and see that `model-server` is placed."
+    "This cluster is shared: a taint on its node would keep out everybody, so only your instructor sets the guard. "
+    "Write the toleration anyway, apply both pods, and see that `model-server` is placed."
 )
 
 

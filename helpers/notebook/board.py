@@ -99,9 +99,9 @@ def images_line(live: LiveReport) -> str:
     named = ", ".join(f"<code>{esc(name)}</code>" for name in now.names)
     if now.failed:
         cure = f"<code>course images load {esc(' '.join(now.names))}</code>"
-        return f"<div>{word('ENV_ERROR', 'images')} {named} could not be brought in: {esc(now.said)}. Next: {cure}</div>"
+        return f"<div>{word('ENV_ERROR', 'images')} {named} could not be loaded: {esc(now.said)}. Next: {cure}</div>"
     said = f" {esc(now.said)}" if now.said else ""
-    return f"<div>{word('open', 'bringing in images')} {named}, {now.elapsed_s:.0f} s so far. <small>{said}</small></div>"
+    return f"<div>{word('open', 'loading images')} {named}, {now.elapsed_s:.0f} s so far. <small>{said}</small></div>"
 
 
 def _trouble(live: LiveReport) -> mo.Html | None:

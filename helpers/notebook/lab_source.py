@@ -80,7 +80,7 @@ def lab_text(solution: Path, given: Path | None = None) -> str:
 def _read(solution: Path) -> NotebookSerialization:
     notebook = parse_notebook(solution.read_text(), filepath=str(solution))
     if notebook is None or not notebook.cells:
-        raise SourceFault(f"{solution.name} is no notebook", next_command=f"marimo edit {solution}")
+        raise SourceFault(f"{solution.name} is not a notebook", next_command=f"marimo edit {solution}")
     names = [cell.name for cell in notebook.cells]
     if UNNAMED in names:
         place = next(cell.lineno for cell in notebook.cells if cell.name == UNNAMED)

@@ -86,5 +86,5 @@ def _box(layer: Layer, *, focused: bool, state: tuple[str, str] | None) -> str:
         f'<section class="layer{" focus" if focused else ""}" style="--tone: var(--c-{layer.key})">'
         f'<div class="row"><h4>{esc(layer.title)}</h4>{shown}{here}</div>'
         f'<div class="asks">{inline(layer.asks)}</div><div class="chips">{chips}</div>'
-        f'<div class="owns">Owns: {inline(layer.owns)}.</div></section>'
+        f'<div class="owns">Typical failures: {inline(layer.owns)}.</div></section>'
     )

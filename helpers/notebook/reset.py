@@ -43,7 +43,7 @@ def undone(lab: LabSession, manifest: str, *, namespaces: Sequence[str] = ()) ->
             kept.append(f"Namespace {name} stays: it holds {', '.join(holds[:3])}")
         elif lab.cluster.delete(kind, name, item["metadata"].get("namespace"), grace_s=1):
             gone.append(f"{kind} {name}")
-    first = f"Deleted: {', '.join(gone)}." if gone else "Nothing of this part was there."
+    first = f"Deleted: {', '.join(gone)}." if gone else "There was nothing to delete for this part."
     return " ".join([first, *(f"{line}." for line in kept)])
 
 

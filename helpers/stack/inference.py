@@ -444,7 +444,9 @@ def fault_of(status: int, body: str) -> InferenceFault:
     """The fault an unsuccessful answer stands for, worded with the server's own message."""
     message = _server_message(body)
     if status < 400:
-        return AnswerMalformed(f"{status} is no answer of an inference service ({message})", status=status)
+        return AnswerMalformed(
+            f"{status} is not an answer of an inference service ({message})", status=status
+        )
     if status in (502, 503, 504):
         return NotReady(f"{status}: nobody can serve now ({message})", status=status)
     if status == 429:

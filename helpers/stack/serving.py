@@ -83,7 +83,7 @@ def container_of(manifest: Mapping[str, Any], name: str = CONTAINER) -> dict[str
 def dict_of(value: Any) -> dict[str, Any]:
     """The value as the dictionary it is; TypeError otherwise."""
     if not isinstance(value, dict):
-        raise TypeError(f"{value!r} is no mapping")
+        raise TypeError(f"{value!r} is not a mapping")
     return value
 
 

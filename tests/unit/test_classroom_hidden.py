@@ -228,7 +228,7 @@ def test_modules_with_an_underscore_are_helpers_and_no_checks(tmp_path: Path) ->
 
 
 def test_a_folder_that_is_not_there_is_named(tmp_path: Path) -> None:
-    with pytest.raises(HiddenInvalid, match="nowhere is no folder"):
+    with pytest.raises(HiddenInvalid, match="nowhere is not a folder"):
         load_hidden(tmp_path / "nowhere")
 
 

@@ -155,7 +155,7 @@ metadata: {name: c}
         ("apiVersion: v1\nkind: Pod\nmetadata: {name: ..}", "it may not be '..'"),
         ("apiVersion: v1\nkind: Pod\nmetadata: {name: a, namespace: b%c}", "may not contain '%'"),
         ("apiVersion: 1\nkind: Pod\nmetadata: {name: a}", "apiVersion is `1`"),
-        ("apiVersion: v1\nkind: List\nitems: x", "items is no list"),
+        ("apiVersion: v1\nkind: List\nitems: x", "items is not a list"),
         ("apiVersion: v1\nkind: List\nitems: [x]", "document 1 is not an object but str"),
         ("", "no object"),
         ("# only a comment", "no object"),

@@ -38,8 +38,8 @@ def test_down_of_nothing_is_no_error(capsys: pytest.CaptureFixture[str]) -> None
     ("words", "said", "next_command"),
     [
         (["kubeconfig", "--name", "absent"], "no embedded cluster absent", "course up"),
-        (["gpu", "--shape", "mig"], "does not run", "course up"),
-        (["images", "load", "toolbox"], "does not run", "course up"),
+        (["gpu", "--shape", "mig"], "is not running", "course up"),
+        (["images", "load", "toolbox"], "is not running", "course up"),
         (["up", "--name", "../else"], "cannot name a cluster", "course up"),
         (["up", "--images", "docker"], "no image source", "course up --images auto"),
     ],

@@ -57,7 +57,7 @@ def test_grades_are_filled_and_every_other_cell_stays() -> None:
 def test_who_was_not_graded_is_named_with_the_reason() -> None:
     merged = merge_canvas(written(), data.CLASS)
     assert merged.not_graded == (
-        '="=HYPERLINK(""x"")" (eve), lab 01: the environment failed, so this is no grade',
+        '="=HYPERLINK(""x"")" (eve), lab 01: the environment failed, so this is not a grade',
         "Absent, Abe (abe): no result",
         "Student, Test (6d9f): no result",
     )

@@ -83,7 +83,7 @@ def test_the_import_has_a_column_for_each_lab_and_its_feedback() -> None:
     assert eve == ["eve", "eve@example.org", "", ""], "no grade, which Moodle leaves as it is"
     assert (merged.filled, merged.not_graded) == (
         2,
-        ("eve, lab 01: the environment failed, so this is no grade",),
+        ("eve, lab 01: the environment failed, so this is not a grade",),
     )
 
 
@@ -114,7 +114,7 @@ def test_a_worksheet_is_filled_and_every_other_cell_stays() -> None:
     expected[2][5], expected[2][10] = "20", found[2][10]
     assert found == expected and "Fell short: quota.fits." in found[2][10]
     assert merged.filled == 2 and merged.not_graded == (
-        "Participant 13: the environment failed, so this is no grade",
+        "Participant 13: the environment failed, so this is not a grade",
         "Participant 14: no result",
     )
 
@@ -157,7 +157,7 @@ def test_a_maximum_that_is_no_number_gets_no_grade() -> None:
     rows = [[cell if cell != "100.00" else "-" for cell in row] for row in SHEET]
     merged = merge_worksheet(written(rows), data.CLASS)
     assert merged.filled == 0 and read(merged.text)[1][5] == ""
-    assert merged.not_graded[0] == "Participant 11: its maximum grade “-” is no number"
+    assert merged.not_graded[0] == "Participant 11: its maximum grade “-” is not a number"
 
 
 def test_a_scale_takes_the_name_of_its_nearest_step() -> None:

@@ -269,8 +269,8 @@ POLICY = "apiVersion: networking.k8s.io/v1\nkind: NetworkPolicy\nmetadata: {name
         (POLICY, "NetworkPolicy x: spec is missing"),
         (POLICY + "spec: [a]", r"spec is `\['a'\]`: it is a mapping"),
         (POLICY + "spec: {podSelector: app}", "spec.podSelector is `'app'`: it is a mapping"),
-        (POLICY + "spec: {podSelector: {app: vllm}}", "spec.podSelector.app is no field"),
-        (POLICY + "spec: {podselector: {}}", "spec.podselector is no field"),
+        (POLICY + "spec: {podSelector: {app: vllm}}", "spec.podSelector.app is not a field"),
+        (POLICY + "spec: {podselector: {}}", "spec.podselector is not a field"),
         (
             POLICY + "spec: {podSelector: {matchExpressions: [{key: app, operator: in, values: [a]}]}}",
             r"spec.podSelector.matchExpressions\[0\].operator is `'in'`: it is one of In, NotIn",
@@ -286,7 +286,10 @@ POLICY = "apiVersion: networking.k8s.io/v1\nkind: NetworkPolicy\nmetadata: {name
         (POLICY + "spec: {podSelector: {matchLabels: {on: 1}}}", r"matchLabels\[true\] is `1`: .* in quotes"),
         (POLICY + "spec: {policyTypes: [ingress]}", r"policyTypes\[0\] is `'ingress'`: it is one of Ingress"),
         (POLICY + "spec: {ingress: {from: []}}", "spec.ingress is .*: it is a list"),
-        (POLICY + "spec: {ingress: [{from: [{pods: {}}]}]}", r"spec.ingress\[0\].from\[0\].pods is no field"),
+        (
+            POLICY + "spec: {ingress: [{from: [{pods: {}}]}]}",
+            r"spec.ingress\[0\].from\[0\].pods is not a field",
+        ),
         (POLICY + "spec: {ingress: [{from: [{}]}]}", r"from\[0\]: a peer has"),
         (POLICY + "spec: {ingress: [{from: [{ipBlock: {cidr: 1.2}}]}]}", "ipBlock.cidr is `1.2`"),
         (POLICY + "spec: {ingress: [{ports: [{port: 9, endPort: 8}]}]}", r"ports\[0\].endPort is `8`"),

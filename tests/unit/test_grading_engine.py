@@ -525,7 +525,7 @@ def test_needs_takes_the_check_itself_and_the_docstring_its_words() -> None:
 
 def test_a_need_that_is_no_check_and_a_misspelled_word_are_refused() -> None:
     lab = Lab("99", "Tiny")
-    with pytest.raises(DeclarationError, match="passing is needed, and is no check"):
+    with pytest.raises(DeclarationError, match="passing is needed, and is not a check"):
         lab.check("a", needs=passing)(lambda cluster: passing())
 
     def misspelled(cluster: Any) -> Verdict:

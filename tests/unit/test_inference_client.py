@@ -182,8 +182,8 @@ def test_a_server_that_drips_is_cut_off_when_the_call_is_over(how: str, answer: 
         ("chat", page('{"choices": []}'), inference.AnswerMalformed, "not a whole completion"),
         ("chat", page("x").replace(b"\nx", b"\n\xff"), inference.AnswerMalformed, "no completion"),
         ("models", page("null"), inference.AnswerMalformed, "no list of models: None"),
-        ("models", page("", "307 Temporary Redirect"), inference.AnswerMalformed, "307 is no answer"),
-        ("chat", page("", "307 Temporary Redirect"), inference.AnswerMalformed, "307 is no answer"),
+        ("models", page("", "307 Temporary Redirect"), inference.AnswerMalformed, "307 is not an answer"),
+        ("chat", page("", "307 Temporary Redirect"), inference.AnswerMalformed, "307 is not an answer"),
     ],
 )
 def test_an_answer_that_is_none_is_named(

@@ -88,7 +88,7 @@ def test_a_policy_that_is_no_manifest_is_said_so(text: str) -> None:
     [
         ("{MAX_MODEL_LEN: many, MAX_NUM_SEQS: '1'}", "needs MAX_MODEL_LEN"),
         ("{MAX_MODEL_LEN: '4096'}", "needs MAX_MODEL_LEN"),
-        ("{MAX_MODEL_LEN: 4096, MAX_NUM_SEQS: '1'}", "it is a text, so it stands in quotes"),
+        ("{MAX_MODEL_LEN: 4096, MAX_NUM_SEQS: '1'}", "it is a text, so write it in quotes"),
         ("[MAX_MODEL_LEN]", "data is"),
     ],
 )

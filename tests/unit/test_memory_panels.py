@@ -139,11 +139,11 @@ def test_no_hit_in_a_layer_that_does_not_exist_names_those_that_do() -> None:
 @pytest.mark.parametrize(
     ("now", "wanted", "words"),
     [
-        ("1.x", "1.20", "&#x27;1.x&#x27; is no version"),
-        ("1", "1.20", "is no version"),
-        (1.15, 1.20, "1.15 is no version"),
-        (None, None, "None is no version"),
-        ("", "1.20", "is no version"),
+        ("1.x", "1.20", "&#x27;1.x&#x27; is not a version"),
+        ("1", "1.20", "is not a version"),
+        (1.15, 1.20, "1.15 is not a version"),
+        (None, None, "None is not a version"),
+        ("", "1.20", "is not a version"),
         ("1.20", "1.15", "No way back."),
         ("2.0", "1.20", "No way back."),
         ("1.20", "2.0", "another <i>major</i> version"),

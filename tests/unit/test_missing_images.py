@@ -151,7 +151,7 @@ def test_images_come_in_beside_the_page_and_say_how_far_they_are(
     found = cluster()
     begun = images.bring_in(found, ["vllm", "model"])
     assert begun is not None and begun.is_running and begun.names == ("vllm", "model")
-    assert "bringing in images" in images_line(LiveReport(images=begun))
+    assert "loading images" in images_line(LiveReport(images=begun))
     again = images.bring_in(found, ["model"])
     assert again is not None and again.names == ("vllm", "model"), "it is under way already"
 

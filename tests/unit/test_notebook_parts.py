@@ -167,4 +167,4 @@ def test_a_part_is_reset_without_a_terminal_and_a_full_namespace_stays(fake_clus
     assert "Deleted: Pod guest." in undone(lab, POD)
     assert fake_cluster.view().find("Pod", "guest", "llm-system") is None
     assert "Deleted: Namespace llm-system." in undone(lab, NAMESPACE)
-    assert "Nothing of this part was there." in undone(lab, NAMESPACE)
+    assert "There was nothing to delete for this part." in undone(lab, NAMESPACE)

@@ -59,7 +59,7 @@ class Room:
         if self.folder is None:
             said = self.problem
             return problem_card(str(said or "no class is open"), said.next_command if said else "")
-        looks = f"It is looked at every {LOOK_EVERY_S:g} s." if self.looks else "Shown is what was seen last."
+        looks = f"A new look every {LOOK_EVERY_S:g} s." if self.looks else "This is what was seen last."
         return course(
             f'<div class="card row"><span>Class <b>{esc(self.folder.name)}</b> · '
             f"{len(self.learners)} learners</span><small>{looks} Looking grades nobody and changes nothing.</small></div>"
@@ -141,7 +141,7 @@ def _overview(lab: LabStatus) -> str:
 def _age(lab: LabStatus) -> str:
     looked = [item.looked_at for item in lab.learners if item.looked_at]
     if not looked:
-        return "nobody has been looked at yet"
+        return "no learner has been looked at yet"
     seconds = (datetime.now(UTC) - datetime.fromisoformat(min(looked))).total_seconds()
     return f"oldest look {_span(seconds / 60)} ago"
 

@@ -132,7 +132,7 @@ def shape(
 
 
 def guard(state: Annotated[str, typer.Argument(metavar="on|off")], name: ClassName = "class") -> None:
-    """Raise or lift the taint on GPU nodes that lab 01 speaks of: it concerns the whole class (instructors)."""
+    """Set or remove lab 01's taint on the GPU nodes: it concerns the whole class (instructors)."""
     from helpers.classroom.folder import ClassFolder
     from helpers.stack import gpu
 

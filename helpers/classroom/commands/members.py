@@ -37,7 +37,7 @@ def create(
     own_clusters: Annotated[
         bool, typer.Option("--own-clusters", help="Nobody is on a shared cluster: see add-cluster.")
     ] = False,
-    days: Annotated[int, typer.Option(min=1, help="How long the handouts' tokens hold.")] = 180,
+    days: Annotated[int, typer.Option(min=1, help="How long the handouts' tokens are valid.")] = 180,
     server: Annotated[
         str, typer.Option(metavar="URL", help="The API server's address for learners, if not yours.")
     ] = "",
@@ -92,7 +92,7 @@ def _warn_of_short_tokens(folder: ClassFolder) -> None:
     ends = [found for member in folder.active if (found := ends_at(folder.handout(member)))]
     if ends and min(ends) - datetime.now(UTC) < RENEW_BEFORE:
         typer.echo(
-            f"The first handout ends {min(ends):%Y-%m-%d %H:%M} UTC: run this command again to renew them."
+            f"The first handout expires {min(ends):%Y-%m-%d %H:%M} UTC: run this command again to renew them."
         )
 
 
@@ -124,7 +124,9 @@ def _report(folder: ClassFolder, planned: Plan) -> None:
             f" (course class remove --learner {member.learner.id}{_option(folder)})"
         )
     for member in planned.stay_removed:
-        typer.echo(f"  was removed and stays so: {member.learner.id} (--readmit {member.learner.id})")
+        typer.echo(
+            f"  was removed before and stays removed: {member.learner.id} (--readmit {member.learner.id})"
+        )
 
 
 def list_members(name: ClassName = "class") -> None:

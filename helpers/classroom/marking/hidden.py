@@ -99,7 +99,7 @@ def load_hidden(path: Path) -> HiddenPackage:
             exists already, a lab that does not, or a need that neither has.
     """
     if not path.is_dir():
-        raise HiddenInvalid(f"{path} is no folder of hidden checks", next_command="add --hidden FOLDER")
+        raise HiddenInvalid(f"{path} is not a folder of hidden checks", next_command="add --hidden FOLDER")
     found: dict[str, list[Check]] = {}
     for file in sorted(path.glob("[!_]*.py")):
         for lab in _labs_in(_imported(file)):
@@ -116,7 +116,7 @@ def _imported(file: Path) -> ModuleType:
     name = f"{_MODULES}{file.parent.resolve().name}_{file.stem}"
     spec = importlib.util.spec_from_file_location(name, file)
     if spec is None or spec.loader is None:
-        raise HiddenInvalid(f"{file.name} is no Python module")
+        raise HiddenInvalid(f"{file.name} is not a Python module")
     module = importlib.util.module_from_spec(spec)
     sys.modules[name] = module  # dataclasses look their own module up while it is imported
     try:

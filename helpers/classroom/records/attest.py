@@ -76,7 +76,7 @@ class PublicKey:
             raw = b""
         if kind != ALGORITHM or len(raw) != 32:
             raise LabError(
-                "that is no public key: it must read ed25519:… as the instructor's `course class key` prints it"
+                "that is not a public key: it must read ed25519:… as the instructor's `course class key` prints it"
             )
         return cls(raw)
 

@@ -131,7 +131,7 @@ def zone_of(name: Any) -> ZoneInfo | None:
     try:
         return ZoneInfo(name) if name else None
     except (KeyError, ValueError, OSError, TypeError) as problem:
-        raise PolicyInvalid(f"{name!r} is no time zone: write it as Europe/Rome") from problem
+        raise PolicyInvalid(f"{name!r} is not a time zone: write it as Europe/Rome") from problem
 
 
 def is_date(text: str) -> bool:
@@ -158,7 +158,7 @@ def moment(text: str, *, time_zone: str = "") -> datetime:
         return _placed(datetime.fromisoformat(text.strip()), time_zone)
     except (ValueError, OverflowError) as problem:
         raise PolicyInvalid(
-            f"{text!r} is no time: write it as 2026-12-01 (the end of that day), 2026-12-01T23:59, or with +01:00"
+            f"{text!r} is not a time: write it as 2026-12-01 (the end of that day), 2026-12-01T23:59, or with +01:00"
         ) from problem
 
 
@@ -184,7 +184,7 @@ def _dates(path: Path, lab: str, table: Any, time_zone: str) -> LabPolicy:
         raise PolicyInvalid(f"{where}: must be a table")
     strangers = sorted(set(table) - {*_TIMES, *_NUMBERS})
     if strangers:
-        raise PolicyInvalid(f"{where}: {strangers[0]!r} is none of {', '.join((*_TIMES, *_NUMBERS))}")
+        raise PolicyInvalid(f"{where}: {strangers[0]!r} is not one of {', '.join((*_TIMES, *_NUMBERS))}")
     table = dict(table)
     for name in _TIMES:
         value = table.get(name)

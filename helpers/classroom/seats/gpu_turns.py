@@ -338,6 +338,6 @@ def class_of(cluster: Cluster) -> str:
         return str(cluster.view().config_map("course-seat", APPS).data["class"])
     except (ObjectMissing, Forbidden, KeyError) as error:
         raise LabError(
-            "this kubeconfig is no learner's handout",
+            "this kubeconfig is not a learner's handout",
             next_command="course use --context NAME --kubeconfig HANDOUT",
         ) from error

@@ -82,7 +82,7 @@ def _require_gradebook(sheet: Sheet) -> None:
     first = sheet.header[0].strip()
     if first not in ("Student", "LastName") or sheet.column("ID") is None or sheet.column("Section") is None:
         raise TemplateInvalid(
-            "this is no gradebook as Canvas exports it: it needs the columns Student, ID and Section",
+            "this is not a gradebook as Canvas exports it: it needs the columns Student, ID and Section",
             next_command="in Canvas: Grades, Export, Export Entire Gradebook",
         )
 
@@ -146,7 +146,7 @@ def _fill(row: list[str], place: _Column, score: LabScore | None) -> str | None:
     if score is None:
         return "no result"
     if not score.is_gradable:
-        return "the environment failed, so this is no grade"
+        return "the environment failed, so this is not a grade"
     earned = score.earned
     if place.points and score.possible:
         earned = earned * place.points / score.possible

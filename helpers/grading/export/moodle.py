@@ -75,7 +75,7 @@ def merge_worksheet(
     identifier, grade, modified = map(sheet.column, ("Identifier", "Grade", "Last modified (grade)"))
     if identifier is None or grade is None or modified is None:
         raise TemplateInvalid(
-            "this is no grading worksheet: it needs Identifier, Grade and Last modified (grade)",
+            "this is not a grading worksheet: it needs Identifier, Grade and Last modified (grade)",
             next_command="in Moodle: the assignment, View all submissions, Download grading worksheet",
         )
     if all(sheet.column(name) is None for name in IDENTITY):
@@ -116,7 +116,7 @@ class _Places:
             return problem
         grade = self._grade(row, score)
         if grade is None:
-            return f"its maximum grade “{row[self.maximum or 0].strip()}” is no number"
+            return f"its maximum grade “{row[self.maximum or 0].strip()}” is not a number"
         row[self.grade] = grade
         if self.comments is not None:
             row[self.comments] = feedback(score)
@@ -165,7 +165,7 @@ def _of_lab(score: LabScore) -> list[CheckResult]:
 def _problem(score: LabScore | None) -> str | None:
     if score is None:
         return "no result"
-    return None if score.is_gradable else "the environment failed, so this is no grade"
+    return None if score.is_gradable else "the environment failed, so this is not a grade"
 
 
 def _the_lab(finder: Finder, lab: str | None) -> str:

@@ -93,9 +93,9 @@ def parse(text: str, *, what: str) -> Sheet:
         reader = csv.reader(io.StringIO(file.body, newline=""), delimiter=file.delimiter, strict=True)
         rows = [row for row in reader if row]
     except csv.Error as problem:
-        raise TemplateInvalid(f"this is no CSV as {what} exports it: {problem}") from problem
+        raise TemplateInvalid(f"this is not a CSV as {what} exports it: {problem}") from problem
     if not rows:
-        raise TemplateInvalid(f"this is no CSV as {what} exports it: it is empty")
+        raise TemplateInvalid(f"this is not a CSV as {what} exports it: it is empty")
     for line, row in enumerate(rows, 1):
         if len(row) > len(rows[0]):
             raise TemplateInvalid(f"row {line} has {len(row)} cells, the header only {len(rows[0])}")

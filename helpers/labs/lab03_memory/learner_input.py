@@ -115,7 +115,7 @@ def version_of(value: object) -> tuple[int, int]:
     """
     match = _VERSION.fullmatch(value.strip()) if isinstance(value, str) else None
     if match is None:
-        raise InvalidInput(f'{_shown(value)} is no version: it is a text such as "1.15" or "1.15.3"')
+        raise InvalidInput(f'{_shown(value)} is not a version: it is a text such as "1.15" or "1.15.3"')
     return int(match[1]), int(match[2])
 
 
