@@ -83,7 +83,7 @@ def _done(lab: LabSession, action: Callable[[], str]) -> mo.Html:
 def start_panel(lab: LabSession, button: Any, *, pressed: bool = False) -> Any:
     """The button that puts the lab's start state in place, as `course start` does."""
     if lab.cluster is None:
-        return course("<small>This part comes alive with a cluster.</small>")
+        return course("<small>This part needs a cluster.</small>")
     if not (getattr(button, "value", False) or pressed):
         return button
     return mo.vstack([button, _started(lab)])

@@ -102,4 +102,4 @@ def test_a_policy_is_held_against_the_cache() -> None:
         return draw.kv_picture(_session(), f"{CONFIG_MAP}data: {data}").text
 
     assert "fits" in drawn(4) and "16,384" in drawn(4)
-    assert "overruns" in drawn(16) and "65,536" in drawn(16)
+    assert "too large" in drawn(16) and "65,536" in drawn(16)

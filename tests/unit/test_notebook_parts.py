@@ -75,9 +75,9 @@ def test_unreadable_text_is_explained_without_a_traceback(fake_cluster: FakeClus
 def test_without_a_cluster_every_part_says_what_to_do() -> None:
     lab = session(None)
     assert "course up" in text(lab.card())
-    assert "comes alive" in text(nb.apply_panel(lab, NAMESPACE, PRESSED))
-    assert "comes alive" in text(nb.board(nb.grade_now(lab), "quota"))
-    assert "comes alive" in text(nb.pod_table(lab, ("llm-system",)))
+    assert "needs a cluster" in text(nb.apply_panel(lab, NAMESPACE, PRESSED))
+    assert "needs a cluster" in text(nb.board(nb.grade_now(lab), "quota"))
+    assert "needs a cluster" in text(nb.pod_table(lab, ("llm-system",)))
 
 
 def test_a_cluster_that_stops_answering_becomes_a_card(fake_cluster: FakeCluster) -> None:

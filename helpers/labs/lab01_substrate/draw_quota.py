@@ -91,7 +91,7 @@ def _conclusion(refused: Sequence[str], open_: Sequence[str]) -> str:
     parts = []
     if refused:
         named = ", ".join(f"<code>{esc(name)}</code>" for name in refused)
-        parts.append(f"{word('refused', 'does not fit')} The plan overruns {named}.")
+        parts.append(f"{word('refused', 'does not fit')} The plan exceeds {named}.")
     else:
         parts.append(f"{word('fits')} Everything planned would be admitted.")
     if open_:

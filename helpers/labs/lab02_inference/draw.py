@@ -327,7 +327,7 @@ def kv_picture(lab: LabSession, config_yaml: str, *_triggers: object) -> Any:
         return course("<small>The picture needs MAX_MODEL_LEN and MAX_NUM_SEQS as numbers.</small>")
     held = kv_tokens(lab)
     wanted = length * seqs
-    pill = word("fits", "fits") if wanted <= held else word("refused", "overruns")
+    pill = word("fits", "fits") if wanted <= held else word("refused", "too large")
     frame = pd.DataFrame(
         [
             {"what": "admitted at worst", "tokens": wanted, "tone": BLUE if wanted <= held else RED},
