@@ -373,7 +373,7 @@ def to_point(passage, vector):
 @app.cell(hide_code=True)
 def why_to_point():
     mo.md(r"""
-    **Why so.** The id is a UUID of version 5 of the passage's key: whoever ingests, and however often, the same passage is the same point.
+    **Why so.** The id is a UUID of version 5 of the passage's key: whoever ingests it, and however often, a passage is always the same point.
     The layer goes into the payload, because a filter sees nothing else.
     """)
     return
@@ -623,7 +623,7 @@ def guess_volume_answer(guess_volume):
         guess_volume.value,
         truth="protected",
         because="The finalizer `kubernetes.io/pvc-protection` keeps the claim while a pod uses it. As soon as that pod ends, "
-        "for whatever reason, the claim is deleted, and with reclaim policy Delete the data too. Until then all looks well.",
+        "for whatever reason, the claim is deleted, and with reclaim policy Delete the data too. Until then nothing looks wrong.",
         instead={
             "gone": "A finalizer delays that: the deletion is accepted, and waits.",
             "refused": "Deletion is accepted. It is carried out later, which is worse.",

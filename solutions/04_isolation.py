@@ -265,7 +265,7 @@ def hints_forgotten():
     nb.hints(
         "`kubectl get pods -n llm-system --show-labels`: which labels do Qdrant's pods really have?",
         "`from` is a list of peers, and a rule without it means everybody. A peer with `namespaceSelector` *and* `podSelector` means both at once.",
-        "Every namespace carries the label `kubernetes.io/metadata.name` with its own name, written by the API server.",
+        "Every namespace has the label `kubernetes.io/metadata.name` with its own name, written by the API server.",
         "Prometheus needs a rule in each policy: one for Qdrant's 6333 here, one for vLLM's 8000 in `vllm-ingress-from-llm-apps`. "
         "Write both policies into the cell, separated by `---`.",
     )

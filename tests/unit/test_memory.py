@@ -262,4 +262,4 @@ def test_the_solution_notebooks_manifest_has_what_the_lab_lacks() -> None:
 def test_a_report_can_carry_the_checks_evidence() -> None:
     answer = checks._Answer(503, "no endpoints", False, "/")
     assert json.dumps(answer.evidence().observation)
-    assert "nobody behind the Service" in answer.words()
+    assert "not Qdrant but the API server answered" in answer.words()

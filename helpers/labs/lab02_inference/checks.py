@@ -115,8 +115,8 @@ def _said(path: str, answer: HttpAnswer) -> Evidence:
 
 
 def _refusal(path: str, answer: HttpAnswer, expected: str) -> Verdict:
-    """An answer that is none, in the words of whoever gave it."""
-    who = "vLLM" if answer.from_service else "nobody behind the Service"
+    """An answer that is not the expected one: who gave it, and in which words."""
+    who = "vLLM" if answer.from_service else "not vLLM but the API server"
     observed = f"{who} answered {path} with {answer.status}: {' '.join(answer.body.split())[:120]}"
     return falls_short(expected, observed, _said(path, answer))
 

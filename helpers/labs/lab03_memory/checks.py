@@ -103,7 +103,7 @@ class _Answer:
             said = json.loads(self.text)["status"]["error"]
         except (ValueError, KeyError, TypeError):
             said = self.text.strip()[:160]
-        who = "Qdrant" if self.is_from_service else "nobody behind the Service"
+        who = "Qdrant" if self.is_from_service else "not Qdrant but the API server"
         return f"{who} answered {self.path} with {self.status}: {said}"
 
 

@@ -198,7 +198,7 @@ def prometheus_can_scrape(cluster: ClusterView) -> Verdict:
 
 @lab.check("isolation.default_deny", points=3, needs=policy_is_enforced, task="deny", timeout_s=12)
 def everything_else_is_closed(cluster: ClusterView) -> Verdict:
-    """Any other pod of llm-system can neither be reached nor open connections of its own.
+    """Any other pod of llm-system can neither be reached nor open connections of its own, except to DNS.
 
     Why: Without a default, every pod that is added tomorrow starts open, in both directions.
     Hint: An empty podSelector selects every pod of the namespace; a direction that is named, but has no rules, allows nothing.

@@ -419,7 +419,7 @@ def fullest_second(record: Record) -> int:
 
 
 def most_within(seconds: float, moments: Sequence[float]) -> int:
-    """How many of the moments lie within so many seconds, where they lie closest."""
+    """The most moments that are within so many seconds of each other."""
     return max((sum(first <= other < first + seconds for other in moments) for first in moments), default=0)
 
 
@@ -434,7 +434,7 @@ def jitter_thins_the_herd(cluster: ClusterView) -> Verdict:
     """Twenty-four clients without jitter come back in one second and crowd at vLLM; with jitter they come back spread out.
 
     Why: Clients that all come back at once after an outage often cause the next one.
-    Hint: Run both herds to their end. The ticks under the chart are clients that came back: compare how close they lie.
+    Hint: Run both herds to their end. The ticks under the chart are clients that came back: compare how close together they are.
     Next: course experiment herd-none; course experiment herd-full
     """
     plain, spread = journal(cluster, "herd-none"), journal(cluster, "herd-full")
