@@ -247,9 +247,10 @@ def apply_qdrant_yaml(apply_qdrant, lab, pressed, qdrant_yaml):
 @app.cell(hide_code=True)
 def why_qdrant_yaml():
     mo.md(r"""
-    **Why.** The colleague's selector, `app: qdrant`, is not a label that the pods have: a policy that selects nothing is valid,
-    and does nothing. Rules without `from` admit everybody. Prometheus is found by namespace *and* pod label in **one** peer;
-    as two peers, either would be enough. The scrape of vLLM needs a second rule in vLLM's own policy.
+    **Why.** The colleague's policy selects Qdrant, but its rule has no `from`: it admits everybody. Both `app` and
+    `app.kubernetes.io/name` are labels of the chart; a selector that fits no pod would be valid too, and do nothing.
+    Prometheus is found by namespace *and* pod label in **one** peer; as two peers, either would be enough. The scrape of
+    vLLM needs a second rule in vLLM's own policy.
     """)
     return
 
@@ -263,7 +264,8 @@ def board_forgotten(live):
 @app.cell(hide_code=True)
 def hints_forgotten():
     nb.hints(
-        "`kubectl get pods -n llm-system --show-labels`: which labels do Qdrant's pods really have?",
+        "A rule has two halves, `from` and `ports`. Which one does the colleague's rule lack, and what does that mean? "
+        "(`kubectl get pods -n llm-system --show-labels` shows which pods a selector fits.)",
         "`from` is a list of peers, and a rule without it means everybody. A peer with `namespaceSelector` *and* `podSelector` means both at once.",
         "Every namespace has the label `kubernetes.io/metadata.name` with its own name, written by the API server.",
         "Prometheus needs a rule in each policy: one for Qdrant's 6333 here, one for vLLM's 8000 in `vllm-ingress-from-llm-apps`. "
