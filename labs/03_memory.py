@@ -561,7 +561,7 @@ def _(guess_volume):
         guess_volume.value,
         truth="protected",
         because="The finalizer `kubernetes.io/pvc-protection` keeps the claim while a pod uses it. As soon as that pod ends, "
-        "for whatever reason, the claim is deleted, and with reclaim policy Delete the data too. Until then all looks well.",
+        "for whatever reason, the claim is deleted, and with reclaim policy Delete the data too. Until then nothing looks wrong.",
         instead={
             "gone": "A finalizer delays that: the deletion is accepted, and waits.",
             "refused": "Deletion is accepted. It is carried out later, which is worse.",

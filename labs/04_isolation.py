@@ -211,9 +211,10 @@ def _(live):
 @app.cell(hide_code=True)
 def _():
     nb.hints(
-        "`kubectl get pods -n llm-system --show-labels`: which labels do Qdrant's pods really have?",
+        "A rule has two halves, `from` and `ports`. Which one does the colleague's rule lack, and what does that mean? "
+        "(`kubectl get pods -n llm-system --show-labels` shows which pods a selector fits.)",
         "`from` is a list of peers, and a rule without it means everybody. A peer with `namespaceSelector` *and* `podSelector` means both at once.",
-        "Every namespace carries the label `kubernetes.io/metadata.name` with its own name, written by the API server.",
+        "Every namespace has the label `kubernetes.io/metadata.name` with its own name, written by the API server.",
         "Prometheus needs a rule in each policy: one for Qdrant's 6333 here, one for vLLM's 8000 in `vllm-ingress-from-llm-apps`. "
         "Write both policies into the cell, separated by `---`.",
     )

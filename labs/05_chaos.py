@@ -234,7 +234,7 @@ def _(live):
 @app.cell(hide_code=True)
 def _():
     nb.hints(
-        "The client's word is one of: refused, timeout, reset, dns, or `HTTP` with a number. Any that the journal holds is right.",
+        "The client's word is one of: refused, timeout, reset, dns, or `HTTP` with a number. Any word that is in the journal is right.",
         "The layer is named after the backend that was replaced; unaffected is the layer of the lane without red.",
     )
     return
@@ -472,7 +472,7 @@ def _(live):
 @app.cell(hide_code=True)
 def _():
     nb.hints(
-        "Start at the client: is it refused at once (no endpoint), or does it time out (nobody answers, or something drops)?",
+        "Start at the client: is it refused at once (no endpoint), or does it time out (no answer, or dropped packets)?",
         "`kubectl get endpointslices,pods,events -n llm-system`, then `kubectl describe` the object that looks wrong. There can be policies in `llm-apps` too.",
         "A pod is missing: look at its controller (`kubectl describe replicaset` or `statefulset`). A pod is Pending: look at the scheduler's event.",
     )
