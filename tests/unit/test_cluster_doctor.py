@@ -70,7 +70,7 @@ def test_a_baseline_that_fails_proves_nothing(monkeypatch: pytest.MonkeyPatch) -
     cluster = Foreign(enforces=True)
     cluster.exec_handler = lambda *_: ExecResult(1, "", "TIMEOUT")
     text = texts(diagnose(cluster))
-    assert "the experiment could not be made: the pods reach each other" in text
+    assert "the test could not be run: the pods reach each other" in text
     assert "enforced" not in text
 
 

@@ -141,7 +141,7 @@ metadata: {name: c}
         ("apiVersion: v1\nkind: Pod", "has no metadata.name"),
         (
             "apiVersion: v1\nkind: Pod\nmetadata: {name: 12345}",
-            "metadata.name is `12345`: it is a text, so it stands",
+            "metadata.name is `12345`: it is a text, so write it",
         ),
         ("apiVersion: v1\nkind: Pod\nmetadata: {name: a, namespace: 42}", "metadata.namespace is `42`"),
         ("apiVersion: v1\nkind: Pod\nmetadata: {name: on}", "metadata.name is `True`"),

@@ -213,7 +213,7 @@ def test_pending_hidden_checks_are_said() -> None:
         ("", "it is empty"),
         ("name,grade\nada,1\n", "needs the columns Student, ID and Section"),
         (written([HEADER]), "no row “Points Possible”"),
-        ('Student,ID,Section\n"x', "no CSV"),
+        ('Student,ID,Section\n"x', "not a CSV"),
         ("Student,ID,Section\n    Points Possible,,\na,b,c,d\n", "row 3 has 4 cells"),
         (written([["Lab 01" if name == "Final Score" else name for name in HEADER], *ROWS[1:]]), "could be"),
     ],
