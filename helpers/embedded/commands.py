@@ -64,9 +64,9 @@ def lab(
         with steps.total():
             entry.up(cluster_name(), steps)
     elif behind.begin(cluster_name()):
-        say("The cluster is built behind the page, which shows how far it is. Ctrl-C ends both.")
+        say("The cluster is being built; the page shows the progress. Ctrl-C ends both.")
     else:
-        say("A build of this cluster is under way; the page shows how far it is.")
+        say("A build of this cluster is running; the page shows the progress.")
     # In this very process: the build ends with it.
     words = [sys.executable, "-m", "helpers.cli", "open", number, *(["--headless"] if headless else [])]
     os.execv(words[0], words)
