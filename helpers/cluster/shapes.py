@@ -1,8 +1,7 @@
 """Of which type a field is: what a learner wrote is held against it before any code reads it.
 
 The API server refuses a value of the wrong type in its own words, but pictures and forecasts are
-drawn while nothing is asked of it. They name what they read in a shape and call it first: a typing
-error becomes one sentence with the field's path, and the code behind it reads plain values. A field
+drawn while nothing is asked of it. They name what they read in a shape and call it first: a mistake becomes one sentence with the field's path, and the code behind it reads plain values. A field
 that is not named is not looked at; null counts as absent, as it does for Kubernetes.
 """
 

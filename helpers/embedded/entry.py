@@ -46,7 +46,7 @@ def up_through(helper: Root, name: str, steps: Steps, *, source: Source | None =
 
 
 def down(name: str, steps: Steps, *, delete: bool = False) -> bool:
-    """Stop the cluster; returns whether it ran. `delete` forgets its state too."""
+    """Stop the cluster; returns whether it ran. `delete` deletes its state too."""
     if is_root():
         return launch.down(name, steps, delete=delete)
     folder = launch.checked(name)

@@ -1,4 +1,4 @@
-"""What a caller sees when a backend stays away: one error, with its cause."""
+"""What a caller sees when a backend does not come back: one error, with its cause."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""No typing error becomes a traceback: each lab's YAML, given and solved, with every field made wrong in turn."""
+"""No mistake in YAML becomes a traceback: each lab's YAML, given and solved, with every field made wrong in turn."""
 
 from __future__ import annotations
 

@@ -2,7 +2,7 @@
 
 Namespaces, quotas and admission are the fake API server's own work; what the scheduler and the Job
 controller would have written is put in as they write it. Each wrong cluster is one that a learner
-really produces: the quota as it was handed out, a label on one namespace too many, a toleration with
+really produces: the quota as it was handed out, a label on an extra namespace, a toleration with
 the wrong effect, a holder that was never ended.
 """
 

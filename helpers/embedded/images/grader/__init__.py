@@ -40,7 +40,7 @@ ENVIRONMENT = {
 
 
 def sources() -> list[Path]:
-    """The course's own files, in a fixed order; what draws and what builds clusters stays away."""
+    """The course's own files, in a fixed order; what draws and what builds clusters is left out."""
     root = REPOSITORY / "helpers"
     unneeded = (root / "notebook", root / "embedded")
     return sorted(
