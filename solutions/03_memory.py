@@ -87,8 +87,8 @@ def how_much_will_it_hold():
     takes room: vectors (4 bytes for each dimension), the search graph, the payload, the log, segments that are
     rewritten while the old ones are still there, and **every snapshot you keep on it**.
 
-    **Your turn.** Two million passages of 384 dimensions with half a kilobyte of payload each, and two snapshots
-    kept on the same volume. Change the claim until the plan fits. Then find out what *one more* snapshot would cost, and what a
+    **Your turn.** Two million passages of 384 dimensions with half a kilobyte of payload each, and two snapshots kept on
+    the same volume. Change the claim until the plan fits. Then find out what *one more* snapshot would cost, and what a
     model with 1024 dimensions would cost.
     """)
     return
