@@ -310,7 +310,9 @@ def author_lab(lab: LabArgument) -> None:
 @app.command(name="check-author", rich_help_panel=AUTHORS)
 def check_author(
     lab: LabArgument,
-    live: Annotated[bool, typer.Option("--live", help="On the cluster in use, in namespaces made for it.")] = False,
+    live: Annotated[
+        bool, typer.Option("--live", help="On the cluster in use, in namespaces made for it.")
+    ] = False,
     observed: Annotated[
         bool, typer.Option("--observed", help="Show what every check observed in every state.")
     ] = False,

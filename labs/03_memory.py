@@ -85,10 +85,10 @@ def _():
 
     A claim that is too small will one day block writes; one that is far too large costs money every day. Count what
     takes room: vectors (4 bytes for each dimension), the search graph, the payload, the log, segments that are
-    rewritten while the old ones are still there, and **every snapshot you keep**.
+    rewritten while the old ones are still there, and **every snapshot you keep on it**.
 
-    **Your turn.** Two million passages of 384 dimensions with half a kilobyte of payload each, and two snapshots
-    kept. Change the claim until the plan fits. Then find out what *one more* snapshot would cost, and what a
+    **Your turn.** Two million passages of 384 dimensions with half a kilobyte of payload each, and two snapshots kept on
+    the same volume. Change the claim until the plan fits. Then find out what *one more* snapshot would cost, and what a
     model with 1024 dimensions would cost.
     """)
     return

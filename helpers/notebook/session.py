@@ -151,9 +151,7 @@ def waiting_card() -> mo.Html:
     """A part of the page that has nothing to show until a cluster is connected."""
     if building.is_building(settings.cluster_name()):
         return course("<small>This part appears by itself when the cluster is built.</small>")
-    return course(
-        "<small>This part needs a cluster: <code>course up</code>, then Connect again.</small>"
-    )
+    return course("<small>This part needs a cluster: <code>course up</code>, then Connect again.</small>")
 
 
 def _title(problem: LabError) -> str:

@@ -379,7 +379,11 @@ PROOFS = Proofs(
             {"memory.identity": "not headless"},
         ),
         Mutant("the headless Service selects nothing", endpoints(HEADLESS), {"memory.identity": "no pod"}),
-        Mutant("the Service selects nothing", _no_endpoints, {"memory.ready": "not Qdrant but the API server answered"}),
+        Mutant(
+            "the Service selects nothing",
+            _no_endpoints,
+            {"memory.ready": "not Qdrant but the API server answered"},
+        ),
         Mutant(
             "readiness asks /healthz",
             reinstalled(_probe("readinessProbe", "/healthz")),
