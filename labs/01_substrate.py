@@ -608,6 +608,8 @@ def _():
         "`nodeSelector` can tell them apart.",
         "`kubectl get nodes --show-labels` shows the label and its value while the node offers each shape.",
         "Write the selector as `nodeSelector: {nvidia.com/gpu.sharing-strategy: …}`, with the value that suits the situation.",
+        "Have you done lab 02 already? Then vLLM holds the card, and every Job here waits. `kubectl scale deployment vllm "
+        "-n llm-system --replicas=0` frees it; `--replicas=1` brings vLLM back when you have finished.",
     )
     return
 

@@ -14,7 +14,7 @@ with app.setup(hide_code=True):
 
     from helpers import notebook as nb
     from helpers.labs.lab01_substrate import draw_gpu, draw_quota
-    from helpers.stack import gpu
+    from helpers.stack import gpu, lent_card
 
 
 @app.cell(hide_code=True)
@@ -634,6 +634,14 @@ def shape_panel(lab, shape_full, shape_mig, shape_time):
 
 
 @app.cell
+def solve_lend_the_card(lab, pressed):
+    # Where lab 02 was done before, vLLM holds the only card; the end of this notebook gives it back.
+    mo.stop(not pressed or lab.cluster is None)
+    lent_card.lend(lab.cluster)
+    return
+
+
+@app.cell
 def solve_shapes(lab, pressed):
     mo.stop(
         not pressed
@@ -673,6 +681,8 @@ def hints_shapes():
         "`nodeSelector` can tell them apart.",
         "`kubectl get nodes --show-labels` shows the label and its value while the node offers each shape.",
         "Write the selector as `nodeSelector: {nvidia.com/gpu.sharing-strategy: …}`, with the value that suits the situation.",
+        "Have you done lab 02 already? Then vLLM holds the card, and every Job here waits. `kubectl scale deployment vllm "
+        "-n llm-system --replicas=0` frees it; `--replicas=1` brings vLLM back when you have finished.",
     )
     return
 
@@ -923,6 +933,13 @@ def solve_end_idle_holder(idle_yaml, lab, pressed):
     )
     lab.cluster.delete("Pod", "idle-holder", "llm-workshop", wait_s=30, grace_s=1)
     gpu.wait_for_phase(lab.cluster, "next-in-line", "llm-workshop", ("Succeeded",))
+    return
+
+
+@app.cell
+def solve_give_the_card_back(lab, pressed):
+    mo.stop(not pressed or lab.cluster is None)
+    lent_card.give_back(lab.cluster)
     return
 
 

@@ -153,6 +153,10 @@ def _must_be_explicit(spec: dict[str, Any], quota: dict[str, Any]) -> None:
 def _must_fit(added: Usage, quota: dict[str, Any]) -> None:
     status = quota.get("status") or {}
     hard, used = status.get("hard") or {}, status.get("used") or {}
+    unknown = [name for name in sorted(hard) if name in added and name not in used]
+    if unknown:
+        # https://github.com/kubernetes/kubernetes/blob/v1.36.0/staging/src/k8s.io/apiserver/pkg/admission/plugin/resourcequota/controller.go
+        raise Denied(f"status unknown for quota: {quota['metadata']['name']}, resources: {','.join(unknown)}")
     over = [
         name
         for name in sorted(hard)
