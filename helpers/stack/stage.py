@@ -26,6 +26,10 @@ class Stage:
     parties: Mapping[str, Party]
     world: World
 
+    def backends(self, target: str) -> tuple[Party, ...]:
+        """The pods behind a target; none where there is no such target."""
+        return next((item.backends for item in self.targets if item.name == target), ())
+
     def forecast(self, manifests: str = "") -> dict[Pair, Decision]:
         """The table that the policies would give, with the manifests applied on top."""
         return predict(self.world.with_manifests(manifests), self.parties, self.targets)

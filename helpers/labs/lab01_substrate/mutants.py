@@ -241,11 +241,7 @@ _NAMESPACES = [
 ]
 _QUOTA = [
     wrong("two GPUs admitted", quota(gpu="2"), quota__gpu="2 GPUs at most"),
-    wrong(
-        "GPUs are not limited",
-        quota(gpu=None),
-        quota__gpu="not limited",
-    ),
+    wrong("GPUs are not limited", quota(gpu=None), quota__gpu="not limited"),
     wrong("no GPU at all", quota(gpu="0"), quota__gpu="0 GPUs at most"),
     wrong("a second quota forbids GPUs", quota("other", gpu="0"), quota__gpu="0 GPUs at most"),
     wrong(

@@ -153,6 +153,11 @@ def _owned_by_set(pod: Resource) -> bool:
     return any(owner.get("kind") == "StatefulSet" and owner.get("name") == STATEFUL_SET for owner in owners)
 
 
+def _own_pods(cluster: ClusterView) -> list[Pod]:
+    """Qdrant's pods that belong to the StatefulSet."""
+    return [pod for pod in _qdrant_pods(cluster) if _owned_by_set(pod)]
+
+
 def _container(pod: Pod) -> dict[str, Any]:
     """The container that serves Qdrant's port; the first if none names it."""
     for container in pod.containers:
@@ -224,7 +229,7 @@ def storage_is_on_a_claim(cluster: ClusterView) -> Verdict:
     Hint: Compare the path that Qdrant writes to with the mount paths. Which kind of volume is mounted there?
     Next: kubectl get pvc -n llm-system; kubectl get pod -n llm-system qdrant-0 -o jsonpath='{.spec.volumes}'
     """
-    pod = next(pod for pod in _qdrant_pods(cluster) if _owned_by_set(pod))
+    pod = _own_pods(cluster)[0]
     mount = next(
         (m for m in _container(pod).get("volumeMounts") or [] if m.get("mountPath") == STORAGE_PATH), None
     )
@@ -268,7 +273,7 @@ def name_and_address(cluster: ClusterView) -> Verdict:
     service = cluster.service(SERVICE, NAMESPACE)
     answer = _ask(cluster, "/healthz")
     names = {endpoint.pod for endpoint in cluster.endpoints(name, NAMESPACE)} if headless else set()
-    pods = {pod.name for pod in _qdrant_pods(cluster) if _owned_by_set(pod)}
+    pods = {pod.name for pod in _own_pods(cluster)}
     return all_of(
         expect_true(
             headless, "serviceName names a headless Service", f"serviceName {name or 'empty'}: {said}"
@@ -295,7 +300,7 @@ def probes_ask_the_right_paths(cluster: ClusterView) -> Verdict:
     Hint: Qdrant has three health paths. Which of them fails while collections load?
     Next: kubectl get statefulset -n llm-system qdrant -o jsonpath='{.spec.template.spec.containers[0].readinessProbe}'
     """
-    pod = next(pod for pod in _qdrant_pods(cluster) if _owned_by_set(pod))
+    pod = _own_pods(cluster)[0]
     container = _container(pod)
     readiness, liveness = _probe_path(container, "readinessProbe"), _probe_path(container, "livenessProbe")
     return all_of(
@@ -479,7 +484,7 @@ def _received(metrics: dict[str, float]) -> float:
 
 def _was_replaced(cluster: ClusterView) -> bool:
     """Whether the pod is younger than its claim by more than a first start takes."""
-    pods = [pod for pod in _qdrant_pods(cluster) if _owned_by_set(pod)]
+    pods = _own_pods(cluster)
     claims = cluster.pvcs(NAMESPACE, labels="app=qdrant")
     return bool(pods and claims) and (_time(pods[0]) - _time(claims[0])).total_seconds() > REPLACED_AFTER_S
 

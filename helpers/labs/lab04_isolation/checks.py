@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 SYSTEM = "llm-system"
 OPEN, CLOSED = True, False
+SERVING_PORT = 8000
 OUTSIDERS = ("outsider", "impostor")
 # The smallest set that lets the stack work. What is not named here is neither needed nor forbidden.
 EXPECTED: dict[tuple[str, str], bool] = {
@@ -101,11 +102,10 @@ def absent(cluster: ClusterView, pod: str) -> ProbeInconclusive:
 
 def isolating(stage: Stage, target: str) -> list[str]:
     """The policies in llm-system that select the pods behind a target."""
-    backends = next((item.backends for item in stage.targets if item.name == target), ())
     return [
         policy["metadata"]["name"]
         for policy in stage.world.policies
-        if any(selects(policy, backend) for backend in backends)
+        if any(selects(policy, backend) for backend in stage.backends(target))
     ]
 
 
@@ -151,25 +151,24 @@ def only_the_serving_port(cluster: ClusterView) -> Verdict:
     Next: kubectl get networkpolicy -n llm-system
     """
     stage = read_stage(cluster)
-    caller = stage.parties.get("app")
-    backends = next(target.backends for target in stage.targets if target.name == "vllm")
-    if caller is None or not backends:
-        raise (
-            absent(cluster, "probe-app")
-            if caller is None
-            else ProbeInconclusive("vLLM is not running", next_command="course start 04")
-        )
-    parts = [
-        expect(
-            decide(stage.world, caller, backend, port).allowed,
-            f"port {port} of vLLM {'open' if port == 8000 else 'closed'} to the application",
-            f"port {port}: {decide(stage.world, caller, backend, port).reason}",
-            equals=port == 8000,
-        )
-        for backend in backends
-        for port in (8000, 8001, 22)
-    ]
-    return all_of(*parts)
+    caller, backends = stage.parties.get("app"), stage.backends("vllm")
+    if caller is None:
+        raise absent(cluster, "probe-app")
+    if not backends:
+        raise ProbeInconclusive("vLLM is not running", next_command="course start 04")
+    return all_of(
+        *(_port(stage, caller, backend, port) for backend in backends for port in (SERVING_PORT, 8001, 22))
+    )
+
+
+def _port(stage: Stage, caller: Party, backend: Party, port: int) -> Verdict:
+    decision, is_serving = decide(stage.world, caller, backend, port), port == SERVING_PORT
+    return expect(
+        decision.allowed,
+        f"port {port} of vLLM {'open' if is_serving else 'closed'} to the application",
+        f"port {port}: {decision.reason}",
+        equals=is_serving,
+    )
 
 
 @lab.check("isolation.qdrant", points=3, needs=policy_is_enforced, task="forgotten", timeout_s=12)
@@ -278,7 +277,7 @@ def doors(stage: Stage) -> list[tuple[Party, Party, int, str]]:
     """Connections that nobody needs, from parties that need not exist for the specification to judge them."""
 
     def backend(name: str) -> Party:
-        found = next((item.backends for item in stage.targets if item.name == name), ())
+        found = stage.backends(name)
         if not found:
             raise ProbeInconclusive(
                 f"{name} has no pod to judge", next_command=f"kubectl get pods -n {SYSTEM}"

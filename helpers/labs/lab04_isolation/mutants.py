@@ -14,15 +14,7 @@ from urllib.parse import urlsplit
 
 from helpers.cluster.backend import ExecResult
 from helpers.grading.author import Mutant, Proofs
-from helpers.grading.changes import (
-    Change,
-    applied,
-    edited,
-    manifest,
-    solved,
-    steps,
-    without,
-)
+from helpers.grading.changes import Change, applied, edited, manifest, solved, steps, without
 from helpers.grading.verdict import Status
 from helpers.labs.backends import both_with_probes
 from helpers.stack.bring_up import first_policy
@@ -189,10 +181,7 @@ MUTANTS = [
     ),
     Mutant(
         "Prometheus sought in the policy's own namespace",
-        _edited(
-            VLLM,
-            lambda spec: spec["ingress"][_METRICS_RULE].update({"from": [_PROMETHEUS]}),
-        ),
+        _edited(VLLM, lambda spec: spec["ingress"][_METRICS_RULE].update({"from": [_PROMETHEUS]})),
         {"isolation.metrics": "prometheus to vllm: timed out"},
     ),
     Mutant(
@@ -238,10 +227,7 @@ MUTANTS = [
     ),
     Mutant(
         "label and name as two peers: either is enough",
-        _edited(
-            QDRANT,
-            _first_from(_BY_LABEL, _BY_NAME),
-        ),
+        _edited(QDRANT, _first_from(_BY_LABEL, _BY_NAME)),
         {"isolation.impostor": "impostor to qdrant: HTTP 200"},
     ),
     Mutant(

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from datetime import datetime
+from functools import wraps
 from statistics import median
 from typing import TYPE_CHECKING, Any
 
@@ -18,7 +19,7 @@ from helpers.chaos.faults import BACKENDS, CLIENT_OF, SYSTEM
 from helpers.chaos.journal import NAMESPACE, JournalBroken, Record, published
 from helpers.evidence import Evidence
 from helpers.grading import Lab, Status, Verdict, all_of, expect, expect_true, falls_short, not_attempted
-from helpers.grading.declare import Progress, quiet
+from helpers.grading.declare import CheckFunction, Progress, quiet
 
 if TYPE_CHECKING:
     from helpers.cluster import Cluster, ClusterView
@@ -54,6 +55,21 @@ def journal(cluster: ClusterView, name: str) -> Record | Verdict:
             observed=f"the journal {name} does not verify: {broken}",
             evidence=(config_map.evidence(),) if config_map else (),
         )
+
+
+def with_journals(*names: str) -> Callable[[Callable[..., Verdict]], CheckFunction]:
+    """A check that also gets the verified journals of these experiments; one that does not verify is its verdict."""
+
+    def wrap(check: Callable[..., Verdict]) -> CheckFunction:
+        @wraps(check)
+        def reading(cluster: ClusterView) -> Verdict:
+            records = [journal(cluster, name) for name in names]
+            broken = [record for record in records if isinstance(record, Verdict)]
+            return broken[0] if broken else check(cluster, *records)
+
+        return reading
+
+    return wrap
 
 
 def reference(cluster: ClusterView, name: str) -> Evidence:
@@ -430,18 +446,14 @@ def crowd(record: Record) -> int:
 
 
 @lab.check("herd.queue", points=2, task="herd", timeout_s=10)
-def jitter_thins_the_herd(cluster: ClusterView) -> Verdict:
+@with_journals("herd-none", "herd-full")
+def jitter_thins_the_herd(cluster: ClusterView, plain: Record, spread: Record) -> Verdict:
     """Twenty-four clients without jitter come back in one second and crowd at vLLM; with jitter they come back spread out.
 
     Why: Clients that all come back at once after an outage often cause the next one.
     Hint: Run both herds to their end. The ticks under the chart are clients that came back: compare how close together they are.
     Next: course experiment herd-none; course experiment herd-full
     """
-    plain, spread = journal(cluster, "herd-none"), journal(cluster, "herd-full")
-    for record in (plain, spread):
-        if isinstance(record, Verdict):
-            return record
-    assert isinstance(plain, Record) and isinstance(spread, Record)
     together, apart = fullest_second(plain), fullest_second(spread)
     return all_of(
         expect(
@@ -476,16 +488,14 @@ def jitter_thins_the_herd(cluster: ClusterView) -> Verdict:
 
 
 @lab.check("gameday.diagnosis", points=4, task="gameday", timeout_s=10)
-def diagnosed(cluster: ClusterView) -> Verdict:
+@with_journals("game-day")
+def diagnosed(cluster: ClusterView, record: Record) -> Verdict:
     """On the game day, layer and cause were named while the fault was being repaired.
 
     Why: In an incident, first find the layer, then the cause, and then make one change.
     Hint: Go through the layers: does the Service have endpoints, is a pod there, is it Ready, what do its events say?
     Next: kubectl get events -n llm-system --sort-by=.lastTimestamp
     """
-    record = journal(cluster, "game-day")
-    if isinstance(record, Verdict):
-        return record
     truth = record.first("reveal") or {}
     moment = record.first("repaired") or record.first("time-over") or {}
     answer = moment.get("answer") or {}
@@ -504,16 +514,14 @@ def diagnosed(cluster: ClusterView) -> Verdict:
 
 
 @lab.check("gameday.repair", points=3, task="gameday", timeout_s=10)
-def repaired(cluster: ClusterView) -> Verdict:
+@with_journals("game-day")
+def repaired(cluster: ClusterView, record: Record) -> Verdict:
     """The fault was repaired by you, before the time was over, and clients were served again.
 
     Why: A repair is finished when clients are served again, not when a command has returned.
     Hint: Undo the one thing that is wrong. Restarting everything else costs availability and hides the cause.
     Next: course game-day
     """
-    record = journal(cluster, "game-day")
-    if isinstance(record, Verdict):
-        return record
     about = reference(cluster, "game-day")
     fixed = record.first("repaired")
     failed = sum(not item.ok for item in evidence.attempts(record))
@@ -529,16 +537,14 @@ def repaired(cluster: ClusterView) -> Verdict:
 
 
 @lab.check("gameday.objective", points=2, needs=repaired, task="gameday", timeout_s=10)
-def objective_held(cluster: ClusterView) -> Verdict:
+@with_journals("game-day")
+def objective_held(cluster: ClusterView, record: Record) -> Verdict:
     """Over the whole game day, the backend that was not hit kept 97 % of its requests.
 
     Why: An objective over a window measures what users feel; it also shows a repair that breaks something healthy.
     Hint: Whose requests never failed? Leave that backend alone.
     Next: course game-day
     """
-    record = journal(cluster, "game-day")
-    if isinstance(record, Verdict):
-        return record
     hit = str((record.first("reveal") or {}).get("backend", ""))
     other = evidence.OTHER.get(hit, "vllm")
     share = evidence.availability(evidence.attempts(record, CLIENT_OF[other]))

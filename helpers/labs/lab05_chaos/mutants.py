@@ -149,11 +149,7 @@ def herd(gap_s: float, *, answered: int = 24, took_s: float = 2.0) -> list[Entry
 
 
 def game_day(
-    *,
-    answer: dict[str, str] | None = None,
-    repaired: bool = True,
-    other: str = "ok",
-    failed: bool = True,
+    *, answer: dict[str, str] | None = None, repaired: bool = True, other: str = "ok", failed: bool = True
 ) -> list[Entry]:
     """A game day on Qdrant's Service."""
     said = {"layer": "network", "cause": "service-selector"} if answer is None else answer
