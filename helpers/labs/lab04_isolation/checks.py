@@ -8,7 +8,7 @@ policy seals against everybody is unreachable, which shows that this cluster enf
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 from weakref import WeakKeyDictionary
 
@@ -16,8 +16,9 @@ from helpers.errors import EnvironmentFault, ProbeInconclusive
 from helpers.evidence import Evidence
 from helpers.grading import Lab, Verdict, all_of, expect, expect_true, not_attempted
 from helpers.grading.declare import Progress, quiet
+from helpers.labs.lab04_isolation import doors
 from helpers.stack.network import Reachability
-from helpers.stack.policy_forecast import Party, decide, selects
+from helpers.stack.policy_forecast import decide, selects
 from helpers.stack.stage import SharedLook, Stage, enforcement, read_stage
 
 if TYPE_CHECKING:
@@ -156,19 +157,18 @@ def only_the_serving_port(cluster: ClusterView) -> Verdict:
         raise absent(cluster, "probe-app")
     if not backends:
         raise ProbeInconclusive("vLLM is not running", next_command="course start 04")
+    opened = [door for door in doors.incoming(stage, "vllm") if door.peer.namespace == doors.APPS]
+    served = [decide(stage.world, caller, backend, SERVING_PORT) for backend in backends]
     return all_of(
-        *(_port(stage, caller, backend, port) for backend in backends for port in (SERVING_PORT, 8001, 22))
+        *(expect_true(found.allowed, "port 8000 of vLLM open", found.reason) for found in served),
+        nothing_more(opened, "no other port of vLLM open to the application"),
     )
 
 
-def _port(stage: Stage, caller: Party, backend: Party, port: int) -> Verdict:
-    decision, is_serving = decide(stage.world, caller, backend, port), port == SERVING_PORT
-    return expect(
-        decision.allowed,
-        f"port {port} of vLLM {'open' if is_serving else 'closed'} to the application",
-        f"port {port}: {decision.reason}",
-        equals=is_serving,
-    )
+def nothing_more(opened: Sequence[doors.Door], that: str) -> Verdict:
+    """No door but the needed ones: the first is named, and how many there are beside it."""
+    more = f"; and {len(opened) - 1} more like it" if len(opened) > 1 else ""
+    return expect_true(not opened, that, f"{opened[0]}{more}" if opened else that)
 
 
 @lab.check("isolation.qdrant", points=3, needs=policy_is_enforced, task="forgotten", timeout_s=12)
@@ -270,48 +270,10 @@ def nothing_more_than_needed(cluster: ClusterView) -> Verdict:
     Next: kubectl get networkpolicy -n llm-system
     """
     stage = read_stage(cluster)
-    return all_of(pairs(table_of(cluster), EXPECTED), *(unused(stage, *door) for door in doors(stage)))
-
-
-def doors(stage: Stage) -> list[tuple[Party, Party, int, str]]:
-    """Connections that nobody needs, from parties that need not exist for the specification to judge them."""
-
-    def backend(name: str) -> Party:
-        found = stage.backends(name)
-        if not found:
-            raise ProbeInconclusive(
-                f"{name} has no pod to judge", next_command=f"kubectl get pods -n {SYSTEM}"
-            )
-        return found[0]
-
-    app, neighbour = stage.parties.get("app"), stage.parties.get("neighbour")
-    if app is None or neighbour is None:
-        raise ProbeInconclusive("a probe pod is not running", next_command="course start 04")
-    grafana = Party("a dashboard in llm-monitoring", "llm-monitoring", {"app": "grafana"}, "192.0.2.10")
-    pretender = Party(
-        "a pod labelled prometheus elsewhere",
-        "llm-outside",
-        {"app.kubernetes.io/name": "prometheus"},
-        "192.0.2.11",
+    return all_of(
+        pairs(table_of(cluster), EXPECTED),
+        nothing_more(doors.unneeded(stage), "no rule opens more than the stack needs"),
     )
-    system = Party("another pod of kube-system", "kube-system", {"app": "other"}, "192.0.2.12")
-    vllm, qdrant, dns = backend("vllm"), backend("qdrant"), backend("dns")
-    return [
-        (grafana, vllm, 8000, "TCP"),
-        (grafana, qdrant, 6333, "TCP"),
-        (pretender, vllm, 8000, "TCP"),
-        (pretender, qdrant, 6333, "TCP"),
-        (app, qdrant, 6335, "TCP"),
-        (neighbour, dns, 9153, "TCP"),
-        (neighbour, system, 53, "UDP"),
-    ]
-
-
-def unused(stage: Stage, source: Party, target: Party, port: int, protocol: str) -> Verdict:
-    """A door that must be closed, judged by the specification."""
-    decision = decide(stage.world, source, target, port, protocol)
-    name = f"{source.name} to {target.name} {protocol} {port}"
-    return expect(decision.allowed, f"{name} closed", f"{name}: {decision.reason}", equals=False)
 
 
 @lab.start
