@@ -2,17 +2,18 @@
 
 Messages have upstream's shape (k8s.io/apiserver admission/plugin/resourcequota/controller.go,
 k8s.io/kubernetes pkg/quota/v1/evaluator/core/pods.go, plugin/pkg/admission/limitranger), because
-checks read them. Quota scopes are not implemented. The contract tests compare with a live cluster.
+checks read them. The contract tests compare with a live cluster.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from decimal import Decimal
 from typing import Any
 
 from helpers.cluster.kinds import ResourceType
 from helpers.cluster.quantity import is_binary, quantity, quantity_text
+from helpers.cluster.quota_scopes import counts_claims, counts_pod
 
 Usage = dict[str, Decimal]
 _COMPUTE = ("cpu", "memory", "ephemeral-storage")
@@ -106,12 +107,15 @@ def _claim_usage(spec: dict[str, Any]) -> Usage:
 # Quota
 
 
-def quota_status(quota: dict[str, Any], usages: Iterable[Usage]) -> dict[str, Any]:
-    """The status that the quota controller would write."""
+def quota_status(
+    quota: dict[str, Any], objects: Sequence[tuple[ResourceType, dict[str, Any]]]
+) -> dict[str, Any]:
+    """The status that the quota controller would write, from all objects of the namespace."""
     hard: dict[str, str] = (quota.get("spec") or {}).get("hard") or {}
     sums: Usage = {}
-    for usage in usages:
-        _add(sums, usage)
+    for type_, item in objects:
+        if _counts(quota, type_, item):
+            _add(sums, usage_of(type_, item))
     used = {
         name: quantity_text(sums.get(name, Decimal(0)), binary=is_binary(limit))
         for name, limit in hard.items()
@@ -126,12 +130,20 @@ def admit_quota(
     added = usage_of(type_, item)
     if before:
         added = {name: amount - before.get(name, Decimal(0)) for name, amount in added.items()}
-    ordered = sorted(quotas, key=lambda quota: quota["metadata"]["name"])
+    counting = [quota for quota in quotas if _counts(quota, type_, item)]
+    ordered = sorted(counting, key=lambda quota: quota["metadata"]["name"])
     if type_.kind == "Pod" and before is None:
         for quota in ordered:
             _must_be_explicit(item.get("spec") or {}, quota)
     for quota in ordered:
         _must_fit(added, quota)
+
+
+def _counts(quota: dict[str, Any], type_: ResourceType, item: dict[str, Any]) -> bool:
+    spec = quota.get("spec") or {}
+    if type_.kind == "Pod":
+        return counts_pod(spec, item.get("spec") or {})
+    return counts_claims(spec)
 
 
 def _must_be_explicit(spec: dict[str, Any], quota: dict[str, Any]) -> None:

@@ -422,14 +422,10 @@ class FakeBackend:
         if not keys:
             return
         types = {(type_.group, type_.plural): type_ for type_ in self.types}
-        usages = [
-            admission.usage_of(types[key[:2]], item)
-            for key, item in self.objects.items()
-            if key[2] == namespace
-        ]
+        objects = [(types[key[:2]], item) for key, item in self.objects.items() if key[2] == namespace]
         for key in keys:
             quota = self.objects[key]
-            status = admission.quota_status(quota, usages)
+            status = admission.quota_status(quota, objects)
             if quota.get("status") != status:
                 self._version += 1
                 metadata = {**quota["metadata"], "resourceVersion": str(self._version)}

@@ -14,6 +14,7 @@ from typing import Any
 
 from helpers.cluster import shapes
 from helpers.cluster.quantity import quantity, quantity_text
+from helpers.cluster.quota_scopes import counts_claims, counts_pod
 
 GPU = "requests.nvidia.com/gpu"
 GIB = Decimal(1024**3)
@@ -30,6 +31,9 @@ DIMENSIONS = (
     "pods",
 )
 COMPUTE = DIMENSIONS[:5]
+OF_CLAIMS = DIMENSIONS[5:7]
+# In which a quota must stop a second model server; claims and pods are only counted.
+BRAKES = DIMENSIONS[:6]
 
 
 @dataclass(frozen=True)
@@ -135,11 +139,59 @@ def arithmetic(
     ]
 
 
+# Other names under which the API server counts the same, beside `count/…` of what has a name of its own.
+_ALIASES = {
+    "cpu": "requests.cpu",
+    "memory": "requests.memory",
+    "count/pods": "pods",
+    "count/persistentvolumeclaims": "persistentvolumeclaims",
+}
+_OF_A_CLASS = ".storageclass.storage.k8s.io/"
+
+
+def counted_as(dimension: str, storage_class: str = "") -> str:
+    """The course's name of a dimension: `cpu` is `requests.cpu`, and a limit on the class in use is one on all."""
+    name, of_class, rest = dimension.partition(_OF_A_CLASS)
+    if of_class and name == storage_class:
+        return rest
+    return _ALIASES.get(dimension, dimension)
+
+
+def counted(written: Mapping[str, Any], storage_class: str = "") -> dict[str, Decimal]:
+    """Amounts by the course's names; of two that limit the same, the smaller.
+
+    Raises:
+        InvalidManifest: an amount is no quantity.
+    """
+    found: dict[str, Decimal] = {}
+    for dimension, value in written.items():
+        if value is not None:
+            name, amount = counted_as(str(dimension), storage_class), quantity(value)
+            found[name] = min(amount, found.get(name, amount))
+    return found
+
+
+def limits_of(spec: Mapping[str, Any], storage_class: str = "") -> dict[str, Decimal]:
+    """What a ResourceQuota's spec limits of the planned workloads: a scope may leave them out."""
+    hard = counted(spec.get("hard") or {}, storage_class)
+    if not counts_pod(spec, question_pod(VLLM.takes, "planned")["spec"]):
+        return {}
+    claims = counts_claims(spec)
+    return {name: amount for name, amount in hard.items() if claims or name not in OF_CLAIMS}
+
+
+def tightest(limits: Iterable[Mapping[str, Decimal]]) -> dict[str, Decimal]:
+    """What several quotas limit together: each of them must admit a pod."""
+    hard: dict[str, Decimal] = {}
+    for found in limits:
+        hard |= {name: min(amount, hard.get(name, amount)) for name, amount in found.items()}
+    return hard
+
+
 def hard_in(manifest: Mapping[str, Any]) -> dict[str, Decimal]:
     """What a ResourceQuota manifest limits; InvalidManifest names a quantity that is none."""
     shapes.check(manifest, shapes.QUOTA)
-    hard = (manifest.get("spec") or {}).get("hard") or {}
-    return {str(dimension): quantity(value) for dimension, value in hard.items() if value is not None}
+    return limits_of(manifest.get("spec") or {})
 
 
 def amount_text(dimension: str, value: Decimal) -> str:
@@ -194,7 +246,7 @@ def question_claim(size: Decimal, name: str, namespace: str = "llm-system") -> d
 
 
 def exceeded(reason: str) -> set[str]:
-    """The dimensions that a quota's refusal names as exceeded.
+    """The dimensions that a quota's refusal names as exceeded, by the course's names.
 
     Upstream's words: `exceeded quota: NAME, requested: a=1,b=2, used: a=0,b=0, limited: a=0,b=1`
     (k8s.io/apiserver, plugin/pkg/admission/resourcequota): only exceeded dimensions are listed.
@@ -202,5 +254,5 @@ def exceeded(reason: str) -> set[str]:
     found: set[str] = set()
     for part in reason.split("exceeded quota:")[1:]:
         requested = part.partition("requested: ")[2].partition(", used:")[0]
-        found |= {item.partition("=")[0].strip() for item in requested.split(",") if "=" in item}
+        found |= {counted_as(item.partition("=")[0].strip()) for item in requested.split(",") if "=" in item}
     return found

@@ -128,6 +128,14 @@ def test_the_quota_picture_needs_no_cluster_and_follows_the_text() -> None:
     assert "it is a quantity such as" in text(draw_quota.quota_picture(session(None), quota % "many"))
 
 
+def test_the_quota_picture_draws_the_second_model_server_that_it_must_stop() -> None:
+    wide = "kind: ResourceQuota\napiVersion: v1\nmetadata: {name: q}\nspec: {hard: {requests.nvidia.com/gpu: 2, limits.cpu: 32}}"
+    shown = text(draw_quota.quota_picture(session(None), wide))
+    assert "A second model server would still fit in" in shown and 'class="second"' in shown
+    tight = wide.replace("gpu: 2", "gpu: 1").replace("32", "14")
+    assert "would still fit" not in text(draw_quota.quota_picture(session(None), tight))
+
+
 def test_the_board_says_the_verdict_in_words(fake_cluster: FakeCluster) -> None:
     live = nb.grade_now(session(fake_cluster))
     assert "NOT ATTEMPTED" in text(nb.board(live, "namespaces"))

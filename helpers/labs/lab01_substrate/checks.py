@@ -18,6 +18,7 @@ from helpers.grading.declare import Progress, quiet
 from helpers.stack import gpu
 from helpers.stack.given import namespaces_given
 from helpers.stack.quota import (
+    BRAKES,
     COMPUTE,
     GPU,
     PLANNED,
@@ -25,9 +26,12 @@ from helpers.stack.quota import (
     amount_text,
     amounts,
     arithmetic,
+    counted,
     exceeded,
+    limits_of,
     question_claim,
     question_pod,
+    tightest,
     total_of,
 )
 
@@ -144,20 +148,17 @@ def _is_out_of_turn(cluster: ClusterView) -> bool:
     return any(quota.path("spec.hard", {}).get(GPU) == "0" for quota in quotas if _is_the_classes(quota))
 
 
-def _tightest(quotas: Iterable[ResourceQuota]) -> dict[str, Decimal]:
-    """What really limits each dimension: every quota of a namespace must admit a pod."""
-    hard: dict[str, Decimal] = {}
+def _tightest(quotas: Iterable[ResourceQuota], storage_class: str = "") -> dict[str, Decimal]:
+    """What really limits each dimension, by the course's names."""
+    return tightest(limits_of(quota.path("spec", {}), storage_class) for quota in quotas)
+
+
+def _used(quotas: Iterable[ResourceQuota], storage_class: str = "") -> dict[str, Decimal]:
+    used: dict[str, Decimal] = {}
     for quota in quotas:
-        for dimension in quota.dimensions:
-            amount = quota.hard(dimension)
-            if amount is not None:
-                hard[dimension] = min(amount, hard.get(dimension, amount))
-    return hard
-
-
-def _used(quotas: Iterable[ResourceQuota]) -> dict[str, Decimal]:
-    found = ((item, quota.used(item) or Decimal(0)) for quota in quotas for item in quota.dimensions)
-    return dict(found)
+        if limits_of(quota.path("spec", {}), storage_class):
+            used |= counted(quota.path("status.used", {}), storage_class)
+    return used
 
 
 @lab.check("quota.gpu", points=3, needs=three_namespaces)
@@ -211,8 +212,8 @@ def both_workloads_fit(cluster: ClusterView) -> Verdict:
     Hint: Add up what vLLM and Qdrant take, dimension by dimension, and compare each sum with the quota.
     Next: kubectl describe quota -n llm-system
     """
-    quotas = _quotas(cluster)
-    hard = _tightest(quotas)
+    quotas, storage_class = _quotas(cluster), cluster.profile.storage_class
+    hard = _tightest(quotas, storage_class)
     lines = arithmetic(hard)
     over = [f"{line.dimension}: {line.says()}" for line in lines if not line.fits]
     fits = expect(
@@ -224,7 +225,7 @@ def both_workloads_fit(cluster: ClusterView) -> Verdict:
     )
     if over:
         return fits
-    verdict = all_of(fits, *_nothing_else_refuses(cluster, hard, _used(quotas)))
+    verdict = all_of(fits, *_nothing_else_refuses(cluster, hard, _used(quotas, storage_class)))
     return verdict.summed_up(f"both fit in all {len(lines)} dimensions")
 
 
@@ -255,13 +256,11 @@ def no_room_for_another_model_server(cluster: ClusterView) -> Verdict:
     Hint: The plan must fit, but not a second model server beside it: which dimension still has room, or no limit?
     Next: kubectl describe quota -n llm-system
     """
-    hard = _tightest(_quotas(cluster))
+    hard = _tightest(_quotas(cluster), cluster.profile.storage_class)
     too_much = total_of([*PLANNED, VLLM])
     claim = _ask(cluster, question_claim(too_much["requests.storage"], "question-storage"))
     refused = _refused_dimensions(cluster, too_much) | exceeded(claim.reason)
-    asked = [
-        _refuses(name, name in refused, too_much[name], claim) for name in (*COMPUTE, "requests.storage")
-    ]
+    asked = [_refuses(name, name in refused, too_much[name], claim) for name in BRAKES]
     counted = [
         expect(
             hard.get(name, Decimal(10**9)),

@@ -11,7 +11,19 @@ import marimo as mo
 from helpers.errors import InvalidManifest, LabError
 from helpers.notebook.html import course, esc, problem_card, table, word
 from helpers.notebook.session import LabSession
-from helpers.stack.quota import DIMENSIONS, PLANNED, Line, Workload, amount_text, arithmetic, hard_in
+from helpers.stack.quota import (
+    BRAKES,
+    DIMENSIONS,
+    PLANNED,
+    VLLM,
+    Line,
+    Workload,
+    amount_text,
+    arithmetic,
+    counted,
+    hard_in,
+    tightest,
+)
 
 if TYPE_CHECKING:
     from helpers.cluster import ResourceQuota
@@ -35,11 +47,11 @@ def quota_picture(
         quotas = [item for item in load(manifest) if item["kind"] == "ResourceQuota"]
         if not quotas:
             raise InvalidManifest("there is no ResourceQuota in this cell")
-        hard = hard_in(quotas[0])
+        hard = tightest(map(hard_in, quotas))
     except InvalidManifest as problem:
         return problem_card(str(problem), title="The picture waits for readable YAML.")
     live = _live_quota(lab, quotas[0]["metadata"].get("name", ""))
-    used = {name: live.used(name) or Decimal(0) for name in live.dimensions} if live else {}
+    used = counted(live.path("status.used", {})) if live else {}
     return course(_picture(arithmetic(hard, workloads, used=used), workloads, has_used=bool(live)), live=True)
 
 
@@ -68,7 +80,9 @@ def _live_quota(lab: LabSession, name: str) -> ResourceQuota | None:
 
 
 def _picture(lines: Sequence[Line], workloads: Sequence[Workload], *, has_used: bool) -> str:
-    longest = max((line.total / line.hard for line in lines if line.hard), default=Decimal(1))
+    longest = max(
+        ((line.total + _second(line)) / line.hard for line in lines if line.hard), default=Decimal(1)
+    )
     scale = min(max(longest * Decimal("1.08"), _NARROWEST), _WIDEST)
     tones = {workload.name: workload.layer for workload in workloads}
     legend = [
@@ -77,17 +91,32 @@ def _picture(lines: Sequence[Line], workloads: Sequence[Workload], *, has_used: 
     ]
     if has_used:
         legend.insert(0, '<span><i style="background:var(--c-used)"></i>in use now</span>')
+    legend.append('<span><i class="second"></i>a second model server</span>')
     legend.append("<span><b>┃</b> what the quota in the cell admits</span>")
     rows = "".join(_row(line, scale, tones) for line in lines)
     refused = [line.dimension for line in lines if not line.fits]
     open_ = [line.dimension for line in lines if line.hard is None and line.total]
     return (
         f'<div class="card"><div class="legend">{"".join(legend)}</div><div class="quota">{rows}</div>'
-        f"{_conclusion(refused, open_)}</div>"
+        f"{_conclusion(refused, open_, _roomy(lines))}</div>"
     )
 
 
-def _conclusion(refused: Sequence[str], open_: Sequence[str]) -> str:
+def _second(line: Line) -> Decimal:
+    """What one more model server would take of a dimension in which the quota should stop it."""
+    return VLLM.takes.get(line.dimension, Decimal(0)) if line.dimension in BRAKES else Decimal(0)
+
+
+def _roomy(lines: Sequence[Line]) -> list[str]:
+    """The limited dimensions in which a second model server would still be admitted."""
+    return [
+        line.dimension
+        for line in lines
+        if line.hard is not None and 0 < _second(line) <= line.hard - line.total
+    ]
+
+
+def _conclusion(refused: Sequence[str], open_: Sequence[str], roomy: Sequence[str]) -> str:
     parts = []
     if refused:
         named = ", ".join(f"<code>{esc(name)}</code>" for name in refused)
@@ -97,6 +126,9 @@ def _conclusion(refused: Sequence[str], open_: Sequence[str]) -> str:
     if open_:
         named = ", ".join(f"<code>{esc(name)}</code>" for name in open_)
         parts.append(f"{word('open', 'not limited')} Nothing stops the next one in {named}.")
+    if roomy and not refused:
+        named = ", ".join(f"<code>{esc(name)}</code>" for name in roomy)
+        parts.append(f"{word('open', 'too much room')} A second model server would still fit in {named}.")
     return "".join(f'<div style="margin-top:.5rem">{part}</div>' for part in parts)
 
 
@@ -122,6 +154,11 @@ def _track(line: Line, scale: Decimal, tones: dict[str, str]) -> str:
                 f'<span class="part" style="{_place(start, width, scale)};background:{tone}" title="{esc(name)}">{text}</span>'
             )
             start += width
+    second = min(_second(line) / whole, scale - start)
+    if line.hard is not None and second > 0:
+        marks.append(
+            f'<span class="second" style="{_place(start, second, scale)}" title="a second model server"></span>'
+        )
     if line.hard is not None and line.over:
         marks.append(f'<span class="over" style="{_place(Decimal(1), start - 1, scale)}"></span>')
     if line.hard is not None:
