@@ -8,17 +8,17 @@ from __future__ import annotations
 
 import hashlib
 import json
-import shlex
+import re
 import time
 from collections.abc import Callable, Mapping
 from copy import deepcopy
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from helpers.settings import REPOSITORY
+from helpers.stack.container_env import expanded, variables
 
 if TYPE_CHECKING:
     from helpers.cluster import Cluster, ClusterView, Profile
@@ -150,47 +150,50 @@ class DrainBudget:
         return self.grace_s - self.pre_stop_s - self.shutdown_s
 
     @classmethod
-    def of(cls, pod_spec: Mapping[str, Any]) -> DrainBudget:
-        """Read a pod's preStop, vLLM's --shutdown-timeout and the grace period."""
+    def of(cls, pod_spec: Mapping[str, Any], known: Mapping[str, str] | None = None) -> DrainBudget:
+        """Read a pod's preStop, vLLM's --shutdown-timeout and the grace period.
+
+        `known` are the container's variables where more than its spec is at hand (helpers.stack.container_env).
+        """
         container = next(item for item in pod_spec["containers"] if item["name"] == CONTAINER)
+        known = variables(container) if known is None else known
         hook = ((container.get("lifecycle") or {}).get("preStop")) or {}
         return cls(
-            _pre_stop_s(hook),
-            _seconds(option(container, "--shutdown-timeout")),
+            _pre_stop_s(hook, known),
+            _seconds(option(container, "--shutdown-timeout", known)),
             float(pod_spec.get("terminationGracePeriodSeconds", DEFAULT_GRACE_S)),
         )
 
 
-def _pre_stop_s(hook: Mapping[str, Any]) -> float:
+# `sleep 5`, `/bin/sleep 5s`, `time.sleep(5)`; a shell's `$WAIT` is replaced before.
+_SLEEP = re.compile(r"(?<![\w-])(?:[\w.]+\.|/\S*/)?sleep[\s(\"',]+(\d+(?:\.\d+)?|\.\d+)([smhd]?)(?![\w.])")
+_UNITS = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86400}
+
+
+def _pre_stop_s(hook: Mapping[str, Any], known: Mapping[str, str]) -> float:
+    """The pauses of a hook, one after the other, wherever they stand in its command."""
     if "sleep" in hook:
         return float(hook["sleep"].get("seconds", 0))
-    words = [word for part in (hook.get("exec") or {}).get("command", []) for word in shlex.split(part)]
-    for before, word in pairwise(words):
-        if before.endswith("sleep") and word.replace(".", "", 1).isdigit():
-            return float(word)
-    return 0.0
+    text = expanded(" ".join(map(str, (hook.get("exec") or {}).get("command") or [])), known)
+    for name, value in known.items():
+        text = re.sub(rf"\$(?:{re.escape(name)}\b|\{{{re.escape(name)}\}})", lambda found, to=value: to, text)
+    return sum(float(number) * _UNITS[unit] for number, unit in _SLEEP.findall(text))
 
 
-def option(container: Mapping[str, Any], name: str) -> str | None:
+def option(container: Mapping[str, Any], name: str, known: Mapping[str, str] | None = None) -> str | None:
     """The value of a command-line option, written `--name=value` or `--name value`.
 
-    A `$(NAME)` is replaced by the container's own variable, as the kubelet does; one that comes from
-    a ConfigMap stays as it is.
+    A `$(NAME)` is replaced by the container's own variable, as the kubelet does.
     """
+    known = variables(container) if known is None else known
     words = [str(word) for word in [*(container.get("command") or []), *(container.get("args") or [])]]
-    words = [part for word in words for part in (word.split() if "\n" in word else [word])]
+    words = [part for word in words for part in (word.split() if any(map(str.isspace, word)) else [word])]
     for number, word in enumerate(words):
         if word == name and number + 1 < len(words):
-            return _expanded(words[number + 1], container)
+            return expanded(words[number + 1], known)
         if word.startswith(f"{name}="):
-            return _expanded(word.partition("=")[2], container)
+            return expanded(word.partition("=")[2], known)
     return None
-
-
-def _expanded(text: str, container: Mapping[str, Any]) -> str:
-    for item in container.get("env") or []:
-        text = text.replace(f"$({item['name']})", str(item.get("value", "")))
-    return text
 
 
 def _seconds(text: str | None) -> float:

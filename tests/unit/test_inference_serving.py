@@ -13,6 +13,7 @@ from helpers.cluster.fake import FakeCluster
 from helpers.cluster.kubectl import find_kubectl, kustomize
 from helpers.errors import LabError
 from helpers.stack import serving
+from helpers.stack.container_env import variables_of
 from helpers.stack.serving import DrainBudget, ProbeBudget
 
 OVERLAYS = ("embedded", "gpu", "mig", "time-slicing")
@@ -45,10 +46,20 @@ def test_the_startup_probe_decides_how_long_a_load_may_take() -> None:
         ({"exec": {"command": ["sleep", "7"]}}, 7),
         ({"exec": {"command": ["/bin/sh", "-c", "sleep 3 && true"]}}, 3),
         ({"exec": {"command": ["true"]}}, 0),
+        # shared/cases: a shell's words after the pause.
+        ({"exec": {"command": ["sh", "-c", "sleep 5; echo bye"]}}, 5),
+        ({"exec": {"command": ["sh", "-c", "sleep 2;sleep 3s"]}}, 5),
+        ({"exec": {"command": ["sh", "-c", "/bin/sleep 0.1m || true"]}}, 6),
+        ({"exec": {"command": ["python3", "-c", "import time; time.sleep(4)"]}}, 4),
+        ({"exec": {"command": ["sh", "-c", "sleep $PAUSE"]}}, 8),
+        ({"exec": {"command": ["sh", "-c", "sleep ${PAUSE} && true"]}}, 8),
+        ({"exec": {"command": ["sleep", "$(PAUSE)"]}}, 8),
+        ({"exec": {"command": ["sh", "-c", "echo asleep 5; no-sleep 9"]}}, 0),
     ],
 )
 def test_a_pre_stop_pause_is_found_however_it_is_written(hook: dict[str, Any], seconds: float) -> None:
-    spec = {"containers": [{"name": "vllm", "lifecycle": {"preStop": hook}}]}
+    pause = [{"name": "PAUSE", "value": "8"}]
+    spec = {"containers": [{"name": "vllm", "lifecycle": {"preStop": hook}, "env": pause}]}
     assert DrainBudget.of(spec).pre_stop_s == seconds
 
 
@@ -67,9 +78,27 @@ def test_the_shutdown_timeout_is_found_however_it_is_written(container: dict[str
     assert (budget.shutdown_s, budget.spare_s) == (40, 20)
 
 
-def test_a_timeout_that_only_a_config_map_knows_counts_as_none() -> None:
-    spec = {"containers": [{"name": "vllm", "args": ["--shutdown-timeout=$(FROM_ELSEWHERE)"]}]}
-    assert DrainBudget.of(spec).shutdown_s == 0
+@pytest.mark.parametrize(
+    "source",
+    [
+        {"envFrom": [{"configMapRef": {"name": "vllm-model-config"}}]},
+        {"envFrom": [{"configMapRef": {"name": "other"}}, {"configMapRef": {"name": "vllm-model-config"}}]},
+        {"env": [{"name": "WAIT", "valueFrom": {"configMapKeyRef": {"name": "vllm-model-config", "key": "WAIT"}}}]},
+        {
+            "envFrom": [{"prefix": "MY_", "configMapRef": {"name": "vllm-model-config"}}],
+            "env": [{"name": "WAIT", "value": "$(MY_WAIT)"}],
+        },
+    ],
+)  # fmt: skip
+def test_a_timeout_that_comes_from_a_config_map_counts(source: dict[str, Any]) -> None:
+    """shared/cases: what the process reads counts, not where it is written."""
+    container = {"name": "vllm", "args": ["--shutdown-timeout=$(WAIT)"], **source}
+    cluster = FakeCluster()
+    for name, data in (("other", {"WAIT": "1"}), ("vllm-model-config", {"WAIT": "40"})):
+        cluster.apply({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": name}, "data": data})
+    known = variables_of(cluster.view(), container, "default")
+    assert DrainBudget.of({"containers": [container]}, known).shutdown_s == 40
+    assert DrainBudget.of({"containers": [container]}).shutdown_s == 0
 
 
 def test_the_checksum_is_what_kubectl_and_sha256sum_say() -> None:

@@ -19,6 +19,7 @@ from helpers.grading.declare import Progress, quiet
 from helpers.labs.lab02_inference import witness
 from helpers.settings import REPOSITORY
 from helpers.stack import serving
+from helpers.stack.container_env import variables_of
 from helpers.stack.serving import CLAIM, CONFIG_MAP, CONTAINER, DEPLOYMENT, LABELS, NAMESPACE, PORT, SERVICE
 
 if TYPE_CHECKING:
@@ -31,6 +32,8 @@ APPS = "llm-apps"
 WITNESS, QUEUE_WITNESS = "drain-witness", "queue-witness"
 # What the applications of later labs send and expect: the context must hold both.
 LONGEST_PROMPT, LONGEST_ANSWER = 3000, 500
+# What the chat templates of the course's models add: a system prompt, roles and their marks.
+TEMPLATE = 40
 CLIENTS_AT_ONCE = 4
 # A modest model loads in 30 to 60 s, and a cold cache or a busy disk doubles that.
 LOAD_BUDGET_S, NOTICE_BUDGET_S = 120, 300
@@ -140,7 +143,7 @@ def _figure(data: dict[str, str], name: str) -> int | None:
     "vllm.config",
     points=2,
     task="policy",
-    hint=f"Later labs send prompts of up to {LONGEST_PROMPT} tokens and want up to {LONGEST_ANSWER} back: the context holds both.",
+    hint=f"Later labs send prompts of up to {LONGEST_PROMPT} tokens and want up to {LONGEST_ANSWER} back: the context holds both, and the chat template around them.",
 )
 def serving_policy(cluster: ClusterView) -> Verdict:
     """ConfigMap `vllm-model-config` names the model that applications ask for, with room for their prompts and answers.
@@ -149,7 +152,7 @@ def serving_policy(cluster: ClusterView) -> Verdict:
     Next: kubectl get configmap vllm-model-config -n llm-system -o yaml
     """
     config = cluster.config_map(CONFIG_MAP, NAMESPACE)
-    data, needed = config.data, LONGEST_PROMPT + LONGEST_ANSWER
+    data, needed = config.data, LONGEST_PROMPT + LONGEST_ANSWER + TEMPLATE
     name, length, seqs = (
         data.get("SERVED_MODEL_NAME"),
         _figure(data, "MAX_MODEL_LEN"),
@@ -542,9 +545,11 @@ def time_to_finish(cluster: ClusterView) -> Verdict:
     Next: kubectl get deployment vllm -n llm-system -o yaml
     """
     deployment = cluster.deployment(DEPLOYMENT, NAMESPACE)
-    if not _container(deployment):
+    container = _container(deployment)
+    if not container:
         return not_attempted(f"a container named {CONTAINER}", "none of that name")
-    budget = serving.DrainBudget.of(_pod_spec(deployment))
+    known = variables_of(cluster, container, NAMESPACE)
+    budget = serving.DrainBudget.of(_pod_spec(deployment), known)
     return all_of(
         expect(
             budget.pre_stop_s,

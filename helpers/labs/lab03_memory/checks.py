@@ -8,10 +8,12 @@ with known answers find them. Chart and manifests are graded alike: names, label
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from functools import cache
-from pathlib import Path
+from pathlib import Path, PurePosixPath
+from posixpath import normpath
 from typing import TYPE_CHECKING, Any
 
 from helpers.errors import LabError, ProbeInconclusive
@@ -19,6 +21,7 @@ from helpers.evidence import Evidence
 from helpers.grading import Lab, Verdict, all_of, expect, expect_true, falls_short, not_attempted
 from helpers.grading.declare import Progress, quiet
 from helpers.stack import memory
+from helpers.stack.container_env import variables_of
 from helpers.stack.embeddings import DIMENSIONS
 from helpers.stack.memory import COLLECTION, FILTER_FIELD, LABELS, NAMESPACE, PORT, SERVICE, STATEFUL_SET
 
@@ -27,6 +30,8 @@ if TYPE_CHECKING:
     from helpers.cluster.resource import Pod, Resource
 
 STORAGE_PATH = "/qdrant/storage"
+STORAGE_VARIABLE = "QDRANT__STORAGE__STORAGE_PATH"
+WORKING_FOLDER = "/qdrant"
 READY_PATHS = ("/readyz",)
 LIVE_PATHS = ("/livez", "/healthz", "/")
 GOLDEN = Path(__file__).with_name("golden.json")
@@ -230,10 +235,9 @@ def storage_is_on_a_claim(cluster: ClusterView) -> Verdict:
     Next: kubectl get pvc -n llm-system; kubectl get pod -n llm-system qdrant-0 -o jsonpath='{.spec.volumes}'
     """
     pod = _own_pods(cluster)[0]
-    mount = next(
-        (m for m in _container(pod).get("volumeMounts") or [] if m.get("mountPath") == STORAGE_PATH), None
-    )
-    expected = f"{STORAGE_PATH} on a claim of the StatefulSet's volumeClaimTemplates"
+    path = _storage_path(cluster, pod)
+    mount = _mount_of(_container(pod), path)
+    expected = f"{path} on a claim of the StatefulSet's volumeClaimTemplates"
     if mount is None:
         paths = ", ".join(m.get("mountPath", "?") for m in _container(pod).get("volumeMounts") or [])
         return falls_short(expected, f"nothing is mounted there, only at {paths}", pod)
@@ -255,6 +259,22 @@ def storage_is_on_a_claim(cluster: ClusterView) -> Verdict:
             f"claim {claim_name}, {'from' if from_template else 'not from'} a claim template",
         ),
     ).about(claim)
+
+
+def _storage_path(cluster: ClusterView, pod: Pod) -> PurePosixPath:
+    """Where Qdrant writes: as its variable says, and relative to its image's folder."""
+    known = variables_of(cluster, _container(pod), NAMESPACE)
+    return PurePosixPath(normpath(PurePosixPath(WORKING_FOLDER, known.get(STORAGE_VARIABLE) or STORAGE_PATH)))
+
+
+def _mount_of(container: Mapping[str, Any], path: PurePosixPath) -> Mapping[str, Any] | None:
+    """The mount on which a path lies: the longest that covers it; None on the container's own layer."""
+    covering = [
+        mount
+        for mount in container.get("volumeMounts") or []
+        if path.is_relative_to(normpath(mount.get("mountPath") or "/"))
+    ]
+    return max(covering, key=lambda mount: len(normpath(mount["mountPath"])), default=None)
 
 
 @lab.check("memory.identity", points=2, needs=a_stateful_set_runs_qdrant, task="install")
