@@ -31,8 +31,8 @@ def by(key: str, operator: str, *values: str) -> dict[str, Any]:
 @pytest.fixture(scope="module")
 def solved() -> FakeCluster:
     cluster = FakeCluster()
-    mutants.start(cluster)
-    mutants.solution(cluster)
+    mutants.PROOFS.start(cluster)
+    mutants.PROOFS.solution(cluster)
     return cluster
 
 

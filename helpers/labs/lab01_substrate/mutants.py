@@ -251,6 +251,12 @@ _QUOTA = [
     ),
     wrong("storage for Qdrant alone", quota(requests_storage="200Gi"), quota__fits="320 GiB of 200 GiB"),
     wrong("one claim only", quota(persistentvolumeclaims="1"), quota__fits="persistentvolumeclaims: 2 of 1"),
+    wrong("CPU under its other name", quota(requests_cpu=None, cpu="2"), quota__fits="requests.cpu: 3 of 2"),
+    wrong(
+        "pods counted under their other name",
+        quota("other", **{"count/pods": "1"}),
+        quota__fits="pods: 2 of 1",
+    ),
     wrong("a second quota is tighter", quota("other", limits_cpu="12"), quota__fits="14 of 12"),
     wrong("a LimitRange forbids large containers", limit_range(cpu="4"), quota__fits="maximum cpu"),
     wrong("limits.cpu far too generous", quota(limits_cpu="100"), quota__brake="limits.cpu: 24 admitted"),

@@ -185,6 +185,7 @@ MUTANTS = (
     # 1. Serving policy
     Mutant("another served name", _config(SERVED_MODEL_NAME="llama"), {"vllm.config": "llama", "vllm.model": "course-model"}, live=True),
     Mutant("a context without room for the answer", _config(MAX_MODEL_LEN="2048"), {"vllm.config": "MAX_MODEL_LEN 2048"}, live=True),
+    Mutant("a context without room for the chat template", _config(MAX_MODEL_LEN="3500"), {"vllm.config": "MAX_MODEL_LEN 3500"}, live=True),
     Mutant("a context in words", _config(MAX_MODEL_LEN="4k"), {"vllm.config": "missing or no number"}, live=True),
     Mutant("one caller at a time", _config(MAX_NUM_SEQS="1"), {"vllm.config": "MAX_NUM_SEQS 1"}, live=True),
     Mutant("no model named", _config(MODEL_ID=""), {"vllm.config": "MODEL_ID missing"}, live=True),

@@ -36,7 +36,7 @@ from helpers.grading.changes import (
 from helpers.grading.declare import quiet
 from helpers.grading.verdict import Status
 from helpers.labs.backends import qdrant_objects
-from helpers.labs.lab03_memory.checks import STORAGE_PATH, start
+from helpers.labs.lab03_memory.checks import STORAGE_PATH, STORAGE_VARIABLE, start
 from helpers.settings import REPOSITORY
 from helpers.stack import memory
 from helpers.stack.embeddings import DIMENSIONS, Embedder, Vector
@@ -225,6 +225,17 @@ def _mounted_elsewhere(workload: Manifest) -> None:
             mount["mountPath"] = "/data"
 
 
+def _writes_to(path: str) -> Edit:
+    """Another storage path than the claim's, by Qdrant's own variable."""
+
+    def edit(workload: Manifest) -> None:
+        variables = _container(workload).setdefault("env", [])
+        variables[:] = [item for item in variables if item["name"] != STORAGE_VARIABLE]
+        variables.append({"name": STORAGE_VARIABLE, "value": path})
+
+    return edit
+
+
 def _volume(**source: Any) -> Edit:
     """The storage on another volume than one of the StatefulSet's own claims."""
 
@@ -361,6 +372,16 @@ PROOFS = Proofs(
             "mounted where Qdrant does not write",
             reinstalled(_mounted_elsewhere),
             {"memory.storage": "/data"},
+        ),
+        Mutant(
+            "Qdrant told to write beside its claim",
+            reinstalled(_writes_to("/qdrant/snapshots/q")),
+            {"memory.storage": "a volume of kind emptyDir"},
+        ),
+        Mutant(
+            "Qdrant told to write where nothing is mounted",
+            reinstalled(_writes_to("/var/lib/qdrant")),
+            {"memory.storage": "nothing is mounted there"},
         ),
         Mutant(
             "one claim for all replicas",

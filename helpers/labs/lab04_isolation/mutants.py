@@ -138,12 +138,12 @@ MUTANTS = [
     Mutant(
         "a policy without its port",
         _edited(VLLM, lambda spec: spec["ingress"][0].pop("ports")),
-        {"isolation.port": "port 8001"},
+        {"isolation.port": "TCP every port; and 2 more like it"},
     ),
     Mutant(
         "a range of ports from 1 on",
         _edited(VLLM, lambda spec: spec["ingress"][0].update(ports=[{"port": 1, "endPort": 8001}])),
-        {"isolation.port": "port 8001"},
+        {"isolation.port": "TCP ports 1 to 8001"},
     ),
     Mutant(
         "a second policy opens the debugger's port",
@@ -271,22 +271,64 @@ MUTANTS = [
     Mutant(
         "every pod of llm-monitoring may scrape",
         _edited(VLLM, lambda spec: spec["ingress"][_METRICS_RULE]["from"][0].pop("podSelector")),
-        {"isolation.smallest": "a dashboard in llm-monitoring to vllm"},
+        {"isolation.smallest": "any pod of llm-monitoring in to vllm"},
     ),
     Mutant(
         "whoever calls itself prometheus may scrape",
         _edited(QDRANT, lambda spec: spec["ingress"][_METRICS_RULE]["from"][0].update(namespaceSelector={})),
-        {"isolation.smallest": "a pod labelled prometheus elsewhere to qdrant"},
+        {"isolation.smallest": "any pod labelled app.kubernetes.io/name=prometheus of default"},
     ),
     Mutant(
         "DNS opens all of kube-system",
         _edited(DNS, lambda spec: spec["egress"][0]["to"][0].pop("podSelector")),
-        {"isolation.smallest": "another pod of kube-system"},
+        {"isolation.smallest": "any pod of kube-system: UDP port 53"},
     ),
     Mutant(
         "the application may open every port of Qdrant",
         _edited(QDRANT, lambda spec: spec["ingress"][0].pop("ports")),
-        {"isolation.smallest": "TCP 6335"},
+        {"isolation.smallest": "any pod of llm-apps in to qdrant: TCP every port"},
+    ),
+    Mutant(
+        "a second policy opens all ports above the next one",
+        _extra(
+            "extra-door",
+            podSelector={"matchLabels": {"app": "vllm"}},
+            ingress=[{"from": [_BY_NAME], "ports": [{"port": 8002, "endPort": 65535}]}],
+        ),
+        {"isolation.port": "TCP ports 8002 to 65535"},
+    ),
+    Mutant(
+        "a range of addresses may reach Qdrant",
+        _extra(
+            "by-address",
+            podSelector={"matchLabels": {"app.kubernetes.io/name": "qdrant"}},
+            ingress=[{"from": [{"ipBlock": {"cidr": "192.168.0.0/16"}}], "ports": [{"port": 6333}]}],
+        ),
+        {"isolation.smallest": "the addresses 192.168.0.0/16 in to qdrant"},
+    ),
+    Mutant(
+        "a namespace that nobody has made yet may reach vLLM",
+        _extra(
+            "partners",
+            podSelector={"matchLabels": {"app": "vllm"}},
+            ingress=[
+                {
+                    "from": [{"namespaceSelector": {"matchLabels": {"team": "partners"}}}],
+                    "ports": [{"port": 8000}],
+                }
+            ],
+        ),
+        {"isolation.smallest": "any namespace labelled team=partners in to vllm"},
+    ),
+    Mutant(
+        "a dashboard is let in beside Prometheus",
+        _edited(
+            VLLM,
+            lambda spec: spec["ingress"][_METRICS_RULE]["from"].append(
+                {**_MONITORING, "podSelector": {"matchLabels": {"app.kubernetes.io/name": "grafana"}}}
+            ),
+        ),
+        {"isolation.smallest": "app.kubernetes.io/name=grafana of llm-monitoring in to vllm"},
     ),
 ]
 
