@@ -253,9 +253,9 @@ _QUOTA = [
     wrong("one claim only", quota(persistentvolumeclaims="1"), quota__fits="persistentvolumeclaims: 2 of 1"),
     wrong("CPU under its other name", quota(requests_cpu=None, cpu="2"), quota__fits="requests.cpu: 3 of 2"),
     wrong(
-        "pods counted under their other name",
-        quota("other", **{"count/pods": "1"}),
-        quota__fits="pods: 2 of 1",
+        "claims counted under their other name",
+        quota("other", **{"count/persistentvolumeclaims": "1"}),
+        quota__fits="persistentvolumeclaims: 2 of 1",
     ),
     wrong("a second quota is tighter", quota("other", limits_cpu="12"), quota__fits="14 of 12"),
     wrong("a LimitRange forbids large containers", limit_range(cpu="4"), quota__fits="maximum cpu"),

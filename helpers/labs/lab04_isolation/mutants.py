@@ -276,7 +276,7 @@ MUTANTS = [
     Mutant(
         "whoever calls itself prometheus may scrape",
         _edited(QDRANT, lambda spec: spec["ingress"][_METRICS_RULE]["from"][0].update(namespaceSelector={})),
-        {"isolation.smallest": "any pod labelled app.kubernetes.io/name=prometheus of default"},
+        {"isolation.smallest": "any pod labelled app.kubernetes.io/name=prometheus of "},
     ),
     Mutant(
         "DNS opens all of kube-system",
