@@ -176,7 +176,8 @@ def _pre_stop_s(hook: Mapping[str, Any], known: Mapping[str, str]) -> float:
         return float(hook["sleep"].get("seconds", 0))
     text = expanded(" ".join(map(str, (hook.get("exec") or {}).get("command") or [])), known)
     for name, value in known.items():
-        text = re.sub(rf"\$(?:{re.escape(name)}\b|\{{{re.escape(name)}\}})", lambda found, to=value: to, text)
+        text = text.replace(f"${{{name}}}", value)
+        text = re.sub(rf"\${re.escape(name)}\b", value.replace("\\", r"\\"), text)
     return sum(float(number) * _UNITS[unit] for number, unit in _SLEEP.findall(text))
 
 
