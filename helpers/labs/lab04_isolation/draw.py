@@ -148,7 +148,7 @@ def _forecast_cell(
 
 
 @needs_cluster
-def three_noes(lab: LabSession, *_triggers: object) -> mo.Html:
+def three_noes(lab: LabSession) -> mo.Html:
     """Dropped, refused and forbidden, seen from the application's probe pod in this cluster."""
     from helpers.stack.network import Target, observe
     from helpers.stack.probes import SEALED
