@@ -50,7 +50,7 @@ class LabSession:
     seat: Seat | None = None
     pressed: bool = False
     looks: Looks = field(default_factory=lambda: Looks(LiveReport), compare=False)
-    acted: Callable[[Any], None] = field(default=lambda _: None, compare=False)
+    acted: Callable[[Callable[[int], int]], None] = field(default=lambda _: None, compare=False)
 
     @property
     def report(self) -> LiveReport:
