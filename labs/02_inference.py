@@ -91,20 +91,20 @@ def _():
 
 
 @app.cell(hide_code=True)
-def _(lab, policy_yaml):
-    lab.live(nb.preview, policy_yaml)
+def _(lab, live, policy_yaml):
+    nb.preview(lab, policy_yaml, live)
     return
 
 
 @app.cell(hide_code=True)
-def _(apply_policy, lab, policy_yaml):
-    nb.apply_panel(lab, policy_yaml, apply_policy)
+def _(apply_policy, lab, policy_yaml, pressed):
+    nb.apply_panel(lab, policy_yaml, apply_policy, pressed=pressed)
     return
 
 
 @app.cell(hide_code=True)
-def _(lab):
-    lab.live(nb.board, "policy")
+def _(live):
+    nb.board(live, "policy")
     return
 
 
@@ -163,20 +163,20 @@ def _():
 
 
 @app.cell(hide_code=True)
-def _(COLLEAGUE, apply_start, lab, objects, start_yaml):
-    draw.deployment_panel(lab, objects, [COLLEAGUE, start_yaml], apply_start)
+def _(COLLEAGUE, apply_start, lab, objects, pressed, start_yaml):
+    draw.deployment_panel(lab, objects, [COLLEAGUE, start_yaml], apply_start, pressed=pressed)
     return
 
 
 @app.cell(hide_code=True)
-def _(apply_start, lab):
-    draw.start_timeline(lab, apply_start)
+def _(apply_start, lab, pressed):
+    draw.start_timeline(lab, asked=apply_start.value, pressed=pressed)
     return
 
 
 @app.cell(hide_code=True)
-def _(lab):
-    lab.live(draw.crash_panel)
+def _(lab, live):
+    draw.crash_panel(lab, live)
     return
 
 
@@ -254,8 +254,8 @@ def _():
 
 
 @app.cell(hide_code=True)
-def _(lab):
-    lab.live(nb.board, "start")
+def _(live):
+    nb.board(live, "start")
     return
 
 
@@ -272,12 +272,15 @@ def _():
 
 
 @app.cell(hide_code=True)
-def _(lab):
-    lab.live(
-        nb.titled,
-        "**The model cache.** An init container fills the claim from an image that carries the model's files "
-        "(where a model hub can be reached, vLLM downloads them instead). Only the first pod has to do so. What did this one find?",
-        draw.cache_panel,
+def _(lab, live):
+    mo.vstack(
+        [
+            mo.md(
+                "**The model cache.** An init container fills the claim from an image that carries the model's files "
+                "(where a model hub can be reached, vLLM downloads them instead). Only the first pod has to do so. What did this one find?"
+            ),
+            draw.cache_panel(lab, live),
+        ]
     )
     return
 
@@ -309,8 +312,8 @@ def _():
 
 
 @app.cell(hide_code=True)
-def _(ask, lab):
-    draw.ask_panel(lab, ask)
+def _(ask, lab, pressed):
+    draw.ask_panel(lab, ask, pressed=pressed)
     return
 
 
@@ -364,8 +367,8 @@ def _(lab, policy_yaml):
 
 
 @app.cell(hide_code=True)
-def _(lab):
-    lab.live(nb.board, "serving")
+def _(live):
+    nb.board(live, "serving")
     return
 
 
@@ -456,21 +459,29 @@ def _():
 
 
 @app.cell(hide_code=True)
-def _(COLLEAGUE, apply_rollout, lab, objects, rollout_yaml, start_yaml):
-    draw.deployment_panel(lab, objects, [COLLEAGUE, start_yaml, rollout_yaml], apply_rollout)
+def _(
+    COLLEAGUE,
+    apply_rollout,
+    lab,
+    objects,
+    pressed,
+    rollout_yaml,
+    start_yaml,
+):
+    draw.deployment_panel(lab, objects, [COLLEAGUE, start_yaml, rollout_yaml], apply_rollout, pressed=pressed)
     return
 
 
 @app.cell(hide_code=True)
-def _(apply_rollout, lab):
-    draw.start_timeline(lab, apply_rollout)
+def _(apply_rollout, lab, pressed):
+    draw.start_timeline(lab, asked=apply_rollout.value, pressed=pressed)
     return
 
 
 @app.cell(hide_code=True)
-def _(lab):
-    lab.live(
-        nb.event_table, ("llm-system",), reasons=("FailedCreate", "ScalingReplicaSet", "Killing"), last=5
+def _(lab, live):
+    nb.event_table(
+        lab, ("llm-system",), live, reasons=("FailedCreate", "ScalingReplicaSet", "Killing"), last=5
     )
     return
 
@@ -514,22 +525,31 @@ def _():
 
 
 @app.cell(hide_code=True)
-def _(COLLEAGUE, drain_now, lab, objects, rollout_yaml, start_yaml, watched):
+def _(
+    COLLEAGUE,
+    drain_now,
+    lab,
+    objects,
+    pressed,
+    rollout_yaml,
+    start_yaml,
+    watched,
+):
     # `watched` comes first, so that its time line sees the old pod go.
-    draw.drain_panel(lab, objects, [COLLEAGUE, start_yaml, rollout_yaml], drain_now, watched)
+    draw.drain_panel(lab, objects, [COLLEAGUE, start_yaml, rollout_yaml], drain_now, watched, pressed=pressed)
     return
 
 
 @app.cell(hide_code=True)
 def _(drain_now, lab):
-    watched = draw.start_timeline(lab, drain_now, by_hand=True)
+    watched = draw.start_timeline(lab, asked=drain_now.value)
     watched
     return (watched,)
 
 
 @app.cell(hide_code=True)
-def _(lab):
-    lab.live(nb.board, "rollout")
+def _(live):
+    nb.board(live, "rollout")
     return
 
 
@@ -575,8 +595,8 @@ def _():
 
 
 @app.cell(hide_code=True)
-def _(lab, measure):
-    draw.load_panel(lab, measure)
+def _(lab, measure, pressed):
+    draw.load_panel(lab, measure, pressed=pressed)
     return
 
 
@@ -598,8 +618,8 @@ def _(guess_queue):
 
 
 @app.cell(hide_code=True)
-def _(lab):
-    lab.live(nb.board, "queue")
+def _(live):
+    nb.board(live, "queue")
     return
 
 
@@ -617,16 +637,9 @@ def _():
 
 
 @app.cell(hide_code=True)
-def _(lab, titles):
-    lab.live(nb.titled, "### The whole lab", nb.scoreboard, titles)
+def _(live, tick, titles):
+    mo.vstack([mo.md("### The whole lab"), nb.scoreboard(live, titles), tick])
     return
-
-
-@app.cell(hide_code=True)
-def _():
-    tick = nb.refresh("10s")
-    tick
-    return (tick,)
 
 
 @app.cell(hide_code=True)
@@ -653,12 +666,11 @@ def _():
 
 
 @app.cell(hide_code=True)
-def _(answered, pressed, reconnect):
-    # What marimo must not create anew when a cell above is edited.
-    _lab, acted = nb.open_page("02", reconnect.value, answered(), pressed=pressed)
-    lab = draw.serving_session(_lab)
+def _(answered, reconnect):
+    # Plumbing: what marimo must not create anew when a cell above is edited.
+    lab = draw.serving_session(nb.open_lab("02", reconnect.value, answered()))
     objects = draw.vllm_objects(lab)
-    return acted, lab, objects
+    return lab, objects
 
 
 @app.cell(hide_code=True)
@@ -686,6 +698,7 @@ def _():
 def _():
     reconnect = mo.ui.run_button(label="Connect again")
     answered, cluster_answers = mo.state(None)
+    tick = nb.refresh("10s")
     apply_policy = nb.apply_button("Apply the policy")
     apply_start = nb.apply_button("Apply the Deployment")
     apply_rollout = nb.apply_button("Apply the rollout")
@@ -706,13 +719,14 @@ def _():
         measure,
         prompt,
         reconnect,
+        tick,
     )
 
 
 @app.cell(hide_code=True)
-def _(acted, lab, tick):
-    nb.look(lab, tick, acted)
-    return
+def _(apply_policy, apply_rollout, apply_start, drain_now, lab, measure, tick):
+    live = nb.grade_now(lab, tick, apply_policy, apply_start, apply_rollout, drain_now, measure)
+    return (live,)
 
 
 @app.cell(hide_code=True)

@@ -47,8 +47,8 @@ def _():
 
 
 @app.cell(hide_code=True)
-def _(lab, place):
-    nb.start_panel(lab, place)
+def _(lab, place, pressed):
+    nb.start_panel(lab, place, pressed=pressed)
     return
 
 
@@ -80,14 +80,14 @@ def _():
 
 
 @app.cell(hide_code=True)
-def _(lab):
-    lab.live(draw.enforcement_card)
+def _(lab, live):
+    draw.enforcement_card(lab, live)
     return
 
 
 @app.cell(hide_code=True)
-def _(lab):
-    lab.live(nb.board, "isolation")
+def _(live):
+    nb.board(live, "isolation")
     return
 
 
@@ -140,18 +140,18 @@ def _():
 
 
 @app.cell(hide_code=True)
-def _(guess_forgot, lab):
+def _(guess_forgot, lab, live, pressed):
     mo.stop(
-        guess_forgot.value is None and not lab.pressed,
+        guess_forgot.value is None and not pressed,
         nb.course("<small>The matrix appears after you commit your prediction.</small>"),
     )
-    lab.live(draw.observed_matrix)
+    draw.observed_matrix(lab, live)
     return
 
 
 @app.cell(hide_code=True)
-def _(lab):
-    lab.live(nb.board, "allowlist")
+def _(live):
+    nb.board(live, "allowlist")
     return
 
 
@@ -191,20 +191,20 @@ def _(lab, qdrant_yaml):
 
 
 @app.cell(hide_code=True)
-def _(lab, qdrant_yaml):
-    lab.live(nb.preview, qdrant_yaml)
+def _(lab, live, qdrant_yaml):
+    nb.preview(lab, qdrant_yaml, live)
     return
 
 
 @app.cell(hide_code=True)
-def _(apply_qdrant, lab, qdrant_yaml):
-    nb.apply_panel(lab, qdrant_yaml, apply_qdrant)
+def _(apply_qdrant, lab, pressed, qdrant_yaml):
+    nb.apply_panel(lab, qdrant_yaml, apply_qdrant, pressed=pressed)
     return
 
 
 @app.cell(hide_code=True)
-def _(lab):
-    lab.live(nb.board, "forgotten")
+def _(live):
+    nb.board(live, "forgotten")
     return
 
 
@@ -334,20 +334,20 @@ def _(deny_yaml, lab):
 
 
 @app.cell(hide_code=True)
-def _(deny_yaml, lab):
-    lab.live(nb.preview, deny_yaml)
+def _(deny_yaml, lab, live):
+    nb.preview(lab, deny_yaml, live)
     return
 
 
 @app.cell(hide_code=True)
-def _(apply_deny, deny_yaml, lab):
-    nb.apply_panel(lab, deny_yaml, apply_deny)
+def _(apply_deny, deny_yaml, lab, pressed):
+    nb.apply_panel(lab, deny_yaml, apply_deny, pressed=pressed)
     return
 
 
 @app.cell(hide_code=True)
-def _(lab):
-    lab.live(nb.board, "deny")
+def _(live):
+    nb.board(live, "deny")
     return
 
 
@@ -441,20 +441,20 @@ def _(lab, label_yaml):
 
 
 @app.cell(hide_code=True)
-def _(lab, label_yaml):
-    lab.live(nb.preview, label_yaml)
+def _(lab, label_yaml, live):
+    nb.preview(lab, label_yaml, live)
     return
 
 
 @app.cell(hide_code=True)
-def _(apply_label, lab, label_yaml):
-    nb.apply_panel(lab, label_yaml, apply_label)
+def _(apply_label, lab, label_yaml, pressed):
+    nb.apply_panel(lab, label_yaml, apply_label, pressed=pressed)
     return
 
 
 @app.cell(hide_code=True)
-def _(lab):
-    lab.live(nb.board, "label")
+def _(live):
+    nb.board(live, "label")
     return
 
 
@@ -499,28 +499,21 @@ def _():
 
 
 @app.cell(hide_code=True)
-def _(lab):
-    lab.live(draw.observed_matrix)
+def _(lab, live):
+    draw.observed_matrix(lab, live)
     return
 
 
 @app.cell(hide_code=True)
-def _(lab):
-    lab.live(nb.board, "matrix")
+def _(live):
+    nb.board(live, "matrix")
     return
 
 
 @app.cell(hide_code=True)
-def _(lab, titles):
-    lab.live(nb.scoreboard, titles)
+def _(live, tick, titles):
+    mo.vstack([nb.scoreboard(live, titles), tick])
     return
-
-
-@app.cell(hide_code=True)
-def _():
-    tick = nb.refresh("10s")
-    tick
-    return (tick,)
 
 
 @app.cell(hide_code=True)
@@ -544,10 +537,10 @@ def _(QUESTIONS, answers):
 
 
 @app.cell(hide_code=True)
-def _(answered, pressed, reconnect):
-    # What marimo must not create anew when a cell above is edited.
-    lab, acted = nb.open_page("04", reconnect.value, answered(), pressed=pressed)
-    return acted, lab
+def _(answered, reconnect):
+    # Plumbing: what marimo must not create anew when a cell above is edited.
+    lab = nb.open_lab("04", reconnect.value, answered())
+    return (lab,)
 
 
 @app.cell(hide_code=True)
@@ -560,6 +553,7 @@ def _():
 def _():
     reconnect = mo.ui.run_button(label="Connect again")
     answered, cluster_answers = mo.state(None)
+    tick = nb.refresh("10s")
     place = nb.apply_button("Put backends and probes in place", kind="neutral")
     apply_qdrant = nb.apply_button("Apply the allow-list")
     apply_deny = nb.apply_button("Apply the default")
@@ -572,13 +566,14 @@ def _():
         cluster_answers,
         place,
         reconnect,
+        tick,
     )
 
 
 @app.cell(hide_code=True)
-def _(acted, lab, tick):
-    nb.look(lab, tick, acted)
-    return
+def _(apply_deny, apply_label, apply_qdrant, lab, place, tick):
+    live = nb.grade_now(lab, tick, place, apply_qdrant, apply_deny, apply_label)
+    return (live,)
 
 
 @app.cell(hide_code=True)

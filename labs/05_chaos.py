@@ -64,8 +64,8 @@ def _():
 
 
 @app.cell(hide_code=True)
-def _(lab, place):
-    nb.start_panel(lab, place)
+def _(lab, place, pressed):
+    nb.start_panel(lab, place, pressed=pressed)
     return
 
 
@@ -92,12 +92,14 @@ def _():
 
 
 @app.cell(hide_code=True)
-def _(lab, vllm):
+def _(lab, pressed, run_vllm, stop_vllm):
     draw.experiment_panel(
         lab,
         ("delete-vllm",),
-        vllm,
+        run_vllm,
+        stop_vllm,
         {"delete-vllm": lambda cluster, **options: run(cluster, fault("delete-vllm"), **options)},
+        pressed=pressed,
     )
     return
 
@@ -118,8 +120,8 @@ def _(guess_vllm):
 
 
 @app.cell(hide_code=True)
-def _(lab):
-    lab.live(nb.board, "inference")
+def _(live):
+    nb.board(live, "inference")
     return
 
 
@@ -146,12 +148,14 @@ def _():
 
 
 @app.cell(hide_code=True)
-def _(lab, qdrant):
+def _(lab, pressed, run_qdrant, stop_qdrant):
     draw.experiment_panel(
         lab,
         ("delete-qdrant",),
-        qdrant,
+        run_qdrant,
+        stop_qdrant,
         {"delete-qdrant": lambda cluster, **options: run(cluster, fault("delete-qdrant"), **options)},
+        pressed=pressed,
     )
     return
 
@@ -173,8 +177,8 @@ def _(guess_qdrant):
 
 
 @app.cell(hide_code=True)
-def _(lab):
-    lab.live(nb.board, "memory")
+def _(live):
+    nb.board(live, "memory")
     return
 
 
@@ -210,20 +214,20 @@ def _():
 
 
 @app.cell(hide_code=True)
-def _(findings_yaml, lab):
-    lab.live(nb.preview, findings_yaml)
+def _(findings_yaml, lab, live):
+    nb.preview(lab, findings_yaml, live)
     return
 
 
 @app.cell(hide_code=True)
-def _(apply_findings, findings_yaml, lab):
-    nb.apply_panel(lab, findings_yaml, apply_findings)
+def _(apply_findings, findings_yaml, lab, pressed):
+    nb.apply_panel(lab, findings_yaml, apply_findings, pressed=pressed)
     return
 
 
 @app.cell(hide_code=True)
-def _(lab):
-    lab.live(nb.board, "attribution")
+def _(live):
+    nb.board(live, "attribution")
     return
 
 
@@ -270,12 +274,14 @@ def call_with_backoff(operation, call, *, budget_s):
 
 
 @app.cell(hide_code=True)
-def _(judging, lab):
+def _(lab, pressed, run_judge, stop_judge):
     draw.experiment_panel(
         lab,
         ("backoff",),
-        judging,
+        run_judge,
+        stop_judge,
         {"backoff": lambda cluster, **options: judge(cluster, call_with_backoff, **options)},
+        pressed=pressed,
     )
     return
 
@@ -291,14 +297,14 @@ def _():
 
 
 @app.cell(hide_code=True)
-def _(lab):
-    lab.live(draw.trials_table)
+def _(lab, live):
+    draw.trials_table(lab, live)
     return
 
 
 @app.cell(hide_code=True)
-def _(lab):
-    lab.live(nb.board, "backoff")
+def _(live):
+    nb.board(live, "backoff")
     return
 
 
@@ -340,22 +346,24 @@ def _():
 
 
 @app.cell(hide_code=True)
-def _(herds, lab):
+def _(lab, pressed, run_herd, stop_herd):
     draw.experiment_panel(
         lab,
         ("herd-none", "herd-full"),
-        herds,
+        run_herd,
+        stop_herd,
         {
             "herd-none": lambda cluster, **options: herd(cluster, "none", **options),
             "herd-full": lambda cluster, **options: herd(cluster, "full", **options),
         },
+        pressed=pressed,
     )
     return
 
 
 @app.cell(hide_code=True)
-def _(lab):
-    lab.live(draw.herd_chart)
+def _(lab, live):
+    draw.herd_chart(lab, live)
     return
 
 
@@ -375,8 +383,8 @@ def _(guess_herd):
 
 
 @app.cell(hide_code=True)
-def _(lab):
-    lab.live(nb.board, "herd")
+def _(live):
+    nb.board(live, "herd")
     return
 
 
@@ -416,12 +424,14 @@ def _():
 
 
 @app.cell(hide_code=True)
-def _(day, lab, seed):
+def _(lab, pressed, run_day, seed, stop_day):
     draw.experiment_panel(
         lab,
         ("game-day",),
-        day,
+        run_day,
+        stop_day,
         {"game-day": lambda cluster, **options: game_day(cluster, seed, **options)},
+        pressed=pressed,
     )
     return
 
@@ -442,20 +452,20 @@ def _():
 
 
 @app.cell(hide_code=True)
-def _(answer_yaml, lab):
-    lab.live(nb.preview, answer_yaml)
+def _(answer_yaml, lab, live):
+    nb.preview(lab, answer_yaml, live)
     return
 
 
 @app.cell(hide_code=True)
-def _(answer_yaml, apply_answer, lab):
-    nb.apply_panel(lab, answer_yaml, apply_answer)
+def _(answer_yaml, apply_answer, lab, pressed):
+    nb.apply_panel(lab, answer_yaml, apply_answer, pressed=pressed)
     return
 
 
 @app.cell(hide_code=True)
-def _(lab):
-    lab.live(nb.board, "gameday")
+def _(live):
+    nb.board(live, "gameday")
     return
 
 
@@ -470,16 +480,9 @@ def _():
 
 
 @app.cell(hide_code=True)
-def _(lab, titles):
-    lab.live(nb.scoreboard, titles)
+def _(live, tick, titles):
+    mo.vstack([nb.scoreboard(live, titles), tick])
     return
-
-
-@app.cell(hide_code=True)
-def _():
-    tick = nb.refresh("3s")
-    tick
-    return (tick,)
 
 
 @app.cell(hide_code=True)
@@ -502,10 +505,10 @@ def _(QUESTIONS, answers):
 
 
 @app.cell(hide_code=True)
-def _(answered, pressed, reconnect):
-    # What marimo must not create anew when a cell above is edited.
-    lab, acted = nb.open_page("05", reconnect.value, answered(), pressed=pressed)
-    return acted, lab
+def _(answered, reconnect):
+    # Plumbing: what marimo must not create anew when a cell above is edited.
+    lab = nb.open_lab("05", reconnect.value, answered())
+    return (lab,)
 
 
 @app.cell(hide_code=True)
@@ -518,33 +521,55 @@ def _():
 def _():
     reconnect = mo.ui.run_button(label="Connect again")
     answered, cluster_answers = mo.state(None)
+    tick = nb.refresh("3s")
     place = nb.apply_button("Put backends and probes in place", kind="neutral")
     apply_findings = nb.apply_button("Apply the findings")
     apply_answer = nb.apply_button("Commit the diagnosis")
-    vllm = draw.run_or_stop("Delete vLLM's pod")
-    qdrant = draw.run_or_stop("Delete Qdrant's pod")
-    judging = draw.run_or_stop("Judge my function")
-    herds = draw.run_or_stop("Let both herds go")
-    day = draw.run_or_stop("Start the game day", stop="Give up and undo")
+    run_vllm, stop_vllm = (
+        nb.apply_button("Delete vLLM's pod", kind="danger"),
+        nb.apply_button("Stop and undo", kind="neutral"),
+    )
+    run_qdrant, stop_qdrant = (
+        nb.apply_button("Delete Qdrant's pod", kind="danger"),
+        nb.apply_button("Stop and undo", kind="neutral"),
+    )
+    run_judge, stop_judge = (
+        nb.apply_button("Judge my function", kind="danger"),
+        nb.apply_button("Stop and undo", kind="neutral"),
+    )
+    run_herd, stop_herd = (
+        nb.apply_button("Let both herds go", kind="danger"),
+        nb.apply_button("Stop and undo", kind="neutral"),
+    )
+    run_day, stop_day = (
+        nb.apply_button("Start the game day", kind="danger"),
+        nb.apply_button("Give up and undo", kind="neutral"),
+    )
     return (
         answered,
         apply_answer,
         apply_findings,
         cluster_answers,
-        day,
-        herds,
-        judging,
         place,
-        qdrant,
         reconnect,
-        vllm,
+        run_day,
+        run_herd,
+        run_judge,
+        run_qdrant,
+        run_vllm,
+        stop_day,
+        stop_herd,
+        stop_judge,
+        stop_qdrant,
+        stop_vllm,
+        tick,
     )
 
 
 @app.cell(hide_code=True)
-def _(acted, lab, tick):
-    nb.look(lab, tick, acted)
-    return
+def _(apply_answer, apply_findings, lab, place, tick):
+    live = nb.grade_now(lab, tick, place, apply_findings, apply_answer)
+    return (live,)
 
 
 @app.cell(hide_code=True)

@@ -91,14 +91,14 @@ def policy_yaml():
 
 
 @app.cell(hide_code=True)
-def preview_policy_yaml(lab, policy_yaml):
-    lab.live(nb.preview, policy_yaml)
+def preview_policy_yaml(lab, live, policy_yaml):
+    nb.preview(lab, policy_yaml, live)
     return
 
 
 @app.cell(hide_code=True)
-def apply_policy_yaml(apply_policy, lab, policy_yaml):
-    nb.apply_panel(lab, policy_yaml, apply_policy)
+def apply_policy_yaml(apply_policy, lab, policy_yaml, pressed):
+    nb.apply_panel(lab, policy_yaml, apply_policy, pressed=pressed)
     return
 
 
@@ -113,8 +113,8 @@ def why_policy_yaml():
 
 
 @app.cell(hide_code=True)
-def board_policy(lab):
-    lab.live(nb.board, "policy")
+def board_policy(live):
+    nb.board(live, "policy")
     return
 
 
@@ -181,20 +181,20 @@ def start_yaml():
 
 
 @app.cell(hide_code=True)
-def start_panel(COLLEAGUE, apply_start, lab, objects, start_yaml):
-    draw.deployment_panel(lab, objects, [COLLEAGUE, start_yaml], apply_start)
+def start_panel(COLLEAGUE, apply_start, lab, objects, pressed, start_yaml):
+    draw.deployment_panel(lab, objects, [COLLEAGUE, start_yaml], apply_start, pressed=pressed)
     return
 
 
 @app.cell(hide_code=True)
-def start_timeline(apply_start, lab):
-    draw.start_timeline(lab, apply_start)
+def start_timeline(apply_start, lab, pressed):
+    draw.start_timeline(lab, asked=apply_start.value, pressed=pressed)
     return
 
 
 @app.cell(hide_code=True)
-def crash_panel(lab):
-    lab.live(draw.crash_panel)
+def crash_panel(lab, live):
+    draw.crash_panel(lab, live)
     return
 
 
@@ -272,8 +272,8 @@ def task_the_second_fault():
 
 
 @app.cell(hide_code=True)
-def board_start(lab):
-    lab.live(nb.board, "start")
+def board_start(live):
+    nb.board(live, "start")
     return
 
 
@@ -290,12 +290,15 @@ def hints_start():
 
 
 @app.cell(hide_code=True)
-def cache_panel(lab):
-    lab.live(
-        nb.titled,
-        "**The model cache.** An init container fills the claim from an image that carries the model's files "
-        "(where a model hub can be reached, vLLM downloads them instead). Only the first pod has to do so. What did this one find?",
-        draw.cache_panel,
+def cache_panel(lab, live):
+    mo.vstack(
+        [
+            mo.md(
+                "**The model cache.** An init container fills the claim from an image that carries the model's files "
+                "(where a model hub can be reached, vLLM downloads them instead). Only the first pod has to do so. What did this one find?"
+            ),
+            draw.cache_panel(lab, live),
+        ]
     )
     return
 
@@ -327,8 +330,8 @@ def guess_retry():
 
 
 @app.cell(hide_code=True)
-def ask_panel(ask, lab):
-    draw.ask_panel(lab, ask)
+def ask_panel(ask, lab, pressed):
+    draw.ask_panel(lab, ask, pressed=pressed)
     return
 
 
@@ -382,8 +385,8 @@ def kv_picture(lab, policy_yaml):
 
 
 @app.cell(hide_code=True)
-def board_serving(lab):
-    lab.live(nb.board, "serving")
+def board_serving(live):
+    nb.board(live, "serving")
     return
 
 
@@ -477,23 +480,24 @@ def rollout_panel(
     apply_rollout,
     lab,
     objects,
+    pressed,
     rollout_yaml,
     start_yaml,
 ):
-    draw.deployment_panel(lab, objects, [COLLEAGUE, start_yaml, rollout_yaml], apply_rollout)
+    draw.deployment_panel(lab, objects, [COLLEAGUE, start_yaml, rollout_yaml], apply_rollout, pressed=pressed)
     return
 
 
 @app.cell(hide_code=True)
-def rollout_timeline(apply_rollout, lab):
-    draw.start_timeline(lab, apply_rollout)
+def rollout_timeline(apply_rollout, lab, pressed):
+    draw.start_timeline(lab, asked=apply_rollout.value, pressed=pressed)
     return
 
 
 @app.cell(hide_code=True)
-def event_table(lab):
-    lab.live(
-        nb.event_table, ("llm-system",), reasons=("FailedCreate", "ScalingReplicaSet", "Killing"), last=5
+def event_table(lab, live):
+    nb.event_table(
+        lab, ("llm-system",), live, reasons=("FailedCreate", "ScalingReplicaSet", "Killing"), last=5
     )
     return
 
@@ -542,18 +546,19 @@ def drain_panel(
     drain_now,
     lab,
     objects,
+    pressed,
     rollout_yaml,
     start_yaml,
     watched,
 ):
     # `watched` comes first, so that its time line sees the old pod go.
-    draw.drain_panel(lab, objects, [COLLEAGUE, start_yaml, rollout_yaml], drain_now, watched)
+    draw.drain_panel(lab, objects, [COLLEAGUE, start_yaml, rollout_yaml], drain_now, watched, pressed=pressed)
     return
 
 
 @app.cell(hide_code=True)
 def watched(drain_now, lab):
-    watched = draw.start_timeline(lab, drain_now, by_hand=True)
+    watched = draw.start_timeline(lab, asked=drain_now.value)
     watched
     return (watched,)
 
@@ -569,8 +574,8 @@ def why_rollout_yaml():
 
 
 @app.cell(hide_code=True)
-def board_rollout(lab):
-    lab.live(nb.board, "rollout")
+def board_rollout(live):
+    nb.board(live, "rollout")
     return
 
 
@@ -616,8 +621,8 @@ def guess_queue():
 
 
 @app.cell(hide_code=True)
-def load_panel(lab, measure):
-    draw.load_panel(lab, measure)
+def load_panel(lab, measure, pressed):
+    draw.load_panel(lab, measure, pressed=pressed)
     return
 
 
@@ -639,8 +644,8 @@ def guess_queue_answer(guess_queue):
 
 
 @app.cell(hide_code=True)
-def board_queue(lab):
-    lab.live(nb.board, "queue")
+def board_queue(live):
+    nb.board(live, "queue")
     return
 
 
@@ -658,16 +663,9 @@ def what_a_smoke_test_proves():
 
 
 @app.cell(hide_code=True)
-def whole_lab(lab, titles):
-    lab.live(nb.titled, "### The whole lab", nb.scoreboard, titles)
+def whole_lab(live, tick, titles):
+    mo.vstack([mo.md("### The whole lab"), nb.scoreboard(live, titles), tick])
     return
-
-
-@app.cell(hide_code=True)
-def look_again():
-    tick = nb.refresh("10s")
-    tick
-    return (tick,)
 
 
 @app.cell(hide_code=True)
@@ -694,12 +692,11 @@ def what_you_take_along():
 
 
 @app.cell(hide_code=True)
-def lab(answered, pressed, reconnect):
-    # What marimo must not create anew when a cell above is edited.
-    _lab, acted = nb.open_page("02", reconnect.value, answered(), pressed=pressed)
-    lab = draw.serving_session(_lab)
+def lab(answered, reconnect):
+    # Plumbing: what marimo must not create anew when a cell above is edited.
+    lab = draw.serving_session(nb.open_lab("02", reconnect.value, answered()))
     objects = draw.vllm_objects(lab)
-    return acted, lab, objects
+    return lab, objects
 
 
 @app.cell(hide_code=True)
@@ -724,9 +721,10 @@ def pressed():
 
 
 @app.cell(hide_code=True)
-def buttons():
+def controls():
     reconnect = mo.ui.run_button(label="Connect again")
     answered, cluster_answers = mo.state(None)
+    tick = nb.refresh("10s")
     apply_policy = nb.apply_button("Apply the policy")
     apply_start = nb.apply_button("Apply the Deployment")
     apply_rollout = nb.apply_button("Apply the rollout")
@@ -747,13 +745,22 @@ def buttons():
         measure,
         prompt,
         reconnect,
+        tick,
     )
 
 
 @app.cell(hide_code=True)
-def look(acted, lab, tick):
-    nb.look(lab, tick, acted)
-    return
+def live_grade(
+    apply_policy,
+    apply_rollout,
+    apply_start,
+    drain_now,
+    lab,
+    measure,
+    tick,
+):
+    live = nb.grade_now(lab, tick, apply_policy, apply_start, apply_rollout, drain_now, measure)
+    return (live,)
 
 
 @app.cell(hide_code=True)
