@@ -113,8 +113,8 @@ def kubeconfig(request: pytest.FixtureRequest) -> Path:
     """The kubeconfig of the tests' live cluster, as each module finds it: without the course's namespaces.
 
     What an earlier module left would hold the GPU and the quota that this one counts on. A module with the
-    mark `solved` finds these labs solved: on a copy of the cluster that tests/live/test_journey.py keeps,
-    where all labs are, or by `course solve` where this version of the course has kept none.
+    mark `solved` finds these labs solved by `course solve`; where it names all labs, on a copy of the cluster
+    that tests/live/test_journey.py keeps, unless this version of the course has kept none.
     """
     mark = request.node.get_closest_marker("solved")
     labs = mark.args if mark else ()
@@ -125,7 +125,7 @@ def kubeconfig(request: pytest.FixtureRequest) -> Path:
     path = settings.kubeconfig_path(settings.cluster_name())
     with (settings.home_dir() / "up.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        if labs and _all_labs_kept():
+        if list(labs) == lab_ids() and _all_labs_kept():
             _must("restore", *lab_ids(), "--replace", "--name", settings.cluster_name())
             return path
         if KEEP or not path.exists():
