@@ -183,7 +183,7 @@ _NODE = {
     "kind": "Node",
     "metadata": {
         "name": "substrate",
-        "labels": {"kubernetes.io/hostname": "substrate", "course.dev/gpu": "simulated"},
+        "labels": {"kubernetes.io/hostname": "substrate", "course.llm-stack/gpu": "simulated"},
     },
     "status": {
         "allocatable": {"cpu": "2", "memory": "24Gi", "pods": "110", "nvidia.com/gpu": "1"},

@@ -86,8 +86,8 @@ def conditions(view: ClusterView, name: str, namespace: str) -> list[dict[str, A
 
 def test_the_node_says_simulated(cluster: Cluster) -> None:
     (node,) = cluster.view().nodes()
-    assert node.labels["course.dev/gpu"] == "simulated"
-    assert node.annotations["course.dev/gpu"] == "simulated"
+    assert node.labels["course.llm-stack/gpu"] == "simulated"
+    assert node.annotations["course.llm-stack/gpu"] == "simulated"
     assert node.labels["nvidia.com/gpu.product"].endswith("-SIMULATED")
 
 

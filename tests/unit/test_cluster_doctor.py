@@ -107,7 +107,7 @@ def test_a_cluster_without_gpu_or_storage_says_for_which_labs() -> None:
     cluster = Foreign(enforces=True)
     cluster.delete("ConfigMap", "course-profile", "kube-public")
     cluster.delete("StorageClass", "fast-nvme")
-    cluster.patch("Node", "substrate", {"metadata": {"labels": {"course.dev/gpu": None}}})
+    cluster.patch("Node", "substrate", {"metadata": {"labels": {"course.llm-stack/gpu": None}}})
     cluster.set_status("Node", "substrate", {"allocatable": {"cpu": "2"}})
     findings = {finding.text: finding for finding in diagnose(cluster)}
     assert "no default storage class" in findings

@@ -63,7 +63,7 @@ def test_labels_follow_gpu_feature_discovery_and_say_simulated() -> None:
     assert labels["nvidia.com/gpu.replicas"] == "1"
     assert labels["nvidia.com/gpu.memory"] == "81920"
     assert labels["nvidia.com/mig.strategy"] == "none"
-    assert labels["course.dev/gpu"] == "simulated"
+    assert labels["course.llm-stack/gpu"] == "simulated"
 
 
 def test_time_slicing_labels_one_gpu_with_four_replicas_as_shared() -> None:
@@ -128,7 +128,7 @@ def test_the_patch_removes_stale_labels_and_keeps_others() -> None:
             "labels": {
                 "nvidia.com/mig-1g.10gb.count": "7",
                 "kubernetes.io/os": "linux",
-                "course.dev/gpu": "x",
+                "course.llm-stack/gpu": "x",
             }
         },
         "status": {"capacity": {"nvidia.com/mig-1g.10gb": "7", "nvidia.com/old": "0", "cpu": "2"}},
@@ -136,13 +136,13 @@ def test_the_patch_removes_stale_labels_and_keeps_others() -> None:
     shape = shape_of(FULL, "substrate")
     patch = metadata_patch(node, shape)["metadata"]
     assert patch["labels"]["nvidia.com/mig-1g.10gb.count"] is None
-    assert patch["labels"]["course.dev/gpu"] == "simulated"
+    assert patch["labels"]["course.llm-stack/gpu"] == "simulated"
     assert "kubernetes.io/os" not in patch["labels"]
-    assert patch["annotations"] == {"course.dev/gpu": "simulated"}
+    assert patch["annotations"] == {"course.llm-stack/gpu": "simulated"}
     assert stale_resources(node, shape) == ["nvidia.com/mig-1g.10gb"]
 
 
 def test_an_up_to_date_node_is_not_patched() -> None:
     shape = shape_of(FULL, "substrate")
-    node = {"metadata": {"labels": dict(shape.labels), "annotations": {"course.dev/gpu": "simulated"}}}
+    node = {"metadata": {"labels": dict(shape.labels), "annotations": {"course.llm-stack/gpu": "simulated"}}}
     assert metadata_patch(node, shape) == {}

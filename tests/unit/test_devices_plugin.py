@@ -135,7 +135,7 @@ def test_allocation_names_the_device_and_says_simulated(bench: Bench) -> None:
     resource, devices = bench.next_list()
     (response,) = bench.kubelet.allocate(resource, list(devices)).container_responses
     assert response.envs["NVIDIA_VISIBLE_DEVICES"] == next(iter(devices))
-    assert response.annotations["course.dev/gpu"] == "simulated"
+    assert response.annotations["course.llm-stack/gpu"] == "simulated"
 
 
 def test_allocation_of_an_unknown_device_is_refused(bench: Bench) -> None:
@@ -242,7 +242,7 @@ def test_the_node_is_labelled_and_rid_of_what_an_earlier_daemon_advertised(bench
         bench.options.kubeconfig.write_text(node.kubeconfig())
         patch = node.patched.get(timeout=WAIT_S)["metadata"]
         assert patch["labels"]["nvidia.com/gpu.count"] == "1"
-        assert patch["annotations"] == {"course.dev/gpu": "simulated"}
+        assert patch["annotations"] == {"course.llm-stack/gpu": "simulated"}
         assert bench.next_list() == ("nvidia.com/mig-1g.10gb", {})
     finally:
         node.close()

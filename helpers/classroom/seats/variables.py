@@ -14,6 +14,7 @@ import hmac
 from dataclasses import asdict, dataclass
 from typing import Any
 
+# Not below course.llm-stack/, as all other labels of the course: there learners may not write.
 LABEL = "course.dev/seat"
 _PURPOSE = b"course.variables/v1:"
 

@@ -21,7 +21,7 @@ from typing import Any
 
 import yaml
 
-SIMULATED_LABEL = "course.dev/gpu"
+SIMULATED_LABEL = "course.llm-stack/gpu"
 SIMULATED = "simulated"
 VENDOR = "nvidia.com/"
 
