@@ -16,7 +16,10 @@ from typing import Any
 
 
 def write_atomically(path: Path, text: str) -> None:
-    """Replace a file in one step: a reader sees the old text or the new one, also after a power cut."""
+    """Replace a file in one step: a reader sees the old text or the new one, also after a power cut.
+
+    Only its owner can read it.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     try:

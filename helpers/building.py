@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import fcntl
 import json
-import os
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -17,6 +16,7 @@ from pathlib import Path
 from typing import Literal
 
 from helpers import settings
+from helpers.atomic_file import write_atomically
 
 State = Literal["running", "done", "failed", "interrupted"]
 
@@ -77,10 +77,7 @@ class Record:
     def write(self, build: Build) -> None:
         """Replace what the page reads."""
         self.build = build
-        path = self._folder / f"{build.cluster}.json"
-        work = path.with_suffix(f".{os.getpid()}")
-        work.write_text(json.dumps(asdict(build)))
-        work.replace(path)
+        write_atomically(self._folder / f"{build.cluster}.json", json.dumps(asdict(build)))
 
 
 @contextmanager

@@ -131,8 +131,7 @@ def keep(labs: Sequence[str], name: str, steps: Steps) -> str:
             for source in (home_dir() / records).glob(f"*{uid}*"):
                 shutil.copytree(source, content / records / source.name)
 
-    cache.forget(RECORDS_KIND, key)
-    cache.ensure(RECORDS_KIND, key, fill)
+    cache.renew(RECORDS_KIND, key, fill)
     cache.keep_newest(RECORDS_KIND, RECORDS_KEPT)
     return key
 

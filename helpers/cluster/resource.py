@@ -157,11 +157,6 @@ class ResourceQuota(Resource):
         """What the quota controller counted; None before it has counted."""
         return _amount(self.path("status.used"), dimension)
 
-    @property
-    def dimensions(self) -> list[str]:
-        """Every dimension the quota limits."""
-        return sorted(self.path("spec.hard", {}))
-
 
 class Namespace(Resource):
     """A namespace; `phase` is Active or Terminating."""

@@ -65,6 +65,12 @@ def ensure(kind: str, key: str, make: Callable[[Path], None]) -> Path:
         return _make(cache_dir(kind) / kind / key, make)
 
 
+def renew(kind: str, key: str, make: Callable[[Path], None]) -> Path:
+    """The content folder of an entry, made now; one that is there gives way once this one is whole."""
+    with _exclusive(cache_dir(kind) / kind, key):
+        return _make(cache_dir(kind) / kind / key, make)
+
+
 def sizes_mib() -> dict[str, float]:
     """How much each folder of things takes; files that several entries share count once."""
     seen: set[int] = set()

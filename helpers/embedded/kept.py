@@ -52,8 +52,7 @@ def keep(name: str, key: str, steps: Steps, *, label: str) -> None:
         (content / LABEL).write_text(f"{label}\n")
 
     with launch.disk_faults(), launch.locked(folder, steps), steps.step("Copying the cluster's state"):
-        cache.forget(KIND, key)
-        content = cache.ensure(KIND, key, fill)
+        content = cache.renew(KIND, key, fill)
     _forget_older(label, content)
 
 

@@ -18,6 +18,7 @@ from pathlib import Path
 
 import yaml
 
+from helpers.atomic_file import write_atomically
 from helpers.embedded import addons, addresses, gpu, observe, preflight, registry
 from helpers.embedded.binaries import KUBERNETES, Binaries, ensure_binaries
 from helpers.embedded.images.system import ETCD_TAG
@@ -62,13 +63,8 @@ class Parts:
 def keep_kubeconfig(name: str, text: str) -> None:
     """Write a cluster's kubeconfig, readable by this user only."""
     target = kubeconfig_path(name)
-    if target.exists() and target.read_text() == text:
-        return
-    target.parent.mkdir(parents=True, exist_ok=True)
-    work = target.with_suffix(".new")
-    with os.fdopen(os.open(work, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as stream:
-        stream.write(text)
-    work.replace(target)
+    if not target.exists() or target.read_text() != text:
+        write_atomically(target, text)
 
 
 def up(

@@ -2,7 +2,7 @@
 
 A word gives a `Change`, a function of a FakeCluster, so that most wrong clusters are one line:
 
-    Mutant("scaled to zero", without("Pod", "qdrant-0"), {"memory.ready": "0 pods"}, live=False)
+    Mutant("scaled to zero", without("Pod", "qdrant-0"), {"memory.ready": "0 pods"})
 
 `applied` goes through admission, as what a learner applies does; all other words put objects down as
 controllers, the scheduler and the kubelet leave them, status included. A right cluster is taken from
@@ -118,7 +118,6 @@ def pod(
     scheduled: Manifest = {"type": "PodScheduled", "status": "True", "lastTransitionTime": at(placed or 0)}
     if placed is None:
         scheduled = {"type": "PodScheduled", "status": "False", "reason": "Unschedulable", "message": says}
-    if placed is None:
         phase, state = "Pending", None
     elif ran:
         ended = {"exitCode": 0, "startedAt": at(ran[0]), "finishedAt": at(ran[1])}

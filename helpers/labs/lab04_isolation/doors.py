@@ -68,9 +68,7 @@ def unneeded(stage: Stage) -> list[Door]:
 
 def incoming(stage: Stage, target: str) -> list[Door]:
     """The doors into the pods behind a target (`vllm`, `qdrant`, `neighbour`)."""
-    found = next((item for item in stage.targets if item.name == target), None)
-    backends = found.backends if found else ()
-    port = found.backend_port if found else 0
+    port = next((item.backend_port for item in stage.targets if item.name == target), 0)
     prometheus = stage.parties.get("prometheus")
 
     def needed(peer: Party, number: int, protocol: str) -> bool:
@@ -80,15 +78,18 @@ def incoming(stage: Stage, target: str) -> list[Door]:
             return number == port or (target == "qdrant" and number == QDRANT_GRPC)
         return peer.namespace == MONITORING and number == port and _is_like(peer, prometheus)
 
-    doors = (door for pod in backends for door in _doors(stage.world, "ingress", pod, target, pod, needed))
+    doors = (
+        door
+        for pod in stage.backends(target)
+        for door in _doors(stage.world, "ingress", pod, target, pod, needed)
+    )
     return _different(doors)
 
 
 def outgoing(stage: Stage) -> list[Door]:
     """The doors out of any other pod of llm-system; all that such a pod needs is the cluster's DNS."""
     subject = stage.parties.get("neighbour")
-    dns = next((item.backends for item in stage.targets if item.name == "dns" and item.backends), ())
-    resolver = dns[0] if dns else None
+    resolver = next(iter(stage.backends("dns")), None)
 
     def needed(peer: Party, number: int, protocol: str) -> bool:
         if protocol == "SCTP" or number not in {53, *(resolver.ports.values() if resolver else ())}:
