@@ -24,7 +24,7 @@ from helpers.settings import REPOSITORY, home_dir, kubeconfig_path
 from helpers.terminal import LABS
 
 if TYPE_CHECKING:
-    from helpers.cluster import ClusterView
+    from helpers.cluster import ClusterView, Resource
     from helpers.embedded.steps import Steps
 
 # The cluster on which labs are solved to be kept; deleted as soon as they are.
@@ -160,20 +160,39 @@ def bring_back(labs: Sequence[str], name: str, steps: Steps, *, replace: bool = 
 
 
 def _ready(view: ClusterView, started: float) -> bool:
-    """Whether every container runs that should, since this start: the API still shows the former one."""
-    from datetime import datetime
+    """Whether every container runs that should, since this start, and every Service leads to its pods.
 
+    The API still shows the former pods and addresses, until kubelet and controllers have looked again.
+    """
     from helpers.cluster.waits import NotYet
 
-    for pod in view.list("Pod", all_namespaces=True):
-        if pod.path("status.phase") in _ENDED or not pod.path("spec.nodeName"):
-            continue
-        conditions = {item["type"]: item["status"] for item in pod.path("status.conditions") or ()}
-        states = [item["state"].get("running") for item in pod.path("status.containerStatuses") or ()]
-        since = [datetime.fromisoformat(state["startedAt"]).timestamp() for state in states if state]
-        if conditions.get("Ready") != "True" or any(second < started - 1 for second in since):
+    pods = [
+        pod
+        for pod in view.list("Pod", all_namespaces=True)
+        if pod.path("status.phase") not in _ENDED and pod.path("spec.nodeName")
+    ]
+    for pod in pods:
+        if not _runs_since(pod, started):
             raise NotYet(f"{pod} is not ready again")
+    for service in view.list("Service", all_namespaces=True):
+        selector = (service.path("spec.selector") or {}).items()
+        behind = {
+            pod.path("status.podIP")
+            for pod in pods
+            if pod.namespace == service.namespace and selector and selector <= pod.labels.items()
+        }
+        if selector and set(view.endpoint_slices(service.name, str(service.namespace))) != behind:
+            raise NotYet(f"{service} does not lead to its pods again")
     return True
+
+
+def _runs_since(pod: Resource, started: float) -> bool:
+    from datetime import datetime
+
+    conditions = {item["type"]: item["status"] for item in pod.path("status.conditions") or ()}
+    states = [item["state"].get("running") for item in pod.path("status.containerStatuses") or ()]
+    since = [datetime.fromisoformat(state["startedAt"]).timestamp() for state in states if state]
+    return conditions.get("Ready") == "True" and all(second >= started - 1 for second in since)
 
 
 def _key(labs: Sequence[str]) -> str:

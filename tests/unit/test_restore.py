@@ -119,10 +119,11 @@ def _pod(started_at: str, ready: str) -> dict:
     return {
         "apiVersion": "v1",
         "kind": "Pod",
-        "metadata": {"name": "vllm", "namespace": "default"},
+        "metadata": {"name": "vllm", "namespace": "default", "labels": {"app": "vllm"}},
         "spec": {"nodeName": "substrate", "containers": [{"name": "vllm", "image": "vllm"}]},
         "status": {
             "phase": "Running",
+            "podIP": "10.244.0.7",
             "conditions": [{"type": "Ready", "status": ready}],
             "containerStatuses": [{"name": "vllm", "state": {"running": {"startedAt": started_at}}}],
         },
@@ -146,3 +147,31 @@ def test_readiness_of_the_former_start_does_not_count(started_at: str, ready: st
         return
     with pytest.raises(NotYet, match="not ready again"):
         restore._ready(cluster.view(), restarted)
+
+
+def _endpoint(address: str) -> dict:
+    return {
+        "apiVersion": "discovery.k8s.io/v1",
+        "kind": "EndpointSlice",
+        "metadata": {
+            "name": "vllm-1",
+            "namespace": "default",
+            "labels": {"kubernetes.io/service-name": "vllm"},
+        },
+        "addressType": "IPv4",
+        "endpoints": [{"addresses": [address], "conditions": {"ready": True}}],
+    }
+
+
+@pytest.mark.parametrize("address", ["10.244.0.3", "10.244.0.7"], ids=["before the restart", "now"])
+def test_a_service_that_leads_to_the_former_pod_is_not_ready_again(address: str) -> None:
+    spec = {"selector": {"app": "vllm"}, "ports": [{"port": 8000}]}
+    metadata = {"name": "vllm", "namespace": "default"}
+    service = {"apiVersion": "v1", "kind": "Service", "metadata": metadata, "spec": spec}
+    pod = _pod("2026-01-01T00:10:00Z", "True")
+    cluster: Cluster = FakeCluster(NAMESPACE, [pod, service, _endpoint(address)])
+    if address == pod["status"]["podIP"]:
+        assert restore._ready(cluster.view(), 1767225900.0)
+        return
+    with pytest.raises(NotYet, match="does not lead to its pods"):
+        restore._ready(cluster.view(), 1767225900.0)
