@@ -34,7 +34,6 @@ READY_S = 240.0
 RECORDS = ("journals", "experiments")
 RECORDS_KIND, RECORDS_KEPT = "solved-records", 8
 _CHOICES = ("COURSE_KUBECONFIG", "COURSE_CONTEXT", "COURSE_SCOPE", "KUBECONFIG")
-_ENDED = {"Succeeded", "Failed"}
 
 
 class NotKept(EnvironmentFault):
@@ -164,12 +163,13 @@ def _ready(view: ClusterView, started: float) -> bool:
 
     The API still shows the former pods and addresses, until kubelet and controllers have looked again.
     """
+    from helpers.cluster.resource import OVER
     from helpers.cluster.waits import NotYet
 
     pods = [
         pod
         for pod in view.list("Pod", all_namespaces=True)
-        if pod.path("status.phase") not in _ENDED and pod.path("spec.nodeName")
+        if pod.path("status.phase") not in OVER and pod.path("spec.nodeName")
     ]
     for pod in pods:
         if not _runs_since(pod, started):

@@ -12,6 +12,7 @@ from typing import Any
 from helpers.chaos.clients import Attempt
 from helpers.chaos.faults import CLIENT_OF
 from helpers.chaos.journal import Record
+from helpers.cluster.resource import OVER
 
 OTHER = {"vllm": "qdrant", "qdrant": "vllm"}
 
@@ -37,6 +38,8 @@ def pods(record: Record, backend: str) -> list[PodSeen]:
             if pod["backend"] != backend:
                 continue
             before = seen.get(pod["uid"])
+            if before is None and pod.get("phase") in OVER:
+                continue  # it was over before the experiment began
             seen[pod["uid"]] = PodSeen(
                 backend,
                 pod["name"],

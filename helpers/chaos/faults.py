@@ -71,7 +71,7 @@ class Fault:
 
 def pods_of(view: ClusterView, backend: Backend) -> list[Any]:
     """The backend's own pods; ObjectMissing when it has none, for there is nothing to break then."""
-    pods = [pod for pod in view.pods(SYSTEM, labels=backend.labels) if not pod.is_terminating]
+    pods = [pod for pod in view.pods(SYSTEM, labels=backend.labels) if pod.is_live]
     if not pods:
         raise ObjectMissing("Pod", f"of {backend.name} ({backend.labels})", SYSTEM)
     return pods

@@ -180,6 +180,10 @@ class ContainerState:
     last_reason: str = ""
 
 
+# Phases in which no container of a pod runs or will run again; its controller has made another.
+OVER = ("Succeeded", "Failed")
+
+
 class Pod(Resource):
     """A pod with its kubelet's words."""
 
@@ -194,6 +198,14 @@ class Pod(Resource):
     @property
     def ip(self) -> str | None:
         return self.path("status.podIP")
+
+    @property
+    def is_live(self) -> bool:
+        """Whether it counts as one of its workload's: neither ending nor over.
+
+        A node that starts again refuses pods whose GPU its device plugin does not offer yet: they stay, Failed.
+        """
+        return not self.is_terminating and self.phase not in OVER
 
     @property
     def is_ready(self) -> bool:

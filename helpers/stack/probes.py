@@ -14,6 +14,7 @@ from string import Template
 from typing import TYPE_CHECKING, Any
 
 from helpers.cluster.manifests import load_one
+from helpers.cluster.resource import OVER
 from helpers.errors import Forbidden, LabError, ObjectMissing, Refused
 from helpers.settings import REPOSITORY
 
@@ -187,7 +188,7 @@ def _replace_if_over(cluster: Cluster, name: str, namespace: str) -> None:
     found = cluster.view().find("Pod", name, namespace)
     if found is None:
         return
-    over = found.path("status.phase") in ("Failed", "Succeeded") or found.is_terminating
+    over = found.path("status.phase") in OVER or found.is_terminating
     # In a class the learner may have put another in its place; elsewhere what differs is the cluster's own doing.
     foreign = cluster.scope.suffix and tampered(found.raw, cluster.profile().images["toolbox"])
     if over or foreign or PROBE_LABEL not in found.labels:

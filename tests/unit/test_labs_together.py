@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from copy import deepcopy
 from itertools import permutations
 from pathlib import Path
 
@@ -61,3 +62,19 @@ def test_what_the_starts_of_two_labs_leave_is_nobodys_mistake(pair: tuple[str, s
     # Without its probe pods lab 04 can prove nothing, and says so; where its start ran, they are there.
     untold = [item for item in found if item.lab in pair or item.status is Status.FAIL]
     assert untold == []
+
+
+@pytest.mark.parametrize(("app", "name"), [("vllm", "vllm"), ("app.kubernetes.io/name=qdrant", "qdrant")])
+def test_a_pod_that_a_restarted_node_refused_is_not_one_of_the_backends(
+    app: str, name: str, tmp_path: Path
+) -> None:
+    """After `course down` and `course up`: the kubelet was there before the GPU's plugin, and the pod stays, Failed."""
+    cluster = FakeCluster()
+    solve(cluster, LABS)
+    labels = app if "=" in app else f"app={app}"
+    (pod,) = cluster.view().pods("llm-system", labels=labels)
+    refused = deepcopy(dict(pod.raw))
+    refused["metadata"] = {**refused["metadata"], "name": f"{name}-refused", "uid": "refused"}
+    refused["status"] = {"phase": "Failed", "reason": "UnexpectedAdmissionError"}
+    cluster.put(refused)
+    assert short(graded(cluster, tmp_path)) == {}

@@ -321,7 +321,7 @@ def ready_and_reachable(cluster: ClusterView) -> Verdict:
     Next: kubectl get endpointslices -n llm-system -l kubernetes.io/service-name=vllm
     """
     deployment = cluster.deployment(DEPLOYMENT, NAMESPACE)
-    pods = [pod for pod in cluster.pods(NAMESPACE, labels=LABELS) if not pod.is_terminating]
+    pods = [pod for pod in cluster.pods(NAMESPACE, labels=LABELS) if pod.is_live]
     if not pods:
         return expect(0, "one pod of vLLM", _no_pod(deployment), deployment, at_least=1)
     pod = pods[0]

@@ -150,7 +150,7 @@ def golden() -> tuple[dict[str, Any], ...]:
 
 
 def _qdrant_pods(cluster: ClusterView) -> list[Pod]:
-    return [pod for pod in cluster.pods(NAMESPACE, labels=LABELS) if not pod.is_terminating]
+    return [pod for pod in cluster.pods(NAMESPACE, labels=LABELS) if pod.is_live]
 
 
 def _owned_by_set(pod: Resource) -> bool:
