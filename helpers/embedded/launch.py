@@ -316,10 +316,16 @@ def _kubeconfig(sandbox: Sandbox, pid: int, name: str) -> str:
 
 
 def _wait(sandbox: Sandbox, pid: int, steps: Steps) -> None:
+    """Until everything has answered, and then everything at once: what came first may have gone again."""
     deadline = time.monotonic() + READY_S
-    for observation in observe.observations(sandbox, pid, observe.started_at(pid)):
+    asked = observe.observations(sandbox, pid, observe.started_at(pid))
+    for observation in asked:
         with steps.step(f"Waiting for: {observation.title}") as step:
             _wait_for(observation, sandbox, pid, deadline, step)
+    while lost := [observation for observation in asked if not observation.answer()]:
+        for observation in lost:
+            with steps.step(f"Waiting again for: {observation.title}") as step:
+                _wait_for(observation, sandbox, pid, deadline, step)
 
 
 def _wait_for(

@@ -55,6 +55,7 @@ def observations(sandbox: Sandbox, pid: int, started: float) -> list[Observation
         Observation("storage class", ("pods/*kube-apiserver*/*/*",), lambda: _storage(api)),
         Observation("policy table", ("course-policy.log",), lambda: _policy(sandbox, pid)),
         gpus(sandbox, pid, api),
+        Observation("GPU metrics", ("course-devices.log",), lambda: gpu_metrics(sandbox)),
         Observation(
             "cluster DNS",
             ("pods/*coredns*/*/*", "kube-proxy.log", "course-policy.log"),

@@ -49,7 +49,7 @@ class Node:
     def healthy(self) -> bool:
         pid = self.pid
         seen = observe.observations(self.sandbox, pid, observe.started_at(pid))
-        return all(one.answer() for one in seen) and bool(observe.gpu_metrics(self.sandbox))
+        return all(one.answer() for one in seen)
 
 
 def quiet() -> Steps:

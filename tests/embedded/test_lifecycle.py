@@ -75,14 +75,14 @@ spec:
 
 def test_two_clusters_do_not_disturb_each_other(node: Node, fresh_name: str) -> None:
     other = bring_up(fresh_name)
-    assert other.healthy()
-    assert node.healthy()
+    eventually(other.healthy, "all of the cluster answers")
+    eventually(node.healthy, "all of the cluster answers")
     assert other.sandbox.addresses != node.sandbox.addresses
     before = node.pid
     launch.down(fresh_name, quiet(), delete=True)
     assert traces(other.sandbox) == []
     assert node.pid == before
-    assert node.healthy()
+    eventually(node.healthy, "all of the cluster answers")
 
 
 def test_kill_of_pid_1_leaves_nothing_and_up_brings_the_same_cluster_back(fresh_name: str) -> None:
@@ -119,7 +119,7 @@ def test_an_up_that_is_interrupted_anywhere_is_made_good_by_the_next(fresh_name:
         (_initialised, signal.SIGINT),
     ):
         _interrupt(fresh_name, reached, how)
-    assert bring_up(fresh_name).healthy()
+    eventually(bring_up(fresh_name).healthy, "all of the cluster answers")
 
 
 def _interrupt(name: str, reached: Callable[[Sandbox], bool], how: signal.Signals) -> None:
@@ -164,11 +164,11 @@ def test_a_copy_of_a_stopped_cluster_runs_under_another_name_and_address(fresh_n
     try:
         kept.keep(fresh_name, key, quiet(), label="test")
         copy = Node(name, kept.put_back(name, key, quiet()))
-        assert copy.healthy()
+        eventually(copy.healthy, "the copy is healthy")
         assert copy.sandbox.addresses.node != inside == copy.sandbox.addresses.inside
         assert copy.kubectl("get", "configmap", "kept", "-o", "name") == "configmap/kept"
         # Both run at once: they share files of images, and nothing that is written.
-        assert bring_up(fresh_name).healthy()
+        eventually(bring_up(fresh_name).healthy, "all of the cluster answers")
         copy.kubectl("delete", "configmap", "kept")
         assert cluster.kubectl("get", "configmap", "kept", "-o", "name") == "configmap/kept"
     finally:
