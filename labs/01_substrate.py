@@ -113,20 +113,20 @@ def _():
 
 
 @app.cell(hide_code=True)
-def _(lab, live, namespaces_yaml):
-    nb.preview(lab, namespaces_yaml, live)
+def _(lab, namespaces_yaml):
+    lab.live(nb.preview, namespaces_yaml)
     return
 
 
 @app.cell(hide_code=True)
-def _(apply_namespaces, lab, namespaces_yaml, pressed):
-    nb.apply_panel(lab, namespaces_yaml, apply_namespaces, pressed=pressed)
+def _(apply_namespaces, lab, namespaces_yaml):
+    nb.apply_panel(lab, namespaces_yaml, apply_namespaces)
     return
 
 
 @app.cell(hide_code=True)
-def _(live):
-    nb.board(live, "namespaces")
+def _(lab):
+    lab.live(nb.board, "namespaces")
     return
 
 
@@ -226,30 +226,30 @@ def _():
 
 
 @app.cell(hide_code=True)
-def _(guess_quota, lab, live, pressed, quota_yaml):
+def _(guess_quota, lab, quota_yaml):
     mo.stop(
-        guess_quota.value is None and not pressed,
+        guess_quota.value is None and not lab.pressed,
         nb.course("<small>The picture of this quota appears after you commit your prediction above.</small>"),
     )
-    draw_quota.quota_picture(lab, quota_yaml, live)
+    lab.live(draw_quota.quota_picture, quota_yaml)
     return
 
 
 @app.cell(hide_code=True)
-def _(lab, live, quota_yaml):
-    nb.preview(lab, quota_yaml, live)
+def _(lab, quota_yaml):
+    lab.live(nb.preview, quota_yaml)
     return
 
 
 @app.cell(hide_code=True)
-def _(apply_quota, lab, pressed, quota_yaml):
-    nb.apply_panel(lab, quota_yaml, apply_quota, pressed=pressed)
+def _(apply_quota, lab, quota_yaml):
+    nb.apply_panel(lab, quota_yaml, apply_quota)
     return
 
 
 @app.cell(hide_code=True)
-def _(live):
-    nb.board(live, "quota")
+def _(lab):
+    lab.live(nb.board, "quota")
     return
 
 
@@ -342,47 +342,42 @@ def _():
 
 
 @app.cell(hide_code=True)
-def _(greedy_yaml, lab, live):
-    nb.preview(lab, greedy_yaml, live, namespaces=("llm-system", "llm-workshop"))
+def _(greedy_yaml, lab):
+    lab.live(nb.preview, greedy_yaml, namespaces=("llm-system", "llm-workshop"))
     return
 
 
 @app.cell(hide_code=True)
-def _(apply_greedy, greedy_yaml, lab, pressed):
-    nb.apply_panel(lab, greedy_yaml, apply_greedy, pressed=pressed, namespaces=("llm-system", "llm-workshop"))
+def _(apply_greedy, greedy_yaml, lab):
+    nb.apply_panel(lab, greedy_yaml, apply_greedy, namespaces=("llm-system", "llm-workshop"))
     return
 
 
 @app.cell(hide_code=True)
-def _(lab, live):
-    mo.vstack(
-        [
-            mo.md("**What the cluster says**, latest first, in both namespaces:"),
-            nb.event_table(
-                lab,
-                ("llm-system", "llm-workshop"),
-                live,
-                reasons=("FailedCreate", "FailedScheduling"),
-                about="greedy",
-            ),
-        ]
+def _(lab):
+    lab.live(
+        nb.titled,
+        "**What the cluster says**, latest first, in both namespaces:",
+        nb.event_table,
+        ("llm-system", "llm-workshop"),
+        reasons=("FailedCreate", "FailedScheduling"),
+        about="greedy",
     )
     return
 
 
 @app.cell(hide_code=True)
-def _(live):
-    nb.board(live, "refusal")
+def _(lab):
+    lab.live(nb.board, "refusal")
     return
 
 
 @app.cell(hide_code=True)
-def _(live, pressed):
-    mo.stop(
-        not (nb.passed(live, "refusal") or pressed),
-        nb.course("<small>What to notice: appears after both refusals above were seen.</small>"),
-    )
-    mo.md(r"""
+def _(lab):
+    lab.live(
+        nb.once_passed,
+        "refusal",
+        r"""
     **What to notice.** The same request, refused in two ways:
 
     | | admission (quota) | scheduler |
@@ -395,7 +390,9 @@ def _(live, pressed):
 
     A quota can also refuse for another reason: if it limits CPU or memory, a pod that does not *state* them is refused
     with `must specify limits.cpu …`. Try it: remove `cpu` from `requests` and `limits`.
-    """)
+    """,
+        until_then="What to notice: appears once both refusals above are seen.",
+    )
     return
 
 
@@ -430,8 +427,8 @@ def _():
 
 
 @app.cell(hide_code=True)
-def _(lab, live):
-    draw_gpu.gpu_picture(lab, ("llm-system", "llm-workshop"), live)
+def _(lab):
+    lab.live(draw_gpu.gpu_picture, ("llm-system", "llm-workshop"))
     return
 
 
@@ -549,8 +546,8 @@ def _():
 
 
 @app.cell(hide_code=True)
-def _(lab, live, one_learner_yaml, twenty_learners_yaml, two_tenants_yaml):
-    nb.preview(lab, "---".join([one_learner_yaml, twenty_learners_yaml, two_tenants_yaml]), live)
+def _(lab, one_learner_yaml, twenty_learners_yaml, two_tenants_yaml):
+    lab.live(nb.preview, "---".join([one_learner_yaml, twenty_learners_yaml, two_tenants_yaml]))
     return
 
 
@@ -559,7 +556,6 @@ def _(
     apply_jobs,
     lab,
     one_learner_yaml,
-    pressed,
     twenty_learners_yaml,
     two_tenants_yaml,
 ):
@@ -567,7 +563,6 @@ def _(
         lab,
         "---".join([one_learner_yaml, twenty_learners_yaml, two_tenants_yaml]),
         apply_jobs,
-        pressed=pressed,
     )
     return
 
@@ -583,20 +578,20 @@ def _():
 
 
 @app.cell(hide_code=True)
-def _(lab, shape_full, shape_mig, shape_time):
-    nb.shape_panel(lab, {"full": shape_full, "mig": shape_mig, "time-slicing": shape_time})
+def _(lab, shapes):
+    nb.shape_panel(lab, shapes)
     return
 
 
 @app.cell(hide_code=True)
-def _(lab, live):
-    nb.job_table(lab, "llm-workshop", live)
+def _(lab):
+    lab.live(nb.job_table, "llm-workshop")
     return
 
 
 @app.cell(hide_code=True)
-def _(live):
-    nb.board(live, "shapes")
+def _(lab):
+    lab.live(nb.board, "shapes")
     return
 
 
@@ -668,8 +663,8 @@ def _():
 
 
 @app.cell(hide_code=True)
-def _(guard_down, guard_up, lab):
-    nb.guard_panel(lab, guard_up, guard_down)
+def _(guard, lab):
+    nb.guard_panel(lab, guard)
     return
 
 
@@ -701,26 +696,26 @@ def _():
 
 
 @app.cell(hide_code=True)
-def _(guard_yaml, lab, live):
-    nb.preview(lab, guard_yaml, live)
+def _(guard_yaml, lab):
+    lab.live(nb.preview, guard_yaml)
     return
 
 
 @app.cell(hide_code=True)
-def _(apply_guard, guard_yaml, lab, pressed):
-    nb.apply_panel(lab, guard_yaml, apply_guard, pressed=pressed)
+def _(apply_guard, guard_yaml, lab):
+    nb.apply_panel(lab, guard_yaml, apply_guard)
     return
 
 
 @app.cell(hide_code=True)
-def _(lab, live):
-    nb.pod_table(lab, ("llm-workshop",), live, names=("guest", "model-server"))
+def _(lab):
+    lab.live(nb.pod_table, ("llm-workshop",), names=("guest", "model-server"))
     return
 
 
 @app.cell(hide_code=True)
-def _(live):
-    nb.board(live, "guard")
+def _(lab):
+    lab.live(nb.board, "guard")
     return
 
 
@@ -779,31 +774,32 @@ def _():
 
 
 @app.cell(hide_code=True)
-def _(idle_yaml, lab, live):
-    nb.preview(lab, idle_yaml, live)
+def _(idle_yaml, lab):
+    lab.live(nb.preview, idle_yaml)
     return
 
 
 @app.cell(hide_code=True)
-def _(apply_idle, idle_yaml, lab, pressed):
-    nb.apply_panel(lab, idle_yaml, apply_idle, pressed=pressed)
+def _(apply_idle, idle_yaml, lab):
+    nb.apply_panel(lab, idle_yaml, apply_idle)
     return
 
 
 @app.cell(hide_code=True)
-def _(lab, live, price, release):
-    mo.vstack(
-        [
-            draw_gpu.waiting_meter(lab, "llm-workshop", "next-in-line", price.value, live),
-            nb.delete_panel(lab, "Pod", "idle-holder", "llm-workshop", release),
-        ]
-    )
+def _(lab, price):
+    lab.live(draw_gpu.waiting_meter, "llm-workshop", "next-in-line", price.value)
     return
 
 
 @app.cell(hide_code=True)
-def _(live):
-    nb.board(live, "idle")
+def _(lab, release):
+    nb.delete_panel(lab, "Pod", "idle-holder", "llm-workshop", release)
+    return
+
+
+@app.cell(hide_code=True)
+def _(lab):
+    lab.live(nb.board, "idle")
     return
 
 
@@ -852,15 +848,22 @@ def _():
 
 
 @app.cell(hide_code=True)
-def _(live):
-    nb.board(live, "handover")
+def _(lab):
+    lab.live(nb.board, "handover")
     return
 
 
 @app.cell(hide_code=True)
-def _(live, tick, titles):
-    mo.vstack([mo.md("### The whole lab"), nb.scoreboard(live, titles), tick])
+def _(lab, titles):
+    lab.live(nb.titled, "### The whole lab", nb.scoreboard, titles)
     return
+
+
+@app.cell(hide_code=True)
+def _():
+    tick = nb.refresh()
+    tick
+    return (tick,)
 
 
 @app.cell(hide_code=True)
@@ -894,10 +897,10 @@ def _():
 
 
 @app.cell(hide_code=True)
-def _(answered, reconnect):
-    # Plumbing: what marimo must not create anew when a cell above is edited.
-    lab = nb.open_lab("01", reconnect.value, answered())
-    return (lab,)
+def _(answered, pressed, reconnect):
+    # What marimo must not create anew when a cell above is edited.
+    lab, acted = nb.open_page("01", reconnect.value, answered(), pressed=pressed)
+    return acted, lab
 
 
 @app.cell(hide_code=True)
@@ -910,16 +913,22 @@ def _():
 def _():
     reconnect = mo.ui.run_button(label="Connect again")
     answered, cluster_answers = mo.state(None)
-    tick = nb.refresh()
     apply_namespaces = nb.apply_button("Apply namespaces")
     apply_quota = nb.apply_button("Apply the quota")
     apply_greedy = nb.apply_button("Apply in both namespaces")
     apply_jobs = nb.apply_button("Apply the three Jobs")
-    shape_full, shape_mig, shape_time = (
-        nb.apply_button(gpu.SHAPES[key].title, kind="neutral") for key in ("full", "mig", "time-slicing")
+    shapes = mo.ui.dictionary(
+        {
+            key: nb.apply_button(gpu.SHAPES[key].title, kind="neutral")
+            for key in ("full", "mig", "time-slicing")
+        }
     )
-    guard_up = nb.apply_button("Raise the guard", kind="warn")
-    guard_down = nb.apply_button("Take it down", kind="neutral")
+    guard = mo.ui.dictionary(
+        {
+            "up": nb.apply_button("Raise the guard", kind="warn"),
+            "down": nb.apply_button("Take it down", kind="neutral"),
+        }
+    )
     apply_guard = nb.apply_button("Apply guest and model-server")
     apply_idle = nb.apply_button("Apply holder and next in line")
     release = nb.apply_button("End idle-holder", kind="danger")
@@ -935,52 +944,18 @@ def _():
         apply_quota,
         cards,
         cluster_answers,
-        guard_down,
-        guard_up,
+        guard,
         price,
         reconnect,
         release,
-        shape_full,
-        shape_mig,
-        shape_time,
-        tick,
+        shapes,
     )
 
 
 @app.cell(hide_code=True)
-def _(
-    apply_greedy,
-    apply_guard,
-    apply_idle,
-    apply_jobs,
-    apply_namespaces,
-    apply_quota,
-    guard_down,
-    guard_up,
-    lab,
-    release,
-    shape_full,
-    shape_mig,
-    shape_time,
-    tick,
-):
-    live = nb.grade_now(
-        lab,
-        tick,
-        apply_namespaces,
-        apply_quota,
-        apply_greedy,
-        apply_jobs,
-        shape_full,
-        shape_mig,
-        shape_time,
-        guard_up,
-        guard_down,
-        apply_guard,
-        apply_idle,
-        release,
-    )
-    return (live,)
+def _(acted, lab, tick):
+    nb.look(lab, tick, acted)
+    return
 
 
 @app.cell(hide_code=True)

@@ -91,20 +91,20 @@ def _():
 
 
 @app.cell(hide_code=True)
-def _(lab, live, policy_yaml):
-    nb.preview(lab, policy_yaml, live)
+def _(lab, policy_yaml):
+    lab.live(nb.preview, policy_yaml)
     return
 
 
 @app.cell(hide_code=True)
-def _(apply_policy, lab, policy_yaml, pressed):
-    nb.apply_panel(lab, policy_yaml, apply_policy, pressed=pressed)
+def _(apply_policy, lab, policy_yaml):
+    nb.apply_panel(lab, policy_yaml, apply_policy)
     return
 
 
 @app.cell(hide_code=True)
-def _(live):
-    nb.board(live, "policy")
+def _(lab):
+    lab.live(nb.board, "policy")
     return
 
 
@@ -163,20 +163,20 @@ def _():
 
 
 @app.cell(hide_code=True)
-def _(COLLEAGUE, apply_start, lab, objects, pressed, start_yaml):
-    draw.deployment_panel(lab, objects, [COLLEAGUE, start_yaml], apply_start, pressed=pressed)
+def _(COLLEAGUE, apply_start, lab, objects, start_yaml):
+    draw.deployment_panel(lab, objects, [COLLEAGUE, start_yaml], apply_start)
     return
 
 
 @app.cell(hide_code=True)
-def _(apply_start, lab, pressed):
-    draw.start_timeline(lab, asked=apply_start.value, pressed=pressed)
+def _(apply_start, lab):
+    draw.start_timeline(lab, apply_start)
     return
 
 
 @app.cell(hide_code=True)
-def _(lab, live):
-    draw.crash_panel(lab, live)
+def _(lab):
+    lab.live(draw.crash_panel)
     return
 
 
@@ -254,8 +254,8 @@ def _():
 
 
 @app.cell(hide_code=True)
-def _(live):
-    nb.board(live, "start")
+def _(lab):
+    lab.live(nb.board, "start")
     return
 
 
@@ -272,15 +272,12 @@ def _():
 
 
 @app.cell(hide_code=True)
-def _(lab, live):
-    mo.vstack(
-        [
-            mo.md(
-                "**The model cache.** An init container fills the claim from an image that carries the model's files "
-                "(where a model hub can be reached, vLLM downloads them instead). Only the first pod has to do so. What did this one find?"
-            ),
-            draw.cache_panel(lab, live),
-        ]
+def _(lab):
+    lab.live(
+        nb.titled,
+        "**The model cache.** An init container fills the claim from an image that carries the model's files "
+        "(where a model hub can be reached, vLLM downloads them instead). Only the first pod has to do so. What did this one find?",
+        draw.cache_panel,
     )
     return
 
@@ -312,8 +309,8 @@ def _():
 
 
 @app.cell(hide_code=True)
-def _(ask, lab, pressed):
-    draw.ask_panel(lab, ask, pressed=pressed)
+def _(ask, lab):
+    draw.ask_panel(lab, ask)
     return
 
 
@@ -367,8 +364,8 @@ def _(lab, policy_yaml):
 
 
 @app.cell(hide_code=True)
-def _(live):
-    nb.board(live, "serving")
+def _(lab):
+    lab.live(nb.board, "serving")
     return
 
 
@@ -459,29 +456,21 @@ def _():
 
 
 @app.cell(hide_code=True)
-def _(
-    COLLEAGUE,
-    apply_rollout,
-    lab,
-    objects,
-    pressed,
-    rollout_yaml,
-    start_yaml,
-):
-    draw.deployment_panel(lab, objects, [COLLEAGUE, start_yaml, rollout_yaml], apply_rollout, pressed=pressed)
+def _(COLLEAGUE, apply_rollout, lab, objects, rollout_yaml, start_yaml):
+    draw.deployment_panel(lab, objects, [COLLEAGUE, start_yaml, rollout_yaml], apply_rollout)
     return
 
 
 @app.cell(hide_code=True)
-def _(apply_rollout, lab, pressed):
-    draw.start_timeline(lab, asked=apply_rollout.value, pressed=pressed)
+def _(apply_rollout, lab):
+    draw.start_timeline(lab, apply_rollout)
     return
 
 
 @app.cell(hide_code=True)
-def _(lab, live):
-    nb.event_table(
-        lab, ("llm-system",), live, reasons=("FailedCreate", "ScalingReplicaSet", "Killing"), last=5
+def _(lab):
+    lab.live(
+        nb.event_table, ("llm-system",), reasons=("FailedCreate", "ScalingReplicaSet", "Killing"), last=5
     )
     return
 
@@ -525,31 +514,22 @@ def _():
 
 
 @app.cell(hide_code=True)
-def _(
-    COLLEAGUE,
-    drain_now,
-    lab,
-    objects,
-    pressed,
-    rollout_yaml,
-    start_yaml,
-    watched,
-):
+def _(COLLEAGUE, drain_now, lab, objects, rollout_yaml, start_yaml, watched):
     # `watched` comes first, so that its time line sees the old pod go.
-    draw.drain_panel(lab, objects, [COLLEAGUE, start_yaml, rollout_yaml], drain_now, watched, pressed=pressed)
+    draw.drain_panel(lab, objects, [COLLEAGUE, start_yaml, rollout_yaml], drain_now, watched)
     return
 
 
 @app.cell(hide_code=True)
 def _(drain_now, lab):
-    watched = draw.start_timeline(lab, asked=drain_now.value)
+    watched = draw.start_timeline(lab, drain_now, by_hand=True)
     watched
     return (watched,)
 
 
 @app.cell(hide_code=True)
-def _(live):
-    nb.board(live, "rollout")
+def _(lab):
+    lab.live(nb.board, "rollout")
     return
 
 
@@ -595,8 +575,8 @@ def _():
 
 
 @app.cell(hide_code=True)
-def _(lab, measure, pressed):
-    draw.load_panel(lab, measure, pressed=pressed)
+def _(lab, measure):
+    draw.load_panel(lab, measure)
     return
 
 
@@ -618,8 +598,8 @@ def _(guess_queue):
 
 
 @app.cell(hide_code=True)
-def _(live):
-    nb.board(live, "queue")
+def _(lab):
+    lab.live(nb.board, "queue")
     return
 
 
@@ -637,9 +617,16 @@ def _():
 
 
 @app.cell(hide_code=True)
-def _(live, tick, titles):
-    mo.vstack([mo.md("### The whole lab"), nb.scoreboard(live, titles), tick])
+def _(lab, titles):
+    lab.live(nb.titled, "### The whole lab", nb.scoreboard, titles)
     return
+
+
+@app.cell(hide_code=True)
+def _():
+    tick = nb.refresh("10s")
+    tick
+    return (tick,)
 
 
 @app.cell(hide_code=True)
@@ -666,11 +653,12 @@ def _():
 
 
 @app.cell(hide_code=True)
-def _(answered, reconnect):
-    # Plumbing: what marimo must not create anew when a cell above is edited.
-    lab = draw.serving_session(nb.open_lab("02", reconnect.value, answered()))
+def _(answered, pressed, reconnect):
+    # What marimo must not create anew when a cell above is edited.
+    _lab, acted = nb.open_page("02", reconnect.value, answered(), pressed=pressed)
+    lab = draw.serving_session(_lab)
     objects = draw.vllm_objects(lab)
-    return lab, objects
+    return acted, lab, objects
 
 
 @app.cell(hide_code=True)
@@ -698,7 +686,6 @@ def _():
 def _():
     reconnect = mo.ui.run_button(label="Connect again")
     answered, cluster_answers = mo.state(None)
-    tick = nb.refresh("10s")
     apply_policy = nb.apply_button("Apply the policy")
     apply_start = nb.apply_button("Apply the Deployment")
     apply_rollout = nb.apply_button("Apply the rollout")
@@ -719,14 +706,13 @@ def _():
         measure,
         prompt,
         reconnect,
-        tick,
     )
 
 
 @app.cell(hide_code=True)
-def _(apply_policy, apply_rollout, apply_start, drain_now, lab, measure, tick):
-    live = nb.grade_now(lab, tick, apply_policy, apply_start, apply_rollout, drain_now, measure)
-    return (live,)
+def _(acted, lab, tick):
+    nb.look(lab, tick, acted)
+    return
 
 
 @app.cell(hide_code=True)

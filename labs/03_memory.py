@@ -210,26 +210,26 @@ def _():
 
 
 @app.cell(hide_code=True)
-def _(lab, live, memory_yaml):
-    nb.preview(lab, memory_yaml, live)
+def _(lab, memory_yaml):
+    lab.live(nb.preview, memory_yaml)
     return
 
 
 @app.cell(hide_code=True)
-def _(apply_memory, lab, memory_yaml, pressed):
-    nb.apply_panel(lab, memory_yaml, apply_memory, pressed=pressed)
+def _(apply_memory, lab, memory_yaml):
+    nb.apply_panel(lab, memory_yaml, apply_memory)
     return
 
 
 @app.cell(hide_code=True)
-def _(lab, live):
-    nb.pod_table(lab, ("llm-system",), live)
+def _(lab):
+    lab.live(nb.pod_table, ("llm-system",))
     return
 
 
 @app.cell(hide_code=True)
-def _(live):
-    nb.board(live, "install")
+def _(lab):
+    lab.live(nb.board, "install")
     return
 
 
@@ -271,13 +271,13 @@ def _():
 
 
 @app.cell(hide_code=True)
-def _(collection, lab, live):
-    draw.collection_preview(lab, collection, live)
+def _(collection, lab):
+    lab.live(draw.collection_preview, collection)
     return
 
 
 @app.cell(hide_code=True)
-def _(collection, lab, make_collection, pressed):
+def _(collection, lab, make_collection):
     def make_it(say):
         wanted = collection_of(collection)
         draw.wait_for_qdrant(lab, say)
@@ -287,7 +287,7 @@ def _(collection, lab, make_collection, pressed):
         indexes = ", ".join(state.indexes) or "none"
         return f"`{state.name}`: {state.dimensions} dimensions, {state.distance}, indexes: {indexes}"
 
-    draw.act(lab, make_collection, make_it, title="Making the collection", pressed=pressed)
+    draw.act(lab, make_collection, make_it, title="Making the collection")
     return
 
 
@@ -318,14 +318,14 @@ def _():
 
 
 @app.cell(hide_code=True)
-def _(ingest, lab, pressed, to_point):
-    draw.ingest_panel(lab, ingest, memory.corpus(), to_point, pressed=pressed)
+def _(ingest, lab, to_point):
+    draw.ingest_panel(lab, ingest, memory.corpus(), to_point)
     return
 
 
 @app.cell(hide_code=True)
-def _(live):
-    nb.board(live, "collection")
+def _(lab):
+    lab.live(nb.board, "collection")
     return
 
 
@@ -374,8 +374,8 @@ def _():
 
 
 @app.cell(hide_code=True)
-def _(lab, live):
-    draw.vital_signs(lab, live)
+def _(lab):
+    lab.live(draw.vital_signs)
     return
 
 
@@ -411,13 +411,13 @@ def _(guess_health):
 
 
 @app.cell(hide_code=True)
-def _(break_memory, lab, pressed):
+def _(break_memory, lab):
     mo.vstack(
         [
             mo.md(
                 "See for yourself: this breaks a scratch collection in three ways, probes it, queries it, and removes it."
             ),
-            draw.broken_panel(lab, break_memory, pressed=pressed),
+            draw.broken_panel(lab, break_memory),
         ]
     )
     return
@@ -465,7 +465,7 @@ def _(guess_restart):
 
 
 @app.cell(hide_code=True)
-def _(kill_pod, lab, pressed):
+def _(kill_pod, lab):
     @nb.needs_cluster
     def restart(session):
         with mo.status.spinner(title="Deleting qdrant-0 and watching the new pod") as spinner:
@@ -475,13 +475,13 @@ def _(kill_pod, lab, pressed):
             )
         return mo.vstack([draw.timeline(moments)])
 
-    mo.vstack([kill_pod, restart(lab)] if (kill_pod.value or pressed) else [kill_pod])
+    mo.vstack([kill_pod, restart(lab)] if lab.asked(kill_pod) else [kill_pod])
     return (restart,)
 
 
 @app.cell(hide_code=True)
-def _(live):
-    nb.board(live, "restart")
+def _(lab):
+    lab.live(nb.board, "restart")
     return
 
 
@@ -516,18 +516,18 @@ def _():
 
 
 @app.cell(hide_code=True)
-def _(lab, note, pressed, write_note):
+def _(lab, note, write_note):
     def write(say):
         with memory.connect(lab.cluster) as qdrant:
             qdrant.write_note(text_of("note", note), embedder())
         return "the note is now a point of the collection"
 
-    draw.act(lab, write_note, write, title="Writing the note", pressed=pressed)
+    draw.act(lab, write_note, write, title="Writing the note")
     return
 
 
 @app.cell(hide_code=True)
-def _(lab, pressed, take_copy):
+def _(lab, take_copy):
     def copy(say):
         with memory.connect(lab.cluster) as qdrant:
             say("taking the snapshot")
@@ -537,7 +537,7 @@ def _(lab, pressed, take_copy):
         return f"`{path.name}`, {snapshot.size / 1e6:.1f} MB, sha256 `{(snapshot.checksum or '')[:12]}…`, is on this machine"
 
     copies = home_dir() / "snapshots"
-    draw.act(lab, take_copy, copy, title="Snapshot and copy", pressed=pressed)
+    draw.act(lab, take_copy, copy, title="Snapshot and copy")
     return (copies,)
 
 
@@ -571,13 +571,13 @@ def _(guess_volume):
 
 
 @app.cell(hide_code=True)
-def _(copies, lab, lose, pressed):
+def _(copies, lab, lose):
     def lose_it(say):
         draw.newest_copy(copies)  # without one there would be no way back
         memory.lose_volume(lab.cluster, on_progress=say)
         return "the claim and everything on it are gone; a new, empty volume is in its place"
 
-    lost = draw.act(lab, lose, lose_it, title="Losing the volume", pressed=pressed)
+    lost = draw.act(lab, lose, lose_it, title="Losing the volume")
     mo.vstack(
         [
             mo.md("**This deletes every vector you have stored.** That is the exercise."),
@@ -588,7 +588,7 @@ def _(copies, lab, lose, pressed):
 
 
 @app.cell(hide_code=True)
-def _(copies, lab, pressed, restore):
+def _(copies, lab, restore):
     def bring_back(say):
         newest = draw.newest_copy(copies)
         say(f"uploading {newest.name}")
@@ -597,13 +597,13 @@ def _(copies, lab, pressed, restore):
             state = qdrant.state()
         return f"{state.points} points are back, from `{newest.name}`"
 
-    restored = draw.act(lab, restore, bring_back, title="Restoring", pressed=pressed)
+    restored = draw.act(lab, restore, bring_back, title="Restoring")
     restored
     return (restored,)
 
 
 @app.cell(hide_code=True)
-def _(kill_again, lab, pressed, restart):
+def _(kill_again, lab, restart):
     mo.vstack(
         [
             mo.md(
@@ -611,15 +611,15 @@ def _(kill_again, lab, pressed, restart):
                 "are there in a new process too:"
             ),
             kill_again,
-            *([restart(lab)] if (kill_again.value or pressed) else []),
+            *([restart(lab)] if lab.asked(kill_again) else []),
         ]
     )
     return
 
 
 @app.cell(hide_code=True)
-def _(live):
-    nb.board(live, "restore")
+def _(lab):
+    lab.live(nb.board, "restore")
     return
 
 
@@ -649,8 +649,8 @@ def _():
 
 
 @app.cell(hide_code=True)
-def _(lab, live):
-    draw.metrics_table(lab, live)
+def _(lab):
+    lab.live(draw.metrics_table)
     return
 
 
@@ -705,8 +705,8 @@ def _():
 
 
 @app.cell(hide_code=True)
-def _(lab, live):
-    draw.gpu_table(lab, live)
+def _(lab):
+    lab.live(draw.gpu_table)
     return
 
 
@@ -722,8 +722,8 @@ def _():
 
 
 @app.cell(hide_code=True)
-def _(live):
-    nb.board(live, "metrics")
+def _(lab):
+    lab.live(nb.board, "metrics")
     return
 
 
@@ -753,9 +753,16 @@ def _(running_version, wanted_version):
 
 
 @app.cell(hide_code=True)
-def _(live, tick, titles):
-    mo.vstack([mo.md("### The whole lab"), nb.scoreboard(live, titles), tick])
+def _(lab, titles):
+    lab.live(nb.titled, "### The whole lab", nb.scoreboard, titles)
     return
+
+
+@app.cell(hide_code=True)
+def _():
+    tick = nb.refresh()
+    tick
+    return (tick,)
 
 
 @app.cell(hide_code=True)
@@ -789,10 +796,10 @@ def _():
 
 
 @app.cell(hide_code=True)
-def _(answered, reconnect):
-    # Plumbing: what marimo must not create anew when a cell above is edited.
-    lab = nb.open_lab("03", reconnect.value, answered())
-    return (lab,)
+def _(answered, pressed, reconnect):
+    # What marimo must not create anew when a cell above is edited.
+    lab, acted = nb.open_page("03", reconnect.value, answered(), pressed=pressed)
+    return acted, lab
 
 
 @app.cell(hide_code=True)
@@ -805,7 +812,6 @@ def _():
 def _():
     reconnect = mo.ui.run_button(label="Connect again")
     answered, cluster_answers = mo.state(None)
-    tick = nb.refresh()
     apply_memory = nb.apply_button("Apply Qdrant")
     make_collection = nb.apply_button("Make the collection")
     ingest = nb.apply_button("Ingest the corpus")
@@ -829,39 +835,14 @@ def _():
         reconnect,
         restore,
         take_copy,
-        tick,
         write_note,
     )
 
 
 @app.cell(hide_code=True)
-def _(
-    apply_memory,
-    ingest,
-    kill_again,
-    kill_pod,
-    lab,
-    lose,
-    make_collection,
-    restore,
-    take_copy,
-    tick,
-    write_note,
-):
-    live = nb.grade_now(
-        lab,
-        tick,
-        apply_memory,
-        make_collection,
-        ingest,
-        kill_pod,
-        write_note,
-        take_copy,
-        lose,
-        restore,
-        kill_again,
-    )
-    return (live,)
+def _(acted, lab, tick):
+    nb.look(lab, tick, acted)
+    return
 
 
 @app.cell(hide_code=True)

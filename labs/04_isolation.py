@@ -47,8 +47,8 @@ def _():
 
 
 @app.cell(hide_code=True)
-def _(lab, place, pressed):
-    nb.start_panel(lab, place, pressed=pressed)
+def _(lab, place):
+    nb.start_panel(lab, place)
     return
 
 
@@ -80,14 +80,14 @@ def _():
 
 
 @app.cell(hide_code=True)
-def _(lab, live):
-    draw.enforcement_card(lab, live)
+def _(lab):
+    lab.live(draw.enforcement_card)
     return
 
 
 @app.cell(hide_code=True)
-def _(live):
-    nb.board(live, "isolation")
+def _(lab):
+    lab.live(nb.board, "isolation")
     return
 
 
@@ -140,18 +140,18 @@ def _():
 
 
 @app.cell(hide_code=True)
-def _(guess_forgot, lab, live, pressed):
+def _(guess_forgot, lab):
     mo.stop(
-        guess_forgot.value is None and not pressed,
+        guess_forgot.value is None and not lab.pressed,
         nb.course("<small>The matrix appears after you commit your prediction.</small>"),
     )
-    draw.observed_matrix(lab, live)
+    lab.live(draw.observed_matrix)
     return
 
 
 @app.cell(hide_code=True)
-def _(live):
-    nb.board(live, "allowlist")
+def _(lab):
+    lab.live(nb.board, "allowlist")
     return
 
 
@@ -191,20 +191,20 @@ def _(lab, qdrant_yaml):
 
 
 @app.cell(hide_code=True)
-def _(lab, live, qdrant_yaml):
-    nb.preview(lab, qdrant_yaml, live)
+def _(lab, qdrant_yaml):
+    lab.live(nb.preview, qdrant_yaml)
     return
 
 
 @app.cell(hide_code=True)
-def _(apply_qdrant, lab, pressed, qdrant_yaml):
-    nb.apply_panel(lab, qdrant_yaml, apply_qdrant, pressed=pressed)
+def _(apply_qdrant, lab, qdrant_yaml):
+    nb.apply_panel(lab, qdrant_yaml, apply_qdrant)
     return
 
 
 @app.cell(hide_code=True)
-def _(live):
-    nb.board(live, "forgotten")
+def _(lab):
+    lab.live(nb.board, "forgotten")
     return
 
 
@@ -334,20 +334,20 @@ def _(deny_yaml, lab):
 
 
 @app.cell(hide_code=True)
-def _(deny_yaml, lab, live):
-    nb.preview(lab, deny_yaml, live)
+def _(deny_yaml, lab):
+    lab.live(nb.preview, deny_yaml)
     return
 
 
 @app.cell(hide_code=True)
-def _(apply_deny, deny_yaml, lab, pressed):
-    nb.apply_panel(lab, deny_yaml, apply_deny, pressed=pressed)
+def _(apply_deny, deny_yaml, lab):
+    nb.apply_panel(lab, deny_yaml, apply_deny)
     return
 
 
 @app.cell(hide_code=True)
-def _(live):
-    nb.board(live, "deny")
+def _(lab):
+    lab.live(nb.board, "deny")
     return
 
 
@@ -441,20 +441,20 @@ def _(lab, label_yaml):
 
 
 @app.cell(hide_code=True)
-def _(lab, label_yaml, live):
-    nb.preview(lab, label_yaml, live)
+def _(lab, label_yaml):
+    lab.live(nb.preview, label_yaml)
     return
 
 
 @app.cell(hide_code=True)
-def _(apply_label, lab, label_yaml, pressed):
-    nb.apply_panel(lab, label_yaml, apply_label, pressed=pressed)
+def _(apply_label, lab, label_yaml):
+    nb.apply_panel(lab, label_yaml, apply_label)
     return
 
 
 @app.cell(hide_code=True)
-def _(live):
-    nb.board(live, "label")
+def _(lab):
+    lab.live(nb.board, "label")
     return
 
 
@@ -499,21 +499,28 @@ def _():
 
 
 @app.cell(hide_code=True)
-def _(lab, live):
-    draw.observed_matrix(lab, live)
+def _(lab):
+    lab.live(draw.observed_matrix)
     return
 
 
 @app.cell(hide_code=True)
-def _(live):
-    nb.board(live, "matrix")
+def _(lab):
+    lab.live(nb.board, "matrix")
     return
 
 
 @app.cell(hide_code=True)
-def _(live, tick, titles):
-    mo.vstack([nb.scoreboard(live, titles), tick])
+def _(lab, titles):
+    lab.live(nb.scoreboard, titles)
     return
+
+
+@app.cell(hide_code=True)
+def _():
+    tick = nb.refresh("10s")
+    tick
+    return (tick,)
 
 
 @app.cell(hide_code=True)
@@ -537,10 +544,10 @@ def _(QUESTIONS, answers):
 
 
 @app.cell(hide_code=True)
-def _(answered, reconnect):
-    # Plumbing: what marimo must not create anew when a cell above is edited.
-    lab = nb.open_lab("04", reconnect.value, answered())
-    return (lab,)
+def _(answered, pressed, reconnect):
+    # What marimo must not create anew when a cell above is edited.
+    lab, acted = nb.open_page("04", reconnect.value, answered(), pressed=pressed)
+    return acted, lab
 
 
 @app.cell(hide_code=True)
@@ -553,7 +560,6 @@ def _():
 def _():
     reconnect = mo.ui.run_button(label="Connect again")
     answered, cluster_answers = mo.state(None)
-    tick = nb.refresh("10s")
     place = nb.apply_button("Put backends and probes in place", kind="neutral")
     apply_qdrant = nb.apply_button("Apply the allow-list")
     apply_deny = nb.apply_button("Apply the default")
@@ -566,14 +572,13 @@ def _():
         cluster_answers,
         place,
         reconnect,
-        tick,
     )
 
 
 @app.cell(hide_code=True)
-def _(apply_deny, apply_label, apply_qdrant, lab, place, tick):
-    live = nb.grade_now(lab, tick, place, apply_qdrant, apply_deny, apply_label)
-    return (live,)
+def _(acted, lab, tick):
+    nb.look(lab, tick, acted)
+    return
 
 
 @app.cell(hide_code=True)

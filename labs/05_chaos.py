@@ -64,8 +64,8 @@ def _():
 
 
 @app.cell(hide_code=True)
-def _(lab, place, pressed):
-    nb.start_panel(lab, place, pressed=pressed)
+def _(lab, place):
+    nb.start_panel(lab, place)
     return
 
 
@@ -92,14 +92,12 @@ def _():
 
 
 @app.cell(hide_code=True)
-def _(lab, pressed, run_vllm, stop_vllm):
+def _(lab, vllm):
     draw.experiment_panel(
         lab,
         ("delete-vllm",),
-        run_vllm,
-        stop_vllm,
+        vllm,
         {"delete-vllm": lambda cluster, **options: run(cluster, fault("delete-vllm"), **options)},
-        pressed=pressed,
     )
     return
 
@@ -120,8 +118,8 @@ def _(guess_vllm):
 
 
 @app.cell(hide_code=True)
-def _(live):
-    nb.board(live, "inference")
+def _(lab):
+    lab.live(nb.board, "inference")
     return
 
 
@@ -148,14 +146,12 @@ def _():
 
 
 @app.cell(hide_code=True)
-def _(lab, pressed, run_qdrant, stop_qdrant):
+def _(lab, qdrant):
     draw.experiment_panel(
         lab,
         ("delete-qdrant",),
-        run_qdrant,
-        stop_qdrant,
+        qdrant,
         {"delete-qdrant": lambda cluster, **options: run(cluster, fault("delete-qdrant"), **options)},
-        pressed=pressed,
     )
     return
 
@@ -177,8 +173,8 @@ def _(guess_qdrant):
 
 
 @app.cell(hide_code=True)
-def _(live):
-    nb.board(live, "memory")
+def _(lab):
+    lab.live(nb.board, "memory")
     return
 
 
@@ -214,20 +210,20 @@ def _():
 
 
 @app.cell(hide_code=True)
-def _(findings_yaml, lab, live):
-    nb.preview(lab, findings_yaml, live)
+def _(findings_yaml, lab):
+    lab.live(nb.preview, findings_yaml)
     return
 
 
 @app.cell(hide_code=True)
-def _(apply_findings, findings_yaml, lab, pressed):
-    nb.apply_panel(lab, findings_yaml, apply_findings, pressed=pressed)
+def _(apply_findings, findings_yaml, lab):
+    nb.apply_panel(lab, findings_yaml, apply_findings)
     return
 
 
 @app.cell(hide_code=True)
-def _(live):
-    nb.board(live, "attribution")
+def _(lab):
+    lab.live(nb.board, "attribution")
     return
 
 
@@ -274,14 +270,12 @@ def call_with_backoff(operation, call, *, budget_s):
 
 
 @app.cell(hide_code=True)
-def _(lab, pressed, run_judge, stop_judge):
+def _(judging, lab):
     draw.experiment_panel(
         lab,
         ("backoff",),
-        run_judge,
-        stop_judge,
+        judging,
         {"backoff": lambda cluster, **options: judge(cluster, call_with_backoff, **options)},
-        pressed=pressed,
     )
     return
 
@@ -297,14 +291,14 @@ def _():
 
 
 @app.cell(hide_code=True)
-def _(lab, live):
-    draw.trials_table(lab, live)
+def _(lab):
+    lab.live(draw.trials_table)
     return
 
 
 @app.cell(hide_code=True)
-def _(live):
-    nb.board(live, "backoff")
+def _(lab):
+    lab.live(nb.board, "backoff")
     return
 
 
@@ -346,24 +340,22 @@ def _():
 
 
 @app.cell(hide_code=True)
-def _(lab, pressed, run_herd, stop_herd):
+def _(herds, lab):
     draw.experiment_panel(
         lab,
         ("herd-none", "herd-full"),
-        run_herd,
-        stop_herd,
+        herds,
         {
             "herd-none": lambda cluster, **options: herd(cluster, "none", **options),
             "herd-full": lambda cluster, **options: herd(cluster, "full", **options),
         },
-        pressed=pressed,
     )
     return
 
 
 @app.cell(hide_code=True)
-def _(lab, live):
-    draw.herd_chart(lab, live)
+def _(lab):
+    lab.live(draw.herd_chart)
     return
 
 
@@ -383,8 +375,8 @@ def _(guess_herd):
 
 
 @app.cell(hide_code=True)
-def _(live):
-    nb.board(live, "herd")
+def _(lab):
+    lab.live(nb.board, "herd")
     return
 
 
@@ -424,14 +416,12 @@ def _():
 
 
 @app.cell(hide_code=True)
-def _(lab, pressed, run_day, seed, stop_day):
+def _(day, lab, seed):
     draw.experiment_panel(
         lab,
         ("game-day",),
-        run_day,
-        stop_day,
+        day,
         {"game-day": lambda cluster, **options: game_day(cluster, seed, **options)},
-        pressed=pressed,
     )
     return
 
@@ -452,20 +442,20 @@ def _():
 
 
 @app.cell(hide_code=True)
-def _(answer_yaml, lab, live):
-    nb.preview(lab, answer_yaml, live)
+def _(answer_yaml, lab):
+    lab.live(nb.preview, answer_yaml)
     return
 
 
 @app.cell(hide_code=True)
-def _(answer_yaml, apply_answer, lab, pressed):
-    nb.apply_panel(lab, answer_yaml, apply_answer, pressed=pressed)
+def _(answer_yaml, apply_answer, lab):
+    nb.apply_panel(lab, answer_yaml, apply_answer)
     return
 
 
 @app.cell(hide_code=True)
-def _(live):
-    nb.board(live, "gameday")
+def _(lab):
+    lab.live(nb.board, "gameday")
     return
 
 
@@ -480,9 +470,16 @@ def _():
 
 
 @app.cell(hide_code=True)
-def _(live, tick, titles):
-    mo.vstack([nb.scoreboard(live, titles), tick])
+def _(lab, titles):
+    lab.live(nb.scoreboard, titles)
     return
+
+
+@app.cell(hide_code=True)
+def _():
+    tick = nb.refresh("3s")
+    tick
+    return (tick,)
 
 
 @app.cell(hide_code=True)
@@ -505,10 +502,10 @@ def _(QUESTIONS, answers):
 
 
 @app.cell(hide_code=True)
-def _(answered, reconnect):
-    # Plumbing: what marimo must not create anew when a cell above is edited.
-    lab = nb.open_lab("05", reconnect.value, answered())
-    return (lab,)
+def _(answered, pressed, reconnect):
+    # What marimo must not create anew when a cell above is edited.
+    lab, acted = nb.open_page("05", reconnect.value, answered(), pressed=pressed)
+    return acted, lab
 
 
 @app.cell(hide_code=True)
@@ -521,55 +518,33 @@ def _():
 def _():
     reconnect = mo.ui.run_button(label="Connect again")
     answered, cluster_answers = mo.state(None)
-    tick = nb.refresh("3s")
     place = nb.apply_button("Put backends and probes in place", kind="neutral")
     apply_findings = nb.apply_button("Apply the findings")
     apply_answer = nb.apply_button("Commit the diagnosis")
-    run_vllm, stop_vllm = (
-        nb.apply_button("Delete vLLM's pod", kind="danger"),
-        nb.apply_button("Stop and undo", kind="neutral"),
-    )
-    run_qdrant, stop_qdrant = (
-        nb.apply_button("Delete Qdrant's pod", kind="danger"),
-        nb.apply_button("Stop and undo", kind="neutral"),
-    )
-    run_judge, stop_judge = (
-        nb.apply_button("Judge my function", kind="danger"),
-        nb.apply_button("Stop and undo", kind="neutral"),
-    )
-    run_herd, stop_herd = (
-        nb.apply_button("Let both herds go", kind="danger"),
-        nb.apply_button("Stop and undo", kind="neutral"),
-    )
-    run_day, stop_day = (
-        nb.apply_button("Start the game day", kind="danger"),
-        nb.apply_button("Give up and undo", kind="neutral"),
-    )
+    vllm = draw.run_or_stop("Delete vLLM's pod")
+    qdrant = draw.run_or_stop("Delete Qdrant's pod")
+    judging = draw.run_or_stop("Judge my function")
+    herds = draw.run_or_stop("Let both herds go")
+    day = draw.run_or_stop("Start the game day", stop="Give up and undo")
     return (
         answered,
         apply_answer,
         apply_findings,
         cluster_answers,
+        day,
+        herds,
+        judging,
         place,
+        qdrant,
         reconnect,
-        run_day,
-        run_herd,
-        run_judge,
-        run_qdrant,
-        run_vllm,
-        stop_day,
-        stop_herd,
-        stop_judge,
-        stop_qdrant,
-        stop_vllm,
-        tick,
+        vllm,
     )
 
 
 @app.cell(hide_code=True)
-def _(apply_answer, apply_findings, lab, place, tick):
-    live = nb.grade_now(lab, tick, place, apply_findings, apply_answer)
-    return (live,)
+def _(acted, lab, tick):
+    nb.look(lab, tick, acted)
+    return
 
 
 @app.cell(hide_code=True)

@@ -136,20 +136,20 @@ def why_namespaces_yaml():
 
 
 @app.cell(hide_code=True)
-def preview_namespaces_yaml(lab, live, namespaces_yaml):
-    nb.preview(lab, namespaces_yaml, live)
+def preview_namespaces_yaml(lab, namespaces_yaml):
+    lab.live(nb.preview, namespaces_yaml)
     return
 
 
 @app.cell(hide_code=True)
-def apply_namespaces_yaml(apply_namespaces, lab, namespaces_yaml, pressed):
-    nb.apply_panel(lab, namespaces_yaml, apply_namespaces, pressed=pressed)
+def apply_namespaces_yaml(apply_namespaces, lab, namespaces_yaml):
+    nb.apply_panel(lab, namespaces_yaml, apply_namespaces)
     return
 
 
 @app.cell(hide_code=True)
-def board_namespaces(live):
-    nb.board(live, "namespaces")
+def board_namespaces(lab):
+    lab.live(nb.board, "namespaces")
     return
 
 
@@ -259,30 +259,30 @@ def why_quota_yaml():
 
 
 @app.cell(hide_code=True)
-def quota_picture(guess_quota, lab, live, pressed, quota_yaml):
+def quota_picture(guess_quota, lab, quota_yaml):
     mo.stop(
-        guess_quota.value is None and not pressed,
+        guess_quota.value is None and not lab.pressed,
         nb.course("<small>The picture of this quota appears after you commit your prediction above.</small>"),
     )
-    draw_quota.quota_picture(lab, quota_yaml, live)
+    lab.live(draw_quota.quota_picture, quota_yaml)
     return
 
 
 @app.cell(hide_code=True)
-def preview_quota_yaml(lab, live, quota_yaml):
-    nb.preview(lab, quota_yaml, live)
+def preview_quota_yaml(lab, quota_yaml):
+    lab.live(nb.preview, quota_yaml)
     return
 
 
 @app.cell(hide_code=True)
-def apply_quota_yaml(apply_quota, lab, pressed, quota_yaml):
-    nb.apply_panel(lab, quota_yaml, apply_quota, pressed=pressed)
+def apply_quota_yaml(apply_quota, lab, quota_yaml):
+    nb.apply_panel(lab, quota_yaml, apply_quota)
     return
 
 
 @app.cell(hide_code=True)
-def board_quota(live):
-    nb.board(live, "quota")
+def board_quota(lab):
+    lab.live(nb.board, "quota")
     return
 
 
@@ -384,47 +384,42 @@ def why_greedy_yaml():
 
 
 @app.cell(hide_code=True)
-def preview_greedy_yaml(greedy_yaml, lab, live):
-    nb.preview(lab, greedy_yaml, live, namespaces=("llm-system", "llm-workshop"))
+def preview_greedy_yaml(greedy_yaml, lab):
+    lab.live(nb.preview, greedy_yaml, namespaces=("llm-system", "llm-workshop"))
     return
 
 
 @app.cell(hide_code=True)
-def apply_greedy_yaml(apply_greedy, greedy_yaml, lab, pressed):
-    nb.apply_panel(lab, greedy_yaml, apply_greedy, pressed=pressed, namespaces=("llm-system", "llm-workshop"))
+def apply_greedy_yaml(apply_greedy, greedy_yaml, lab):
+    nb.apply_panel(lab, greedy_yaml, apply_greedy, namespaces=("llm-system", "llm-workshop"))
     return
 
 
 @app.cell(hide_code=True)
-def event_table(lab, live):
-    mo.vstack(
-        [
-            mo.md("**What the cluster says**, latest first, in both namespaces:"),
-            nb.event_table(
-                lab,
-                ("llm-system", "llm-workshop"),
-                live,
-                reasons=("FailedCreate", "FailedScheduling"),
-                about="greedy",
-            ),
-        ]
+def event_table(lab):
+    lab.live(
+        nb.titled,
+        "**What the cluster says**, latest first, in both namespaces:",
+        nb.event_table,
+        ("llm-system", "llm-workshop"),
+        reasons=("FailedCreate", "FailedScheduling"),
+        about="greedy",
     )
     return
 
 
 @app.cell(hide_code=True)
-def board_refusal(live):
-    nb.board(live, "refusal")
+def board_refusal(lab):
+    lab.live(nb.board, "refusal")
     return
 
 
 @app.cell(hide_code=True)
-def notice_who_said_no(live, pressed):
-    mo.stop(
-        not (nb.passed(live, "refusal") or pressed),
-        nb.course("<small>What to notice: appears after both refusals above were seen.</small>"),
-    )
-    mo.md(r"""
+def notice_who_said_no(lab):
+    lab.live(
+        nb.once_passed,
+        "refusal",
+        r"""
     **What to notice.** The same request, refused in two ways:
 
     | | admission (quota) | scheduler |
@@ -437,7 +432,9 @@ def notice_who_said_no(live, pressed):
 
     A quota can also refuse for another reason: if it limits CPU or memory, a pod that does not *state* them is refused
     with `must specify limits.cpu …`. Try it: remove `cpu` from `requests` and `limits`.
-    """)
+    """,
+        until_then="What to notice: appears once both refusals above are seen.",
+    )
     return
 
 
@@ -472,8 +469,8 @@ def one_card_three_shapes():
 
 
 @app.cell(hide_code=True)
-def gpu_picture(lab, live):
-    draw_gpu.gpu_picture(lab, ("llm-system", "llm-workshop"), live)
+def gpu_picture(lab):
+    lab.live(draw_gpu.gpu_picture, ("llm-system", "llm-workshop"))
     return
 
 
@@ -601,18 +598,28 @@ def why_three_shapes():
 
 
 @app.cell(hide_code=True)
-def preview_shape_jobs(lab, live, one_learner_yaml, twenty_learners_yaml, two_tenants_yaml):
-    nb.preview(lab, "---".join([one_learner_yaml, twenty_learners_yaml, two_tenants_yaml]), live)
+def preview_shape_jobs(
+    lab,
+    one_learner_yaml,
+    twenty_learners_yaml,
+    two_tenants_yaml,
+):
+    lab.live(nb.preview, "---".join([one_learner_yaml, twenty_learners_yaml, two_tenants_yaml]))
     return
 
 
 @app.cell(hide_code=True)
-def apply_shape_jobs(apply_jobs, lab, one_learner_yaml, pressed, twenty_learners_yaml, two_tenants_yaml):
+def apply_shape_jobs(
+    apply_jobs,
+    lab,
+    one_learner_yaml,
+    twenty_learners_yaml,
+    two_tenants_yaml,
+):
     nb.apply_panel(
         lab,
         "---".join([one_learner_yaml, twenty_learners_yaml, two_tenants_yaml]),
         apply_jobs,
-        pressed=pressed,
     )
     return
 
@@ -628,23 +635,23 @@ def task_be_the_administrator():
 
 
 @app.cell(hide_code=True)
-def shape_panel(lab, shape_full, shape_mig, shape_time):
-    nb.shape_panel(lab, {"full": shape_full, "mig": shape_mig, "time-slicing": shape_time})
+def shape_panel(lab, shapes):
+    nb.shape_panel(lab, shapes)
     return
 
 
 @app.cell
-def solve_lend_the_card(lab, pressed):
+def solve_lend_the_card(lab):
     # Where lab 02 was done before, vLLM holds the only card; the end of this notebook gives it back.
-    mo.stop(not pressed or lab.cluster is None)
+    mo.stop(not lab.pressed or lab.cluster is None)
     lent_card.lend(lab.cluster)
     return
 
 
 @app.cell
-def solve_shapes(lab, pressed):
+def solve_shapes(lab):
     mo.stop(
-        not pressed
+        not lab.pressed
         or lab.cluster is None
         or lab.profile.name != "embedded"
         or bool(lab.cluster.scope.suffix)  # in a class the shape is the instructor's: course class gpu
@@ -662,14 +669,14 @@ def solve_shapes(lab, pressed):
 
 
 @app.cell(hide_code=True)
-def job_table(lab, live):
-    nb.job_table(lab, "llm-workshop", live)
+def job_table(lab):
+    lab.live(nb.job_table, "llm-workshop")
     return
 
 
 @app.cell(hide_code=True)
-def board_shapes(live):
-    nb.board(live, "shapes")
+def board_shapes(lab):
+    lab.live(nb.board, "shapes")
     return
 
 
@@ -741,14 +748,14 @@ def task_raise_the_guard_then():
 
 
 @app.cell(hide_code=True)
-def guard_panel(guard_down, guard_up, lab):
-    nb.guard_panel(lab, guard_up, guard_down)
+def guard_panel(guard, lab):
+    nb.guard_panel(lab, guard)
     return
 
 
 @app.cell
-def solve_raise_the_guard(lab, pressed):
-    mo.stop(not pressed or lab.cluster is None or bool(lab.cluster.scope.suffix))
+def solve_raise_the_guard(lab):
+    mo.stop(not lab.pressed or lab.cluster is None or bool(lab.cluster.scope.suffix))
     gpu.set_guard(lab.cluster, on=True)
     return
 
@@ -792,20 +799,20 @@ def why_guard_yaml():
 
 
 @app.cell(hide_code=True)
-def preview_guard_yaml(guard_yaml, lab, live):
-    nb.preview(lab, guard_yaml, live)
+def preview_guard_yaml(guard_yaml, lab):
+    lab.live(nb.preview, guard_yaml)
     return
 
 
 @app.cell(hide_code=True)
-def apply_guard_yaml(apply_guard, guard_yaml, lab, pressed):
-    nb.apply_panel(lab, guard_yaml, apply_guard, pressed=pressed)
+def apply_guard_yaml(apply_guard, guard_yaml, lab):
+    nb.apply_panel(lab, guard_yaml, apply_guard)
     return
 
 
 @app.cell
-def solve_take_the_guard_down(guard_yaml, lab, pressed):
-    mo.stop(not pressed or lab.cluster is None)
+def solve_take_the_guard_down(guard_yaml, lab):
+    mo.stop(not lab.pressed or lab.cluster is None)
     # In a class the guard is the instructor's: there is nothing to raise, and the requests speak alone.
     _mine = not lab.cluster.scope.suffix
     try:
@@ -831,14 +838,14 @@ def solve_take_the_guard_down(guard_yaml, lab, pressed):
 
 
 @app.cell(hide_code=True)
-def pod_table(lab, live):
-    nb.pod_table(lab, ("llm-workshop",), live, names=("guest", "model-server"))
+def pod_table(lab):
+    lab.live(nb.pod_table, ("llm-workshop",), names=("guest", "model-server"))
     return
 
 
 @app.cell(hide_code=True)
-def board_guard(live):
-    nb.board(live, "guard")
+def board_guard(lab):
+    lab.live(nb.board, "guard")
     return
 
 
@@ -897,20 +904,20 @@ def shown_idle_yaml():
 
 
 @app.cell(hide_code=True)
-def preview_idle_yaml(idle_yaml, lab, live):
-    nb.preview(lab, idle_yaml, live)
+def preview_idle_yaml(idle_yaml, lab):
+    lab.live(nb.preview, idle_yaml)
     return
 
 
 @app.cell(hide_code=True)
-def apply_idle_yaml(apply_idle, idle_yaml, lab, pressed):
-    nb.apply_panel(lab, idle_yaml, apply_idle, pressed=pressed)
+def apply_idle_yaml(apply_idle, idle_yaml, lab):
+    nb.apply_panel(lab, idle_yaml, apply_idle)
     return
 
 
 @app.cell
-def solve_end_idle_holder(idle_yaml, lab, pressed):
-    mo.stop(not pressed or lab.cluster is None)
+def solve_end_idle_holder(idle_yaml, lab):
+    mo.stop(not lab.pressed or lab.cluster is None)
     for _ in range(5):
         _word = lab.cluster.wait_until(
             "the scheduler's word on next-in-line",
@@ -937,26 +944,27 @@ def solve_end_idle_holder(idle_yaml, lab, pressed):
 
 
 @app.cell
-def solve_give_the_card_back(lab, pressed):
-    mo.stop(not pressed or lab.cluster is None)
+def solve_give_the_card_back(lab):
+    mo.stop(not lab.pressed or lab.cluster is None)
     lent_card.give_back(lab.cluster)
     return
 
 
 @app.cell(hide_code=True)
-def waiting_meter(lab, live, price, release):
-    mo.vstack(
-        [
-            draw_gpu.waiting_meter(lab, "llm-workshop", "next-in-line", price.value, live),
-            nb.delete_panel(lab, "Pod", "idle-holder", "llm-workshop", release),
-        ]
-    )
+def waiting_meter(lab, price):
+    lab.live(draw_gpu.waiting_meter, "llm-workshop", "next-in-line", price.value)
     return
 
 
 @app.cell(hide_code=True)
-def board_idle(live):
-    nb.board(live, "idle")
+def end_idle_holder(lab, release):
+    nb.delete_panel(lab, "Pod", "idle-holder", "llm-workshop", release)
+    return
+
+
+@app.cell(hide_code=True)
+def board_idle(lab):
+    lab.live(nb.board, "idle")
     return
 
 
@@ -1005,15 +1013,22 @@ def hand_over():
 
 
 @app.cell(hide_code=True)
-def board_handover(live):
-    nb.board(live, "handover")
+def board_handover(lab):
+    lab.live(nb.board, "handover")
     return
 
 
 @app.cell(hide_code=True)
-def whole_lab(live, tick, titles):
-    mo.vstack([mo.md("### The whole lab"), nb.scoreboard(live, titles), tick])
+def whole_lab(lab, titles):
+    lab.live(nb.titled, "### The whole lab", nb.scoreboard, titles)
     return
+
+
+@app.cell(hide_code=True)
+def look_again():
+    tick = nb.refresh()
+    tick
+    return (tick,)
 
 
 @app.cell(hide_code=True)
@@ -1047,10 +1062,10 @@ def what_you_take_along():
 
 
 @app.cell(hide_code=True)
-def lab(answered, reconnect):
-    # Plumbing: what marimo must not create anew when a cell above is edited.
-    lab = nb.open_lab("01", reconnect.value, answered())
-    return (lab,)
+def lab(answered, pressed, reconnect):
+    # What marimo must not create anew when a cell above is edited.
+    lab, acted = nb.open_page("01", reconnect.value, answered(), pressed=pressed)
+    return acted, lab
 
 
 @app.cell(hide_code=True)
@@ -1060,19 +1075,25 @@ def pressed():
 
 
 @app.cell(hide_code=True)
-def controls():
+def buttons():
     reconnect = mo.ui.run_button(label="Connect again")
     answered, cluster_answers = mo.state(None)
-    tick = nb.refresh()
     apply_namespaces = nb.apply_button("Apply namespaces")
     apply_quota = nb.apply_button("Apply the quota")
     apply_greedy = nb.apply_button("Apply in both namespaces")
     apply_jobs = nb.apply_button("Apply the three Jobs")
-    shape_full, shape_mig, shape_time = (
-        nb.apply_button(gpu.SHAPES[key].title, kind="neutral") for key in ("full", "mig", "time-slicing")
+    shapes = mo.ui.dictionary(
+        {
+            key: nb.apply_button(gpu.SHAPES[key].title, kind="neutral")
+            for key in ("full", "mig", "time-slicing")
+        }
     )
-    guard_up = nb.apply_button("Raise the guard", kind="warn")
-    guard_down = nb.apply_button("Take it down", kind="neutral")
+    guard = mo.ui.dictionary(
+        {
+            "up": nb.apply_button("Raise the guard", kind="warn"),
+            "down": nb.apply_button("Take it down", kind="neutral"),
+        }
+    )
     apply_guard = nb.apply_button("Apply guest and model-server")
     apply_idle = nb.apply_button("Apply holder and next in line")
     release = nb.apply_button("End idle-holder", kind="danger")
@@ -1088,52 +1109,18 @@ def controls():
         apply_quota,
         cards,
         cluster_answers,
-        guard_down,
-        guard_up,
+        guard,
         price,
         reconnect,
         release,
-        shape_full,
-        shape_mig,
-        shape_time,
-        tick,
+        shapes,
     )
 
 
 @app.cell(hide_code=True)
-def live_grade(
-    apply_greedy,
-    apply_guard,
-    apply_idle,
-    apply_jobs,
-    apply_namespaces,
-    apply_quota,
-    guard_down,
-    guard_up,
-    lab,
-    release,
-    shape_full,
-    shape_mig,
-    shape_time,
-    tick,
-):
-    live = nb.grade_now(
-        lab,
-        tick,
-        apply_namespaces,
-        apply_quota,
-        apply_greedy,
-        apply_jobs,
-        shape_full,
-        shape_mig,
-        shape_time,
-        guard_up,
-        guard_down,
-        apply_guard,
-        apply_idle,
-        release,
-    )
-    return (live,)
+def look(acted, lab, tick):
+    nb.look(lab, tick, acted)
+    return
 
 
 @app.cell(hide_code=True)

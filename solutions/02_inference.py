@@ -91,14 +91,14 @@ def policy_yaml():
 
 
 @app.cell(hide_code=True)
-def preview_policy_yaml(lab, live, policy_yaml):
-    nb.preview(lab, policy_yaml, live)
+def preview_policy_yaml(lab, policy_yaml):
+    lab.live(nb.preview, policy_yaml)
     return
 
 
 @app.cell(hide_code=True)
-def apply_policy_yaml(apply_policy, lab, policy_yaml, pressed):
-    nb.apply_panel(lab, policy_yaml, apply_policy, pressed=pressed)
+def apply_policy_yaml(apply_policy, lab, policy_yaml):
+    nb.apply_panel(lab, policy_yaml, apply_policy)
     return
 
 
@@ -113,8 +113,8 @@ def why_policy_yaml():
 
 
 @app.cell(hide_code=True)
-def board_policy(live):
-    nb.board(live, "policy")
+def board_policy(lab):
+    lab.live(nb.board, "policy")
     return
 
 
@@ -181,20 +181,20 @@ def start_yaml():
 
 
 @app.cell(hide_code=True)
-def start_panel(COLLEAGUE, apply_start, lab, objects, pressed, start_yaml):
-    draw.deployment_panel(lab, objects, [COLLEAGUE, start_yaml], apply_start, pressed=pressed)
+def start_panel(COLLEAGUE, apply_start, lab, objects, start_yaml):
+    draw.deployment_panel(lab, objects, [COLLEAGUE, start_yaml], apply_start)
     return
 
 
 @app.cell(hide_code=True)
-def start_timeline(apply_start, lab, pressed):
-    draw.start_timeline(lab, asked=apply_start.value, pressed=pressed)
+def start_timeline(apply_start, lab):
+    draw.start_timeline(lab, apply_start)
     return
 
 
 @app.cell(hide_code=True)
-def crash_panel(lab, live):
-    draw.crash_panel(lab, live)
+def crash_panel(lab):
+    lab.live(draw.crash_panel)
     return
 
 
@@ -272,8 +272,8 @@ def task_the_second_fault():
 
 
 @app.cell(hide_code=True)
-def board_start(live):
-    nb.board(live, "start")
+def board_start(lab):
+    lab.live(nb.board, "start")
     return
 
 
@@ -290,15 +290,12 @@ def hints_start():
 
 
 @app.cell(hide_code=True)
-def cache_panel(lab, live):
-    mo.vstack(
-        [
-            mo.md(
-                "**The model cache.** An init container fills the claim from an image that carries the model's files "
-                "(where a model hub can be reached, vLLM downloads them instead). Only the first pod has to do so. What did this one find?"
-            ),
-            draw.cache_panel(lab, live),
-        ]
+def cache_panel(lab):
+    lab.live(
+        nb.titled,
+        "**The model cache.** An init container fills the claim from an image that carries the model's files "
+        "(where a model hub can be reached, vLLM downloads them instead). Only the first pod has to do so. What did this one find?",
+        draw.cache_panel,
     )
     return
 
@@ -330,8 +327,8 @@ def guess_retry():
 
 
 @app.cell(hide_code=True)
-def ask_panel(ask, lab, pressed):
-    draw.ask_panel(lab, ask, pressed=pressed)
+def ask_panel(ask, lab):
+    draw.ask_panel(lab, ask)
     return
 
 
@@ -385,8 +382,8 @@ def kv_picture(lab, policy_yaml):
 
 
 @app.cell(hide_code=True)
-def board_serving(live):
-    nb.board(live, "serving")
+def board_serving(lab):
+    lab.live(nb.board, "serving")
     return
 
 
@@ -480,24 +477,23 @@ def rollout_panel(
     apply_rollout,
     lab,
     objects,
-    pressed,
     rollout_yaml,
     start_yaml,
 ):
-    draw.deployment_panel(lab, objects, [COLLEAGUE, start_yaml, rollout_yaml], apply_rollout, pressed=pressed)
+    draw.deployment_panel(lab, objects, [COLLEAGUE, start_yaml, rollout_yaml], apply_rollout)
     return
 
 
 @app.cell(hide_code=True)
-def rollout_timeline(apply_rollout, lab, pressed):
-    draw.start_timeline(lab, asked=apply_rollout.value, pressed=pressed)
+def rollout_timeline(apply_rollout, lab):
+    draw.start_timeline(lab, apply_rollout)
     return
 
 
 @app.cell(hide_code=True)
-def event_table(lab, live):
-    nb.event_table(
-        lab, ("llm-system",), live, reasons=("FailedCreate", "ScalingReplicaSet", "Killing"), last=5
+def event_table(lab):
+    lab.live(
+        nb.event_table, ("llm-system",), reasons=("FailedCreate", "ScalingReplicaSet", "Killing"), last=5
     )
     return
 
@@ -546,19 +542,18 @@ def drain_panel(
     drain_now,
     lab,
     objects,
-    pressed,
     rollout_yaml,
     start_yaml,
     watched,
 ):
     # `watched` comes first, so that its time line sees the old pod go.
-    draw.drain_panel(lab, objects, [COLLEAGUE, start_yaml, rollout_yaml], drain_now, watched, pressed=pressed)
+    draw.drain_panel(lab, objects, [COLLEAGUE, start_yaml, rollout_yaml], drain_now, watched)
     return
 
 
 @app.cell(hide_code=True)
 def watched(drain_now, lab):
-    watched = draw.start_timeline(lab, asked=drain_now.value)
+    watched = draw.start_timeline(lab, drain_now, by_hand=True)
     watched
     return (watched,)
 
@@ -574,8 +569,8 @@ def why_rollout_yaml():
 
 
 @app.cell(hide_code=True)
-def board_rollout(live):
-    nb.board(live, "rollout")
+def board_rollout(lab):
+    lab.live(nb.board, "rollout")
     return
 
 
@@ -621,8 +616,8 @@ def guess_queue():
 
 
 @app.cell(hide_code=True)
-def load_panel(lab, measure, pressed):
-    draw.load_panel(lab, measure, pressed=pressed)
+def load_panel(lab, measure):
+    draw.load_panel(lab, measure)
     return
 
 
@@ -644,8 +639,8 @@ def guess_queue_answer(guess_queue):
 
 
 @app.cell(hide_code=True)
-def board_queue(live):
-    nb.board(live, "queue")
+def board_queue(lab):
+    lab.live(nb.board, "queue")
     return
 
 
@@ -663,9 +658,16 @@ def what_a_smoke_test_proves():
 
 
 @app.cell(hide_code=True)
-def whole_lab(live, tick, titles):
-    mo.vstack([mo.md("### The whole lab"), nb.scoreboard(live, titles), tick])
+def whole_lab(lab, titles):
+    lab.live(nb.titled, "### The whole lab", nb.scoreboard, titles)
     return
+
+
+@app.cell(hide_code=True)
+def look_again():
+    tick = nb.refresh("10s")
+    tick
+    return (tick,)
 
 
 @app.cell(hide_code=True)
@@ -692,11 +694,12 @@ def what_you_take_along():
 
 
 @app.cell(hide_code=True)
-def lab(answered, reconnect):
-    # Plumbing: what marimo must not create anew when a cell above is edited.
-    lab = draw.serving_session(nb.open_lab("02", reconnect.value, answered()))
+def lab(answered, pressed, reconnect):
+    # What marimo must not create anew when a cell above is edited.
+    _lab, acted = nb.open_page("02", reconnect.value, answered(), pressed=pressed)
+    lab = draw.serving_session(_lab)
     objects = draw.vllm_objects(lab)
-    return lab, objects
+    return acted, lab, objects
 
 
 @app.cell(hide_code=True)
@@ -721,10 +724,9 @@ def pressed():
 
 
 @app.cell(hide_code=True)
-def controls():
+def buttons():
     reconnect = mo.ui.run_button(label="Connect again")
     answered, cluster_answers = mo.state(None)
-    tick = nb.refresh("10s")
     apply_policy = nb.apply_button("Apply the policy")
     apply_start = nb.apply_button("Apply the Deployment")
     apply_rollout = nb.apply_button("Apply the rollout")
@@ -745,22 +747,13 @@ def controls():
         measure,
         prompt,
         reconnect,
-        tick,
     )
 
 
 @app.cell(hide_code=True)
-def live_grade(
-    apply_policy,
-    apply_rollout,
-    apply_start,
-    drain_now,
-    lab,
-    measure,
-    tick,
-):
-    live = nb.grade_now(lab, tick, apply_policy, apply_start, apply_rollout, drain_now, measure)
-    return (live,)
+def look(acted, lab, tick):
+    nb.look(lab, tick, acted)
+    return
 
 
 @app.cell(hide_code=True)

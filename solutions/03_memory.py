@@ -253,26 +253,26 @@ def why_memory_yaml():
 
 
 @app.cell(hide_code=True)
-def preview_memory_yaml(lab, live, memory_yaml):
-    nb.preview(lab, memory_yaml, live)
+def preview_memory_yaml(lab, memory_yaml):
+    lab.live(nb.preview, memory_yaml)
     return
 
 
 @app.cell(hide_code=True)
-def apply_memory_yaml(apply_memory, lab, memory_yaml, pressed):
-    nb.apply_panel(lab, memory_yaml, apply_memory, pressed=pressed)
+def apply_memory_yaml(apply_memory, lab, memory_yaml):
+    nb.apply_panel(lab, memory_yaml, apply_memory)
     return
 
 
 @app.cell(hide_code=True)
-def pod_table(lab, live):
-    nb.pod_table(lab, ("llm-system",), live)
+def pod_table(lab):
+    lab.live(nb.pod_table, ("llm-system",))
     return
 
 
 @app.cell(hide_code=True)
-def board_install(live):
-    nb.board(live, "install")
+def board_install(lab):
+    lab.live(nb.board, "install")
     return
 
 
@@ -323,13 +323,13 @@ def why_collection():
 
 
 @app.cell(hide_code=True)
-def collection_preview(collection, lab, live):
-    draw.collection_preview(lab, collection, live)
+def collection_preview(collection, lab):
+    lab.live(draw.collection_preview, collection)
     return
 
 
 @app.cell(hide_code=True)
-def wait_for_qdrant(collection, lab, make_collection, pressed):
+def wait_for_qdrant(collection, lab, make_collection):
     def make_it(say):
         wanted = collection_of(collection)
         draw.wait_for_qdrant(lab, say)
@@ -339,7 +339,7 @@ def wait_for_qdrant(collection, lab, make_collection, pressed):
         indexes = ", ".join(state.indexes) or "none"
         return f"`{state.name}`: {state.dimensions} dimensions, {state.distance}, indexes: {indexes}"
 
-    draw.act(lab, make_collection, make_it, title="Making the collection", pressed=pressed)
+    draw.act(lab, make_collection, make_it, title="Making the collection")
     return
 
 
@@ -380,14 +380,14 @@ def why_to_point():
 
 
 @app.cell(hide_code=True)
-def ingest_panel(ingest, lab, pressed):
-    draw.ingest_panel(lab, ingest, memory.corpus(), to_point, pressed=pressed)
+def ingest_panel(ingest, lab):
+    draw.ingest_panel(lab, ingest, memory.corpus(), to_point)
     return
 
 
 @app.cell(hide_code=True)
-def board_collection(live):
-    nb.board(live, "collection")
+def board_collection(lab):
+    lab.live(nb.board, "collection")
     return
 
 
@@ -436,8 +436,8 @@ def health_is_not_correctness():
 
 
 @app.cell(hide_code=True)
-def vital_signs(lab, live):
-    draw.vital_signs(lab, live)
+def vital_signs(lab):
+    lab.live(draw.vital_signs)
     return
 
 
@@ -473,13 +473,13 @@ def guess_health_answer(guess_health):
 
 
 @app.cell(hide_code=True)
-def broken_panel(break_memory, lab, pressed):
+def broken_panel(break_memory, lab):
     mo.vstack(
         [
             mo.md(
                 "See for yourself: this breaks a scratch collection in three ways, probes it, queries it, and removes it."
             ),
-            draw.broken_panel(lab, break_memory, pressed=pressed),
+            draw.broken_panel(lab, break_memory),
         ]
     )
     return
@@ -527,7 +527,7 @@ def guess_restart_answer(guess_restart):
 
 
 @app.cell(hide_code=True)
-def restart_panel(kill_pod, lab, pressed):
+def restart_panel(kill_pod, lab):
     @nb.needs_cluster
     def restart(session):
         with mo.status.spinner(title="Deleting qdrant-0 and watching the new pod") as spinner:
@@ -537,13 +537,13 @@ def restart_panel(kill_pod, lab, pressed):
             )
         return mo.vstack([draw.timeline(moments)])
 
-    mo.vstack([kill_pod, restart(lab)] if (kill_pod.value or pressed) else [kill_pod])
+    mo.vstack([kill_pod, restart(lab)] if lab.asked(kill_pod) else [kill_pod])
     return (restart,)
 
 
 @app.cell(hide_code=True)
-def board_restart(live):
-    nb.board(live, "restart")
+def board_restart(lab):
+    lab.live(nb.board, "restart")
     return
 
 
@@ -578,18 +578,18 @@ def shown_volume_note():
 
 
 @app.cell(hide_code=True)
-def snapshots(lab, note, pressed, write_note):
+def snapshots(lab, note, write_note):
     def write(say):
         with memory.connect(lab.cluster) as qdrant:
             qdrant.write_note(text_of("note", note), embedder())
         return "the note is now a point of the collection"
 
-    draw.act(lab, write_note, write, title="Writing the note", pressed=pressed)
+    draw.act(lab, write_note, write, title="Writing the note")
     return
 
 
 @app.cell(hide_code=True)
-def copies(lab, pressed, take_copy):
+def copies(lab, take_copy):
     def copy(say):
         with memory.connect(lab.cluster) as qdrant:
             say("taking the snapshot")
@@ -599,7 +599,7 @@ def copies(lab, pressed, take_copy):
         return f"`{path.name}`, {snapshot.size / 1e6:.1f} MB, sha256 `{(snapshot.checksum or '')[:12]}…`, is on this machine"
 
     copies = home_dir() / "snapshots"
-    draw.act(lab, take_copy, copy, title="Snapshot and copy", pressed=pressed)
+    draw.act(lab, take_copy, copy, title="Snapshot and copy")
     return (copies,)
 
 
@@ -633,13 +633,13 @@ def guess_volume_answer(guess_volume):
 
 
 @app.cell(hide_code=True)
-def lost(copies, lab, lose, pressed):
+def lost(copies, lab, lose):
     def lose_it(say):
         draw.newest_copy(copies)  # without one there would be no way back
         memory.lose_volume(lab.cluster, on_progress=say)
         return "the claim and everything on it are gone; a new, empty volume is in its place"
 
-    lost = draw.act(lab, lose, lose_it, title="Losing the volume", pressed=pressed)
+    lost = draw.act(lab, lose, lose_it, title="Losing the volume")
     mo.vstack(
         [
             mo.md("**This deletes every vector you have stored.** That is the exercise."),
@@ -650,7 +650,7 @@ def lost(copies, lab, lose, pressed):
 
 
 @app.cell(hide_code=True)
-def restored(copies, lab, pressed, restore):
+def restored(copies, lab, restore):
     def bring_back(say):
         newest = draw.newest_copy(copies)
         say(f"uploading {newest.name}")
@@ -659,13 +659,13 @@ def restored(copies, lab, pressed, restore):
             state = qdrant.state()
         return f"{state.points} points are back, from `{newest.name}`"
 
-    restored = draw.act(lab, restore, bring_back, title="Restoring", pressed=pressed)
+    restored = draw.act(lab, restore, bring_back, title="Restoring")
     restored
     return (restored,)
 
 
 @app.cell(hide_code=True)
-def restore_preview(kill_again, lab, pressed, restart):
+def restore_preview(kill_again, lab, restart):
     mo.vstack(
         [
             mo.md(
@@ -673,15 +673,15 @@ def restore_preview(kill_again, lab, pressed, restart):
                 "are there in a new process too:"
             ),
             kill_again,
-            *([restart(lab)] if (kill_again.value or pressed) else []),
+            *([restart(lab)] if lab.asked(kill_again) else []),
         ]
     )
     return
 
 
 @app.cell(hide_code=True)
-def board_restore(live):
-    nb.board(live, "restore")
+def board_restore(lab):
+    lab.live(nb.board, "restore")
     return
 
 
@@ -711,8 +711,8 @@ def seen_by_prometheus():
 
 
 @app.cell(hide_code=True)
-def metrics_table(lab, live):
-    draw.metrics_table(lab, live)
+def metrics_table(lab):
+    lab.live(draw.metrics_table)
     return
 
 
@@ -767,8 +767,8 @@ def notice_the_target():
 
 
 @app.cell(hide_code=True)
-def gpu_table(lab, live):
-    draw.gpu_table(lab, live)
+def gpu_table(lab):
+    lab.live(draw.gpu_table)
     return
 
 
@@ -784,8 +784,8 @@ def notice_two_kinds_of_memory():
 
 
 @app.cell(hide_code=True)
-def board_metrics(live):
-    nb.board(live, "metrics")
+def board_metrics(lab):
+    lab.live(nb.board, "metrics")
     return
 
 
@@ -815,9 +815,16 @@ def upgrade_path(running_version, wanted_version):
 
 
 @app.cell(hide_code=True)
-def whole_lab(live, tick, titles):
-    mo.vstack([mo.md("### The whole lab"), nb.scoreboard(live, titles), tick])
+def whole_lab(lab, titles):
+    lab.live(nb.titled, "### The whole lab", nb.scoreboard, titles)
     return
+
+
+@app.cell(hide_code=True)
+def look_again():
+    tick = nb.refresh()
+    tick
+    return (tick,)
 
 
 @app.cell(hide_code=True)
@@ -851,10 +858,10 @@ def what_you_take_along():
 
 
 @app.cell(hide_code=True)
-def lab(answered, reconnect):
-    # Plumbing: what marimo must not create anew when a cell above is edited.
-    lab = nb.open_lab("03", reconnect.value, answered())
-    return (lab,)
+def lab(answered, pressed, reconnect):
+    # What marimo must not create anew when a cell above is edited.
+    lab, acted = nb.open_page("03", reconnect.value, answered(), pressed=pressed)
+    return acted, lab
 
 
 @app.cell(hide_code=True)
@@ -864,10 +871,9 @@ def pressed():
 
 
 @app.cell(hide_code=True)
-def controls():
+def buttons():
     reconnect = mo.ui.run_button(label="Connect again")
     answered, cluster_answers = mo.state(None)
-    tick = nb.refresh()
     apply_memory = nb.apply_button("Apply Qdrant")
     make_collection = nb.apply_button("Make the collection")
     ingest = nb.apply_button("Ingest the corpus")
@@ -891,39 +897,14 @@ def controls():
         reconnect,
         restore,
         take_copy,
-        tick,
         write_note,
     )
 
 
 @app.cell(hide_code=True)
-def live_grade(
-    apply_memory,
-    ingest,
-    kill_again,
-    kill_pod,
-    lab,
-    lose,
-    make_collection,
-    restore,
-    take_copy,
-    tick,
-    write_note,
-):
-    live = nb.grade_now(
-        lab,
-        tick,
-        apply_memory,
-        make_collection,
-        ingest,
-        kill_pod,
-        write_note,
-        take_copy,
-        lose,
-        restore,
-        kill_again,
-    )
-    return (live,)
+def look(acted, lab, tick):
+    nb.look(lab, tick, acted)
+    return
 
 
 @app.cell(hide_code=True)

@@ -55,8 +55,8 @@ def who_calls_whom():
 
 
 @app.cell(hide_code=True)
-def probes_panel(lab, place, pressed):
-    nb.start_panel(lab, place, pressed=pressed)
+def probes_panel(lab, place):
+    nb.start_panel(lab, place)
     return
 
 
@@ -88,14 +88,14 @@ def is_anything_enforced_here_at_all():
 
 
 @app.cell(hide_code=True)
-def enforcement_card(lab, live):
-    draw.enforcement_card(lab, live)
+def enforcement_card(lab):
+    lab.live(draw.enforcement_card)
     return
 
 
 @app.cell(hide_code=True)
-def board_isolation(live):
-    nb.board(live, "isolation")
+def board_isolation(lab):
+    lab.live(nb.board, "isolation")
     return
 
 
@@ -148,18 +148,18 @@ def how_to_read_the_matrix():
 
 
 @app.cell(hide_code=True)
-def allowlist_matrix(guess_forgot, lab, live, pressed):
+def allowlist_matrix(guess_forgot, lab):
     mo.stop(
-        guess_forgot.value is None and not pressed,
+        guess_forgot.value is None and not lab.pressed,
         nb.course("<small>The matrix appears after you commit your prediction.</small>"),
     )
-    draw.observed_matrix(lab, live)
+    lab.live(draw.observed_matrix)
     return
 
 
 @app.cell(hide_code=True)
-def board_allowlist(live):
-    nb.board(live, "allowlist")
+def board_allowlist(lab):
+    lab.live(nb.board, "allowlist")
     return
 
 
@@ -233,14 +233,14 @@ def forecast_matrix(lab, qdrant_yaml):
 
 
 @app.cell(hide_code=True)
-def preview_qdrant_yaml(lab, live, qdrant_yaml):
-    nb.preview(lab, qdrant_yaml, live)
+def preview_qdrant_yaml(lab, qdrant_yaml):
+    lab.live(nb.preview, qdrant_yaml)
     return
 
 
 @app.cell(hide_code=True)
-def apply_qdrant_yaml(apply_qdrant, lab, pressed, qdrant_yaml):
-    nb.apply_panel(lab, qdrant_yaml, apply_qdrant, pressed=pressed)
+def apply_qdrant_yaml(apply_qdrant, lab, qdrant_yaml):
+    nb.apply_panel(lab, qdrant_yaml, apply_qdrant)
     return
 
 
@@ -256,8 +256,8 @@ def why_qdrant_yaml():
 
 
 @app.cell(hide_code=True)
-def board_forgotten(live):
-    nb.board(live, "forgotten")
+def board_forgotten(lab):
+    lab.live(nb.board, "forgotten")
     return
 
 
@@ -405,14 +405,14 @@ def forecast_matrix_2(deny_yaml, lab):
 
 
 @app.cell(hide_code=True)
-def preview_deny_yaml(deny_yaml, lab, live):
-    nb.preview(lab, deny_yaml, live)
+def preview_deny_yaml(deny_yaml, lab):
+    lab.live(nb.preview, deny_yaml)
     return
 
 
 @app.cell(hide_code=True)
-def apply_deny_yaml(apply_deny, deny_yaml, lab, pressed):
-    nb.apply_panel(lab, deny_yaml, apply_deny, pressed=pressed)
+def apply_deny_yaml(apply_deny, deny_yaml, lab):
+    nb.apply_panel(lab, deny_yaml, apply_deny)
     return
 
 
@@ -426,8 +426,8 @@ def why_deny_yaml():
 
 
 @app.cell(hide_code=True)
-def board_deny(live):
-    nb.board(live, "deny")
+def board_deny(lab):
+    lab.live(nb.board, "deny")
     return
 
 
@@ -555,14 +555,14 @@ def forecast_matrix_3(lab, label_yaml):
 
 
 @app.cell(hide_code=True)
-def preview_label_yaml(lab, label_yaml, live):
-    nb.preview(lab, label_yaml, live)
+def preview_label_yaml(lab, label_yaml):
+    lab.live(nb.preview, label_yaml)
     return
 
 
 @app.cell(hide_code=True)
-def apply_label_yaml(apply_label, lab, label_yaml, pressed):
-    nb.apply_panel(lab, label_yaml, apply_label, pressed=pressed)
+def apply_label_yaml(apply_label, lab, label_yaml):
+    nb.apply_panel(lab, label_yaml, apply_label)
     return
 
 
@@ -576,8 +576,8 @@ def why_label_yaml():
 
 
 @app.cell(hide_code=True)
-def board_label(live):
-    nb.board(live, "label")
+def board_label(lab):
+    lab.live(nb.board, "label")
     return
 
 
@@ -622,21 +622,28 @@ def the_whole_matrix():
 
 
 @app.cell(hide_code=True)
-def observed_matrix(lab, live):
-    draw.observed_matrix(lab, live)
+def observed_matrix(lab):
+    lab.live(draw.observed_matrix)
     return
 
 
 @app.cell(hide_code=True)
-def board_matrix(live):
-    nb.board(live, "matrix")
+def board_matrix(lab):
+    lab.live(nb.board, "matrix")
     return
 
 
 @app.cell(hide_code=True)
-def whole_lab(live, tick, titles):
-    mo.vstack([nb.scoreboard(live, titles), tick])
+def whole_lab(lab, titles):
+    lab.live(nb.scoreboard, titles)
     return
+
+
+@app.cell(hide_code=True)
+def look_again():
+    tick = nb.refresh("10s")
+    tick
+    return (tick,)
 
 
 @app.cell(hide_code=True)
@@ -660,10 +667,10 @@ def quiz_board(QUESTIONS, answers):
 
 
 @app.cell(hide_code=True)
-def lab(answered, reconnect):
-    # Plumbing: what marimo must not create anew when a cell above is edited.
-    lab = nb.open_lab("04", reconnect.value, answered())
-    return (lab,)
+def lab(answered, pressed, reconnect):
+    # What marimo must not create anew when a cell above is edited.
+    lab, acted = nb.open_page("04", reconnect.value, answered(), pressed=pressed)
+    return acted, lab
 
 
 @app.cell(hide_code=True)
@@ -673,21 +680,28 @@ def pressed():
 
 
 @app.cell(hide_code=True)
-def controls():
+def buttons():
     reconnect = mo.ui.run_button(label="Connect again")
     answered, cluster_answers = mo.state(None)
-    tick = nb.refresh("10s")
     place = nb.apply_button("Put backends and probes in place", kind="neutral")
     apply_qdrant = nb.apply_button("Apply the allow-list")
     apply_deny = nb.apply_button("Apply the default")
     apply_label = nb.apply_button("Apply both policies")
-    return answered, apply_deny, apply_label, apply_qdrant, cluster_answers, place, reconnect, tick
+    return (
+        answered,
+        apply_deny,
+        apply_label,
+        apply_qdrant,
+        cluster_answers,
+        place,
+        reconnect,
+    )
 
 
 @app.cell(hide_code=True)
-def live_grade(apply_deny, apply_label, apply_qdrant, lab, place, tick):
-    live = nb.grade_now(lab, tick, place, apply_qdrant, apply_deny, apply_label)
-    return (live,)
+def look(acted, lab, tick):
+    nb.look(lab, tick, acted)
+    return
 
 
 @app.cell(hide_code=True)

@@ -75,8 +75,8 @@ def the_shape_of_an_experiment():
 
 
 @app.cell(hide_code=True)
-def probes_panel(lab, place, pressed):
-    nb.start_panel(lab, place, pressed=pressed)
+def probes_panel(lab, place):
+    nb.start_panel(lab, place)
     return
 
 
@@ -103,14 +103,12 @@ def guess_vllm():
 
 
 @app.cell(hide_code=True)
-def done_vllm(lab, pressed, run_vllm, stop_vllm):
+def done_vllm(lab, vllm):
     done_vllm = draw.experiment_panel(
         lab,
         ("delete-vllm",),
-        run_vllm,
-        stop_vllm,
+        vllm,
         {"delete-vllm": lambda cluster, **options: run(cluster, fault("delete-vllm"), **options)},
-        pressed=pressed,
     )
     done_vllm
     return (done_vllm,)
@@ -132,8 +130,8 @@ def guess_vllm_answer(guess_vllm):
 
 
 @app.cell(hide_code=True)
-def board_inference(live):
-    nb.board(live, "inference")
+def board_inference(lab):
+    lab.live(nb.board, "inference")
     return
 
 
@@ -160,15 +158,13 @@ def guess_qdrant():
 
 
 @app.cell(hide_code=True)
-def done_qdrant(done_vllm, lab, pressed, run_qdrant, stop_qdrant):
-    mo.stop(pressed and done_vllm is None)
+def done_qdrant(done_vllm, lab, qdrant):
+    mo.stop(lab.pressed and done_vllm is None)
     done_qdrant = draw.experiment_panel(
         lab,
         ("delete-qdrant",),
-        run_qdrant,
-        stop_qdrant,
+        qdrant,
         {"delete-qdrant": lambda cluster, **options: run(cluster, fault("delete-qdrant"), **options)},
-        pressed=pressed,
     )
     done_qdrant
     return (done_qdrant,)
@@ -191,8 +187,8 @@ def guess_qdrant_answer(guess_qdrant):
 
 
 @app.cell(hide_code=True)
-def board_memory(live):
-    nb.board(live, "memory")
+def board_memory(lab):
+    lab.live(nb.board, "memory")
     return
 
 
@@ -224,14 +220,14 @@ def findings_yaml(done_qdrant, done_vllm, lab):
 
 
 @app.cell(hide_code=True)
-def preview_findings_yaml(findings_yaml, lab, live):
-    nb.preview(lab, findings_yaml, live)
+def preview_findings_yaml(findings_yaml, lab):
+    lab.live(nb.preview, findings_yaml)
     return
 
 
 @app.cell(hide_code=True)
-def apply_findings_yaml(apply_findings, findings_yaml, lab, pressed):
-    nb.apply_panel(lab, findings_yaml, apply_findings, pressed=pressed)
+def apply_findings_yaml(apply_findings, findings_yaml, lab):
+    nb.apply_panel(lab, findings_yaml, apply_findings)
     return
 
 
@@ -245,8 +241,8 @@ def why_findings_yaml():
 
 
 @app.cell(hide_code=True)
-def board_attribution(live):
-    nb.board(live, "attribution")
+def board_attribution(lab):
+    lab.live(nb.board, "attribution")
     return
 
 
@@ -300,15 +296,13 @@ def call_with_backoff(operation, call, *, budget_s):
 
 
 @app.cell(hide_code=True)
-def done_backoff(done_qdrant, lab, pressed, run_judge, stop_judge):
-    mo.stop(pressed and done_qdrant is None)
+def done_backoff(done_qdrant, judging, lab):
+    mo.stop(lab.pressed and done_qdrant is None)
     done_backoff = draw.experiment_panel(
         lab,
         ("backoff",),
-        run_judge,
-        stop_judge,
+        judging,
         {"backoff": lambda cluster, **options: judge(cluster, call_with_backoff, **options)},
-        pressed=pressed,
     )
     done_backoff
     return (done_backoff,)
@@ -325,14 +319,14 @@ def the_judge():
 
 
 @app.cell(hide_code=True)
-def trials_table(lab, live):
-    draw.trials_table(lab, live)
+def trials_table(lab):
+    lab.live(draw.trials_table)
     return
 
 
 @app.cell(hide_code=True)
-def board_backoff(live):
-    nb.board(live, "backoff")
+def board_backoff(lab):
+    lab.live(nb.board, "backoff")
     return
 
 
@@ -374,26 +368,24 @@ def guess_herd():
 
 
 @app.cell(hide_code=True)
-def done_herd(done_backoff, lab, pressed, run_herd, stop_herd):
-    mo.stop(pressed and done_backoff is None)
+def done_herd(done_backoff, herds, lab):
+    mo.stop(lab.pressed and done_backoff is None)
     done_herd = draw.experiment_panel(
         lab,
         ("herd-none", "herd-full"),
-        run_herd,
-        stop_herd,
+        herds,
         {
             "herd-none": lambda cluster, **options: herd(cluster, "none", **options),
             "herd-full": lambda cluster, **options: herd(cluster, "full", **options),
         },
-        pressed=pressed,
     )
     done_herd
     return (done_herd,)
 
 
 @app.cell(hide_code=True)
-def herd_chart(lab, live):
-    draw.herd_chart(lab, live)
+def herd_chart(lab):
+    lab.live(draw.herd_chart)
     return
 
 
@@ -413,8 +405,8 @@ def guess_herd_answer(guess_herd):
 
 
 @app.cell(hide_code=True)
-def board_herd(live):
-    nb.board(live, "herd")
+def board_herd(lab):
+    lab.live(nb.board, "herd")
     return
 
 
@@ -454,15 +446,13 @@ def seed():
 
 
 @app.cell(hide_code=True)
-def done_game_day(done_herd, lab, pressed, run_day, seed, stop_day):
-    mo.stop(pressed and done_herd is None)
+def done_game_day(day, done_herd, lab, seed):
+    mo.stop(lab.pressed and done_herd is None)
     draw.experiment_panel(
         lab,
         ("game-day",),
-        run_day,
-        stop_day,
+        day,
         {"game-day": lambda cluster, **options: solved_game_day(cluster, seed, **options)},
-        pressed=pressed,
     )
     return
 
@@ -564,8 +554,8 @@ def why_the_walk():
 
 
 @app.cell(hide_code=True)
-def board_gameday(live):
-    nb.board(live, "gameday")
+def board_gameday(lab):
+    lab.live(nb.board, "gameday")
     return
 
 
@@ -580,9 +570,16 @@ def hints_gameday():
 
 
 @app.cell(hide_code=True)
-def whole_lab(live, tick, titles):
-    mo.vstack([nb.scoreboard(live, titles), tick])
+def whole_lab(lab, titles):
+    lab.live(nb.scoreboard, titles)
     return
+
+
+@app.cell(hide_code=True)
+def look_again():
+    tick = nb.refresh("3s")
+    tick
+    return (tick,)
 
 
 @app.cell(hide_code=True)
@@ -605,10 +602,10 @@ def quiz_board(QUESTIONS, answers):
 
 
 @app.cell(hide_code=True)
-def lab(answered, reconnect):
-    # Plumbing: what marimo must not create anew when a cell above is edited.
-    lab = nb.open_lab("05", reconnect.value, answered())
-    return (lab,)
+def lab(answered, pressed, reconnect):
+    # What marimo must not create anew when a cell above is edited.
+    lab, acted = nb.open_page("05", reconnect.value, answered(), pressed=pressed)
+    return acted, lab
 
 
 @app.cell(hide_code=True)
@@ -618,58 +615,35 @@ def pressed():
 
 
 @app.cell(hide_code=True)
-def controls():
+def buttons():
     reconnect = mo.ui.run_button(label="Connect again")
     answered, cluster_answers = mo.state(None)
-    tick = nb.refresh("3s")
     place = nb.apply_button("Put backends and probes in place", kind="neutral")
     apply_findings = nb.apply_button("Apply the findings")
     apply_answer = nb.apply_button("Commit the diagnosis")
-    run_vllm, stop_vllm = (
-        nb.apply_button("Delete vLLM's pod", kind="danger"),
-        nb.apply_button("Stop and undo", kind="neutral"),
-    )
-    run_qdrant, stop_qdrant = (
-        nb.apply_button("Delete Qdrant's pod", kind="danger"),
-        nb.apply_button("Stop and undo", kind="neutral"),
-    )
-    run_judge, stop_judge = (
-        nb.apply_button("Judge my function", kind="danger"),
-        nb.apply_button("Stop and undo", kind="neutral"),
-    )
-    run_herd, stop_herd = (
-        nb.apply_button("Let both herds go", kind="danger"),
-        nb.apply_button("Stop and undo", kind="neutral"),
-    )
-    run_day, stop_day = (
-        nb.apply_button("Start the game day", kind="danger"),
-        nb.apply_button("Give up and undo", kind="neutral"),
-    )
+    vllm = draw.run_or_stop("Delete vLLM's pod")
+    qdrant = draw.run_or_stop("Delete Qdrant's pod")
+    judging = draw.run_or_stop("Judge my function")
+    herds = draw.run_or_stop("Let both herds go")
+    day = draw.run_or_stop("Start the game day", stop="Give up and undo")
     return (
         answered,
-        apply_answer,
         apply_findings,
         cluster_answers,
+        day,
+        herds,
+        judging,
         place,
+        qdrant,
         reconnect,
-        run_day,
-        run_herd,
-        run_judge,
-        run_qdrant,
-        run_vllm,
-        stop_day,
-        stop_herd,
-        stop_judge,
-        stop_qdrant,
-        stop_vllm,
-        tick,
+        vllm,
     )
 
 
 @app.cell(hide_code=True)
-def live_grade(apply_answer, apply_findings, lab, place, tick):
-    live = nb.grade_now(lab, tick, place, apply_findings, apply_answer)
-    return (live,)
+def look(acted, lab, tick):
+    nb.look(lab, tick, acted)
+    return
 
 
 @app.cell(hide_code=True)

@@ -29,7 +29,7 @@ def shape_panel(lab: LabSession, buttons: Mapping[str, Any]) -> Any:
         return waiting_card()
     if lab.profile.name != "embedded" or lab.cluster.scope.suffix:
         return course(f'<div class="card">{inline(_FOREIGN)}</div>')
-    chosen = next((shape for shape, button in buttons.items() if button.value), None)
+    chosen = next((shape for shape, button in buttons.items() if lab.asked(button, by_hand=True)), None)
     row = mo.hstack(list(buttons.values()), justify="start")
     return mo.vstack([row, _changed_shape(lab, chosen)]) if chosen else row
 
@@ -43,21 +43,21 @@ def _changed_shape(lab: LabSession, shape: str) -> mo.Html:
     return course(f"{word('PASS', 'done')} <code>course gpu --shape {esc(shape)}</code>", live=True)
 
 
-def guard_panel(lab: LabSession, up: Any, down: Any) -> Any:
-    """Raise the taint that guards GPU nodes, or take it down; the commands that do the same."""
+def guard_panel(lab: LabSession, buttons: Mapping[str, Any]) -> Any:
+    """Two buttons, `up` and `down`. Raise the taint that guards GPU nodes, or take it down; the commands that do the same."""
     if lab.cluster is None:
         return waiting_card()
     if lab.cluster.scope.suffix:
         return course(f'<div class="card">{inline(_SHARED)}</div>')
-    said = _guard(lab, on=up.value, asked=up.value or down.value)
-    return mo.vstack([mo.hstack([up, down], justify="start"), said])
+    pressed = next((way for way, button in buttons.items() if lab.asked(button, by_hand=True)), None)
+    return mo.vstack([mo.hstack(list(buttons.values()), justify="start"), _guard(lab, pressed)])
 
 
 @needs_cluster
-def _guard(lab: LabSession, *, on: bool, asked: bool) -> mo.Html:
+def _guard(lab: LabSession, way: str | None) -> mo.Html:
     assert lab.cluster is not None
-    if asked:
-        gpu.set_guard(lab.cluster, on=on)
+    if way:
+        gpu.set_guard(lab.cluster, on=way == "up")
     nodes = gpu.guarded(lab.cluster.view().nodes())
     state = word("open", "guard up") if nodes else word("none", "no guard")
     command = "kubectl taint nodes --all nvidia.com/gpu=present:NoSchedule" + ("-" if nodes else "")
@@ -72,7 +72,7 @@ def delete_panel(lab: LabSession, kind: str, name: str, namespace: str, button: 
         was_there = lab.cluster.delete(kind, name, namespace, wait_s=30, grace_s=1)
         return f"{name} is gone" if was_there else f"there is no {name}"
 
-    return mo.vstack([button, _done(lab, delete)]) if button.value else button
+    return mo.vstack([button, _done(lab, delete)]) if lab.asked(button, by_hand=True) else button
 
 
 @needs_cluster
@@ -80,11 +80,11 @@ def _done(lab: LabSession, action: Callable[[], str]) -> mo.Html:
     return course(f"{word('PASS', 'done')} {esc(action())}", live=True)
 
 
-def start_panel(lab: LabSession, button: Any, *, pressed: bool = False) -> Any:
+def start_panel(lab: LabSession, button: Any) -> Any:
     """The button that puts the lab's start state in place, as `course start` does."""
     if lab.cluster is None:
         return course("<small>This part needs a cluster.</small>")
-    if not (getattr(button, "value", False) or pressed):
+    if not lab.asked(button):
         return button
     return mo.vstack([button, _started(lab)])
 

@@ -2,61 +2,28 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import marimo as mo
 
-from helpers.errors import LabError
-from helpers.labs.registry import load_lab
 from helpers.notebook.html import course, esc, inline, next_step, problem_card, word
+from helpers.notebook.looks import LiveReport
 from helpers.notebook.session import LabSession, waiting_card
 
 if TYPE_CHECKING:
     from helpers.grading import CheckResult, Report
-    from helpers.stack.images import Bringing
 
 _SPOKEN = ("FAIL", "PARTIAL", "ENV_ERROR")
 
 
-@dataclass(frozen=True)
-class LiveReport:
-    """One grading run for a page: a Report, or the reason why there is none."""
-
-    report: Report | None = None
-    problem: LabError | None = None
-    connected: bool = True
-    images: Bringing | None = None
-
-    def task(self, task: str) -> list[CheckResult]:
-        """The verdicts of one task, in the lab's order."""
-        return [result for result in self.report.verdicts if result.task == task] if self.report else []
-
-
 def refresh(default: str = "3s") -> Any:
-    """How often the boards look again; define it in the hidden cell at the end of the notebook."""
+    """How often the boards look again; its cell shows it."""
     return mo.ui.refresh(options=["2s", "3s", "10s"], default_interval=default, label="look again every")
 
 
-def grade_now(lab: LabSession, *_triggers: object) -> LiveReport:
-    """Grade the lab as `course grade` does; the triggers (refresh, buttons) only make marimo run it again."""
-    if lab.cluster is None:
-        return LiveReport(connected=False)
-    from helpers.grading import grade
-    from helpers.grading.progress import take_up
-    from helpers.grading.seat import with_pending
-    from helpers.stack.images import bringing
-
-    try:
-        report = grade([load_lab(lab.id)], lab.cluster)
-    except LabError as problem:
-        return LiveReport(problem=problem)
-    take_up(report, lab.seat)
-    return LiveReport(with_pending(report, lab.seat), images=bringing())
-
-
-def board(live: LiveReport, task: str) -> mo.Html:
+def board(lab: LabSession, task: str) -> mo.Html:
     """The verdicts of one task in words: expected, observed, why, a folded hint, the next command."""
+    live = lab.report
     trouble = _trouble(live)
     if trouble is not None or live.report is None:
         return trouble or waiting_card()
@@ -66,14 +33,22 @@ def board(live: LiveReport, task: str) -> mo.Html:
     )
 
 
-def passed(live: LiveReport, task: str) -> bool:
+def passed(lab: LabSession, task: str) -> bool:
     """Whether every check of a task holds now, for what a page shows only then."""
-    results = live.task(task)
+    results = lab.report.task(task)
     return bool(results) and all(result.status.value == "PASS" for result in results)
 
 
-def scoreboard(live: LiveReport, titles: dict[str, str] | None = None) -> mo.Html:
+def once_passed(lab: LabSession, task: str, text: str, *, until_then: str) -> mo.Html:
+    """Markdown that appears once a task's checks hold, and a sentence until then."""
+    if lab.pressed or passed(lab, task):
+        return mo.md(text)
+    return course(f"<small>{inline(until_then)}</small>")
+
+
+def scoreboard(lab: LabSession, titles: dict[str, str] | None = None) -> mo.Html:
     """The whole lab at a glance: points, a tile for each check, and what is next."""
+    live = lab.report
     trouble = _trouble(live)
     if trouble is not None or live.report is None:
         return trouble or waiting_card()

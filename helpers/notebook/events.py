@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 def event_table(
     lab: LabSession,
     namespaces: tuple[str, ...],
-    *_triggers: object,
+    *,
     reasons: tuple[str, ...] = ("FailedCreate", "FailedScheduling", "Scheduled"),
     about: str = "",
     last: int = 6,
@@ -62,7 +62,7 @@ def _tone(event: Event) -> str:
 def pod_table(
     lab: LabSession,
     namespaces: tuple[str, ...],
-    *_triggers: object,
+    *,
     labels: str | None = None,
     names: tuple[str, ...] = (),
 ) -> mo.Html:
@@ -83,7 +83,7 @@ def pod_table(
 
 
 @needs_cluster
-def job_table(lab: LabSession, namespace: str, *_triggers: object) -> mo.Html:
+def job_table(lab: LabSession, namespace: str) -> mo.Html:
     """Jobs with how many of their pods run, wait and have finished, and why the waiting ones wait."""
     assert lab.cluster is not None
     view = lab.cluster.view()

@@ -33,7 +33,7 @@ _SHOWN_FIELDS = 12
 
 
 def apply_button(label: str = "Apply to the cluster", *, kind: Any = "success") -> Any:
-    """The button of one exercise; define it in the hidden cell at the end of the notebook."""
+    """The button of one exercise; define it in the hidden cell at the end of the notebook, so that no edit makes it anew."""
     return mo.ui.run_button(label=label, kind=kind)
 
 
@@ -42,7 +42,6 @@ def apply_panel(
     manifest: str,
     button: Any,
     *,
-    pressed: bool = False,
     namespaces: Sequence[str] = (),
 ) -> Any:
     """Apply button, what became of it, and the way back, of one exercise; its `preview` is a cell of its own.
@@ -50,23 +49,19 @@ def apply_panel(
     Args:
         manifest: the learner's YAML; `$TOOLBOX` and the like stand for the cluster's images.
         button: from `apply_button`; nothing reaches the cluster unless it was pressed.
-        pressed: stands in for the button where a solution runs headless.
         namespaces: apply the same manifest once in each of these.
     """
     if lab.cluster is None:
         return waiting_card()
     row = mo.hstack([button, reset_part(lab, manifest, namespaces=namespaces)], justify="start")
-    if not (button.value or pressed):
+    if not lab.asked(button):
         return row
     return mo.vstack([row, applied(lab, manifest, namespaces=namespaces)], gap=0.5)
 
 
 @needs_cluster
-def preview(lab: LabSession, manifest: str, *_triggers: object, namespaces: Sequence[str] = ()) -> mo.Html:
-    """What the manifest would change: the API server's own answer to a dry run.
-
-    The triggers make marimo run it again: with the board's report among them it is as fresh as the board.
-    """
+def preview(lab: LabSession, manifest: str, *, namespaces: Sequence[str] = ()) -> mo.Html:
+    """What the manifest would change: the API server's own answer to a dry run."""
     assert lab.cluster is not None
     changes = lab.cluster.diff(objects_of(lab, manifest, namespaces), replacing=True)
     body = "".join(map(_change, changes))

@@ -7,7 +7,7 @@ needs one says so in a sentence with the next command, and the story stays reada
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import wraps
 from string import Template
 from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec
@@ -24,6 +24,7 @@ from helpers.errors import (
     StepMissing,
 )
 from helpers.notebook.html import course, esc, inline, problem_card, word
+from helpers.notebook.looks import LiveReport, Looks
 
 if TYPE_CHECKING:
     from helpers.cluster import Cluster, Identity, Profile
@@ -37,6 +38,7 @@ class LabSession:
     """The cluster behind a lab's page, or the reason why there is none.
 
     `images` maps the course's image names to this cluster's references; empty without a cluster.
+    `pressed` stands in for every button where a solution runs headless.
     """
 
     id: str
@@ -46,6 +48,31 @@ class LabSession:
     problem: LabError | None = None
     images: Mapping[str, str] = field(default_factory=dict)
     seat: Seat | None = None
+    pressed: bool = False
+    looks: Looks = field(default_factory=lambda: Looks(LiveReport), compare=False)
+    acted: Callable[[Any], None] = field(default=lambda _: None, compare=False)
+
+    @property
+    def report(self) -> LiveReport:
+        """What the page's latest look at the cluster saw."""
+        return self.looks.report
+
+    def live(self, draw: Callable[Concatenate[LabSession, P], Any], *args: P.args, **kwargs: P.kwargs) -> Any:
+        """What `draw(lab, …)` shows, as fresh as the board: after each look drawn again, and sent where it differs.
+
+        It is all that its cell shows: several parts are drawn by one function.
+        """
+        return self.looks.follow(lambda: draw(self, *args, **kwargs))
+
+    def asked(self, button: Any, *, by_hand: bool = False) -> bool:
+        """Whether this button was pressed, or all are; the page looks again as soon as what it does is done.
+
+        Args:
+            by_hand: not where a solution runs, which does the same in a cell of its own.
+        """
+        if button.value:
+            self.acted(lambda times: times + 1)
+        return bool(button.value or (self.pressed and not by_hand))
 
     def card(self) -> mo.Html:
         """Which cluster this page speaks to, or what to do where there is none."""
@@ -76,8 +103,40 @@ class LabSession:
         return Template(manifest).safe_substitute(names)
 
 
-def open_lab(lab: str, *_again: object) -> LabSession:
-    """Connect a lab's page to the cluster in use; further arguments only make marimo run it again.
+def open_page(lab: str, *_again: object, pressed: bool = False) -> tuple[LabSession, Callable[[], int]]:
+    """`open_lab` for a page: with it, marimo's state of how many buttons were pressed, which runs `look` again."""
+    acted, set_acted = mo.state(0)
+    session = open_lab(lab)
+    looks = Looks(lambda: grade_now(session))
+    return replace(session, pressed=pressed, looks=looks, acted=set_acted), acted
+
+
+def look(lab: LabSession, tick: Any, acted: Callable[[], int]) -> None:
+    """Look at the cluster again, once the page is open: at each tick, and after a button."""
+    if tick.value or acted():
+        lab.looks.look()
+
+
+def grade_now(lab: LabSession) -> LiveReport:
+    """Grade the lab as `course grade` does."""
+    if lab.cluster is None:
+        return LiveReport(connected=False)
+    from helpers.grading import grade
+    from helpers.grading.progress import take_up
+    from helpers.grading.seat import with_pending
+    from helpers.labs.registry import load_lab
+    from helpers.stack.images import bringing
+
+    try:
+        report = grade([load_lab(lab.id)], lab.cluster)
+    except LabError as problem:
+        return LiveReport(problem=problem)
+    take_up(report, lab.seat)
+    return LiveReport(with_pending(report, lab.seat), images=bringing())
+
+
+def open_lab(lab: str) -> LabSession:
+    """Connect a lab's page to the cluster in use.
 
     Images that the lab needs and the nodes lack are brought in beside it; no object of the cluster changes.
 
@@ -145,6 +204,17 @@ def needs_cluster(
             return problem_card(str(problem), command, title=_title(problem), details=more)
 
     return drawn
+
+
+def titled(
+    lab: LabSession,
+    title: str,
+    draw: Callable[Concatenate[LabSession, P], Any],
+    *args: P.args,
+    **kwargs: P.kwargs,
+) -> Any:
+    """What `draw(lab, …)` shows, with markdown above it."""
+    return mo.vstack([mo.md(title), draw(lab, *args, **kwargs)])
 
 
 def waiting_card() -> mo.Html:

@@ -155,7 +155,8 @@ class LabPage:
         editor = self.page.locator(".cm-content", has_text=pattern).first
         editor.scroll_into_view_if_needed()
         before = "\n".join(line.inner_text().rstrip("\n") for line in editor.locator(".cm-line").all())
-        editor.click()
+        # Not by a click: what is drawn above meanwhile moves the page, and a click then lands in another cell.
+        editor.focus()
         self.page.keyboard.press("Control+a")
         self.page.keyboard.insert_text(change(before))
         self.page.keyboard.press("Control+Enter")

@@ -13,7 +13,8 @@ from helpers.cluster.scope import Scope
 from helpers.grading import grade
 from helpers.grading.report import CheckResult
 from helpers.labs.registry import load_lab
-from helpers.notebook.board import LiveReport, images_line
+from helpers.notebook.board import images_line
+from helpers.notebook.looks import LiveReport
 from helpers.stack import images, memory, serving
 
 MODEL = "course.local/smollm2-135m-instruct:1"

@@ -8,8 +8,9 @@ from helpers.cluster.fake import FakeCluster
 from helpers.errors import ProbeInconclusive
 from helpers.grading import Lab, Verdict, all_of, expect, grade
 from helpers.labs.lab04_isolation.draw import _forecast_cell
-from helpers.notebook.board import LiveReport, board, passed
+from helpers.notebook.board import board, passed
 from helpers.notebook.html import next_step, problem_card
+from helpers.notebook.looks import LiveReport, Looks
 from helpers.notebook.session import LabSession, needs_cluster
 from helpers.stack.policy_forecast import Decision
 
@@ -27,10 +28,11 @@ def test_two_mistakes_behind_the_one_that_is_named_are_counted(tmp_path: Any) ->
     report = grade([MADE], FakeCluster(), journals=tmp_path)
     (result,) = report.verdicts
     assert result.observed == "3 (and 2 more to mend)"
-    shown = str(board(LiveReport(report), "words").text)
+    lab = LabSession("01", looks=Looks(lambda: LiveReport(report)))
+    shown = str(board(lab, "words").text)
     assert "and 2 more to mend" in shown
     assert shown.index("Put backends and probes in place") < shown.index("course start 04")
-    assert not passed(LiveReport(report), "words") and not passed(LiveReport(), "words")
+    assert not passed(lab, "words") and not passed(LabSession("01"), "words")
 
 
 def test_a_single_mistake_is_not_counted() -> None:

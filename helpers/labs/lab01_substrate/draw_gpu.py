@@ -19,7 +19,7 @@ _WEEK_H = 168
 
 
 @needs_cluster
-def gpu_picture(lab: LabSession, namespaces: Sequence[str], *_triggers: object) -> mo.Html:
+def gpu_picture(lab: LabSession, namespaces: Sequence[str]) -> mo.Html:
     """Every GPU resource that nodes offer, with who holds it and who waits for it."""
     assert lab.cluster is not None and lab.identity is not None
     view = lab.cluster.view()
@@ -64,9 +64,7 @@ def _short(name: str) -> str:
 
 
 @needs_cluster
-def waiting_meter(
-    lab: LabSession, namespace: str, pod: str, price_per_hour: float, *_triggers: object
-) -> mo.Html:
+def waiting_meter(lab: LabSession, namespace: str, pod: str, price_per_hour: float) -> mo.Html:
     """How long a pod has waited for its GPU, by the cluster's own times, and what that cost."""
     assert lab.cluster is not None
     found = lab.cluster.view().find("Pod", pod, namespace)

@@ -32,9 +32,7 @@ _WIDEST = Decimal("1.6")
 _NARROWEST = Decimal("1.2")
 
 
-def quota_picture(
-    lab: LabSession, manifest: str, *_triggers: object, workloads: Sequence[Workload] = PLANNED
-) -> mo.Html:
+def quota_picture(lab: LabSession, manifest: str, *, workloads: Sequence[Workload] = PLANNED) -> mo.Html:
     """One bar for each dimension of the quota as it is written in the cell, following every edit.
 
     Args:

@@ -95,40 +95,43 @@ def deployment_panel(
     objects: Sequence[Manifest],
     fragments: Sequence[str],
     button: Any,
-    *,
-    pressed: bool = False,
 ) -> Any:
     """Preview of the Deployment with its fragments, Apply button, result, and the time line of what follows."""
     if not objects:
         return waiting_card()
     text = with_fragment(lab, objects, *fragments)
     whole = mo.accordion({"The whole Deployment": mo.md(f"```yaml\n{text}\n```")})
-    said = [applied(lab, text)] if button.value or pressed else []
+    said = [applied(lab, text)] if lab.asked(button) else []
     return mo.vstack([preview(lab, text), button, *said, whole], gap=0.5)
 
 
 # The start as a time line
 
 
-def start_timeline(lab: LabSession, *, asked: bool, pressed: bool = False) -> Any:
+def start_timeline(lab: LabSession, button: Any, *, by_hand: bool = False) -> Any:
     """What pod phase, container and Service say from now on, drawn while it happens.
 
-    In a page it runs beside the other cells and ends by itself; headless (`pressed`) it waits.
+    In a page it runs beside the other cells and ends by itself; where a solution runs it waits, unless `by_hand`.
     """
     if lab.cluster is None:
         return waiting_card()
-    if not (asked or pressed):
+    if not lab.asked(button, by_hand=by_hand):
         return course("<small>The time line begins when you apply.</small>")
-    if pressed:
-        view = lab.cluster.view()
-        seen = serving.watch(
-            lab.cluster,
-            timeout_s=START_TIMEOUT_S,
-            until=lambda now: serving.is_serving(now) and serving.is_rolled_out(view),
-        )
-        return timeline_chart(seen)
+    if lab.pressed:
+        return _waited_timeline(lab)
     mo.Thread(target=_draw_timeline, args=(lab,)).start()
     return course("<small>Watching…</small>")
+
+
+def _waited_timeline(lab: LabSession) -> Any:
+    assert lab.cluster is not None
+    view = lab.cluster.view()
+    seen = serving.watch(
+        lab.cluster,
+        timeout_s=START_TIMEOUT_S,
+        until=lambda now: serving.is_serving(now) and serving.is_rolled_out(view),
+    )
+    return timeline_chart(seen)
 
 
 def _draw_timeline(lab: LabSession) -> None:
@@ -269,7 +272,7 @@ def _tone(said: str) -> str:
 
 
 @needs_cluster
-def crash_panel(lab: LabSession, *_triggers: object) -> mo.Html:
+def crash_panel(lab: LabSession) -> mo.Html:
     """The newest pod of vLLM: how its container ended last, what the kubelet did, and the last words of the log."""
     assert lab.cluster is not None
     view = lab.cluster.view()
@@ -313,7 +316,7 @@ def _last_words(lab: LabSession, pod: Pod, most: int = 8) -> list[str]:
 # Serving policy as arithmetic
 
 
-def kv_picture(lab: LabSession, config_yaml: str, *_triggers: object) -> Any:
+def kv_picture(lab: LabSession, config_yaml: str) -> Any:
     """The worst case that a serving policy admits, against the tokens the KV cache holds."""
     try:
         (found,) = (item for item in load(lab.render(config_yaml)) if item["kind"] == "ConfigMap")
@@ -379,16 +382,16 @@ class Asked:
     retryable: bool | None
 
 
-def _with_button(lab: LabSession, button: Any, pressed: bool, part: Callable[[], Any]) -> Any:
+def _with_button(lab: LabSession, button: Any, part: Callable[[], Any]) -> Any:
     """The button, and below it what pressing it did; it stays where that ends in a card."""
     if lab.cluster is None:
         return waiting_card()
-    return mo.vstack([button, part()]) if button.value or pressed else button
+    return mo.vstack([button, part()]) if lab.asked(button) else button
 
 
-def ask_panel(lab: LabSession, button: Any, *, pressed: bool = False) -> Any:
+def ask_panel(lab: LabSession, button: Any) -> Any:
     """Five requests to the live service: what it answers, and whether trying again could help."""
-    return _with_button(lab, button, pressed, lambda: _asked(lab))
+    return _with_button(lab, button, lambda: _asked(lab))
 
 
 @needs_cluster
@@ -520,14 +523,13 @@ def drain_panel(
     fragments: Sequence[str],
     button: Any,
     *_first: object,
-    pressed: bool = False,
 ) -> Any:
     """Start the witness, roll out the Deployment while its answers are in flight, and hear what it got.
 
-    Further arguments only make marimo run other cells first. Headless (`pressed`) it waits for the new pod.
+    Further arguments only make marimo run other cells first. Where a solution runs it waits for the new pod.
     """
-    part = _with_button(lab, button, pressed, lambda: _drained(lab, objects, fragments))
-    return mo.vstack([part, start_timeline(lab, asked=True, pressed=True)]) if pressed else part
+    part = _with_button(lab, button, lambda: _drained(lab, objects, fragments))
+    return mo.vstack([part, _waited_timeline(lab)]) if lab.pressed and lab.cluster else part
 
 
 @needs_cluster
@@ -552,7 +554,7 @@ def _drained(lab: LabSession, objects: Sequence[Manifest], fragments: Sequence[s
 
 
 @needs_cluster
-def cache_panel(lab: LabSession, *_triggers: object) -> mo.Html:
+def cache_panel(lab: LabSession) -> mo.Html:
     """What the newest pod's init container found in the model cache."""
     assert lab.cluster is not None
     pods = lab.cluster.view().pods(serving.NAMESPACE, labels=serving.LABELS)
@@ -587,12 +589,11 @@ def load_panel(
     lab: LabSession,
     button: Any,
     *,
-    pressed: bool = False,
     levels: Sequence[int] = LEVELS,
     max_tokens: int = 32,
 ) -> Any:
     """Run closed loops of growing size against the service and draw what was measured."""
-    return _with_button(lab, button, pressed, lambda: _loaded(lab, levels, max_tokens))
+    return _with_button(lab, button, lambda: _loaded(lab, levels, max_tokens))
 
 
 @needs_cluster

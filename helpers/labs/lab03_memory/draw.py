@@ -29,16 +29,14 @@ LAST_S = 0.4
 Say = Callable[[str], None]
 
 
-def act(
-    lab: LabSession, button: Any, work: Callable[[Say], str], *, title: str, pressed: bool = False
-) -> Any:
+def act(lab: LabSession, button: Any, work: Callable[[Say], str], *, title: str) -> Any:
     """A button, and what pressing it did: `work` says lines while it runs and returns the last one.
 
     Stop it with marimo's own stop button; what was done stays, and pressing again goes on from there.
     """
     if lab.cluster is None:
         return waiting_card()
-    if not (button.value or pressed):
+    if not lab.asked(button):
         return button
     return mo.vstack([button, _acted(lab, work, title)], gap=0.5)
 
@@ -73,8 +71,6 @@ def ingest_panel(
     button: Any,
     passages: Sequence[Passage],
     to_point: object,
-    *,
-    pressed: bool = False,
 ) -> Any:
     """A button that embeds and upserts, with a progress bar; beside it, one point as it would be sent.
 
@@ -85,7 +81,7 @@ def ingest_panel(
     if lab.cluster is None:
         return mo.vstack([sample, waiting_card()])
     parts = [sample, button]
-    if button.value or pressed:
+    if lab.asked(button):
         parts.append(_ingest(lab, passages, make))
     return mo.vstack(parts, gap=0.5)
 
@@ -189,7 +185,7 @@ def _sizing_words(result: sizing.Sizing, claim: str, claimed_gib: float) -> mo.H
 
 
 @needs_cluster
-def collection_preview(lab: LabSession, wanted: object, *_triggers: object) -> mo.Html:
+def collection_preview(lab: LabSession, wanted: object) -> mo.Html:
     """What making the collection anew would replace: its parameters now and then, and the points that go."""
     asked = learner_input.collection_of(wanted)
     state = _collection_state(lab)
@@ -260,7 +256,7 @@ def _hit(hit: Hit) -> tuple[str, str, str]:
 
 
 @needs_cluster
-def vital_signs(lab: LabSession, *_triggers: object) -> mo.Html:
+def vital_signs(lab: LabSession) -> mo.Html:
     """Three health paths beside what the collection holds: both through the Service."""
     assert lab.cluster is not None
     view = lab.cluster.view()
@@ -284,11 +280,11 @@ def vital_signs(lab: LabSession, *_triggers: object) -> mo.Html:
     return course(table(("asked", "status", "answer"), rows), live=True)
 
 
-def broken_panel(lab: LabSession, button: Any, *, pressed: bool = False) -> Any:
+def broken_panel(lab: LabSession, button: Any) -> Any:
     """A button that breaks a scratch collection in three ways, and shows what probes and queries say of it."""
     if lab.cluster is None:
         return waiting_card()
-    return mo.vstack([button, _broken(lab)]) if button.value or pressed else button
+    return mo.vstack([button, _broken(lab)]) if lab.asked(button) else button
 
 
 @needs_cluster
@@ -391,7 +387,7 @@ def _bands(moment: Moment, following: Moment) -> list[dict[str, Any]]:
 
 
 @needs_cluster
-def metrics_table(lab: LabSession, *_triggers: object) -> mo.Html:
+def metrics_table(lab: LabSession) -> mo.Html:
     """The series of `/metrics` that an operator watches first."""
     assert lab.cluster is not None
     answer = lab.cluster.view().http(memory.NAMESPACE, memory.SERVICE, memory.PORT, "/metrics")
@@ -423,7 +419,7 @@ def metrics_table(lab: LabSession, *_triggers: object) -> mo.Html:
 
 
 @needs_cluster
-def gpu_table(lab: LabSession, *_triggers: object) -> mo.Html:
+def gpu_table(lab: LabSession) -> mo.Html:
     """Every card that the cluster's dcgm-exporter knows: its holder, its use, its memory, its last error."""
     assert lab.cluster is not None
     view = lab.cluster.view()

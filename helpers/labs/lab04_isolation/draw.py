@@ -36,7 +36,7 @@ _STYLE = """<style>
 
 
 @needs_cluster
-def observed_matrix(lab: LabSession, *_triggers: object) -> mo.Html:
+def observed_matrix(lab: LabSession) -> mo.Html:
     """Who can connect to what, right now, beside what should be and what the stored policies say."""
     from helpers.labs.lab04_isolation.checks import EXPECTED, table_of
 
@@ -193,7 +193,7 @@ def three_noes(lab: LabSession, *_triggers: object) -> mo.Html:
 
 
 @needs_cluster
-def enforcement_card(lab: LabSession, *_triggers: object) -> mo.Html:
+def enforcement_card(lab: LabSession) -> mo.Html:
     """Whether this cluster enforces policy, before anybody debugs a policy that nobody enforces."""
     from helpers.labs.lab04_isolation.checks import table_of
     from helpers.stack.stage import enforcement

@@ -17,6 +17,7 @@ from helpers import kubeyaml
 from helpers.errors import LabError
 from helpers.notebook.charts import INK, look
 from helpers.notebook.html import course, esc, inline, problem_card, word
+from helpers.notebook.panel import apply_button
 from helpers.notebook.session import LabSession, needs_cluster, waiting_card
 
 if TYPE_CHECKING:
@@ -42,41 +43,45 @@ _THREAD = "experiment: "
 def experiment_panel(
     lab: LabSession,
     names: tuple[str, ...],
-    run: Any,
-    stop: Any,
+    buttons: Mapping[str, Any],
     work: dict[str, Work],
-    *,
-    pressed: bool = False,
 ) -> Any:
     """A button that runs experiments one after the other, and their time lines.
 
     Args:
         names: the journals to draw.
-        run, stop: buttons; pressing `stop`, or running the cell again, cancels and undoes.
+        buttons: `run` and `stop`; pressing `stop`, or running the cell again, cancels and undoes.
         work: what to run for each name: called with the cluster, on_progress and should_stop.
-        pressed: stands in for the button where a solution runs headless; the cell then waits.
     """
     if lab.cluster is None:
         return waiting_card()
-    buttons = mo.hstack([run, stop], justify="start")
-    if pressed:
+    row = mo.hstack(list(buttons.values()), justify="start")
+    run, stop = (lab.asked(buttons[name], by_hand=True) for name in ("run", "stop"))
+    if lab.pressed:
         for name in names:
             work[name](lab.cluster)
-    elif run.value:
+    elif run:
         others = [thread for thread in running() if thread.name != _thread_name(names)]
         if others:
             said = (
                 f"{others[0].name.removeprefix(_THREAD)} is still running on this page: one fault at a time."
             )
-            return mo.vstack([buttons, problem_card(said, title="Not started.")])
-        background = mo.Thread(target=_in_background, args=(lab.cluster, names, buttons, work))
+            return mo.vstack([row, problem_card(said, title="Not started.")])
+        background = mo.Thread(target=_in_background, args=(lab.cluster, names, row, work))
         background.name = _thread_name(names)
         background.start()
-        return mo.vstack([buttons, course(f"{word('open', 'starting')} the steady state comes first")])
-    elif stop.value and any(thread.name == _thread_name(names) for thread in running()):
+        return mo.vstack([row, course(f"{word('open', 'starting')} the steady state comes first")])
+    elif stop and any(thread.name == _thread_name(names) for thread in running()):
         said = "what was broken is being undone; that lasts until the backend is Ready again"
-        return mo.vstack([buttons, course(f"{word('open', 'stopping')} {said}", live=True)])
-    return mo.vstack([buttons, *(timeline(lab, name) for name in names)])
+        return mo.vstack([row, course(f"{word('open', 'stopping')} {said}", live=True)])
+    return mo.vstack([row, *(timeline(lab, name) for name in names)])
+
+
+def run_or_stop(run: str, *, stop: str = "Stop and undo") -> Any:
+    """The two buttons of an experiment, for `experiment_panel`."""
+    return mo.ui.dictionary(
+        {"run": apply_button(run, kind="danger"), "stop": apply_button(stop, kind="neutral")}
+    )
 
 
 def running() -> list[threading.Thread]:
@@ -140,7 +145,7 @@ def _chart_on_disk(uid: str, name: str, *, words: bool = False) -> Any:
 
 
 @needs_cluster
-def timeline(lab: LabSession, name: str, *_triggers: object) -> Any:
+def timeline(lab: LabSession, name: str) -> Any:
     """The time line of an experiment as the cluster keeps it, or that it was not run yet."""
     from helpers.chaos.journal import JournalBroken, published
     from helpers.errors import ObjectMissing
@@ -261,7 +266,7 @@ _HERDS = {"herd-none": "without jitter", "herd-full": "with jitter"}
 
 
 @needs_cluster
-def herd_chart(lab: LabSession, *_triggers: object) -> Any:
+def herd_chart(lab: LabSession) -> Any:
     """vLLM's own queue over time, with and without jitter, and a tick for each client that came back."""
     from helpers.chaos.journal import JournalBroken, published
     from helpers.errors import ObjectMissing
@@ -338,7 +343,7 @@ def _herd_picture(lines: pd.DataFrame, ticks: pd.DataFrame, scale: alt.Scale) ->
 
 
 @needs_cluster
-def trials_table(lab: LabSession, *_triggers: object) -> mo.Html:
+def trials_table(lab: LabSession) -> mo.Html:
     """What the judge saw of the retry function, scenario by scenario."""
     from helpers.errors import ObjectMissing
     from helpers.labs.lab05_chaos.checks import trials
