@@ -156,7 +156,7 @@ def test_the_guard_and_the_idle_card_go_wrong_first_and_then_right(lab: LabPage,
     lab.sees("guest was kept out by the taint", "PARTIAL", "untolerated taint")
     toleration = "- {key: nvidia.com/gpu, operator: Exists, effect: NoSchedule}"
     lab.edit("guard_yaml", lambda before: before.replace("tolerations: []", f"tolerations:\n  {toleration}"))
-    expect(lab.preview("Apply guest and model-server")).to_contain_text("would be replaced")
+    expect(lab.preview("Apply guest and model-server")).to_contain_text("would change")
     lab.press("Apply guest and model-server")
     lab.sees("guest was kept out by the taint", "PASS")
     lab.picture("guard", at=guarded)
