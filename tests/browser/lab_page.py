@@ -91,7 +91,7 @@ def free_port() -> int:
 
 def wait_for(url: str, process: subprocess.Popen[bytes]) -> None:
     """Until the server answers; AssertionError when it does not come up."""
-    until = time.monotonic() + 60
+    until = time.monotonic() + PATIENCE_MS / 1000
     while time.monotonic() < until and process.poll() is None:
         try:
             httpx.get(url, timeout=5)
