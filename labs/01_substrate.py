@@ -229,7 +229,7 @@ def _():
 def _(guess_quota, lab, quota_yaml):
     mo.stop(
         guess_quota.value is None and not lab.pressed,
-        nb.course("<small>The picture of this quota appears after you commit your prediction above.</small>"),
+        nb.note("The picture of this quota appears after you commit your prediction above."),
     )
     lab.live(draw_quota.quota_picture, quota_yaml)
     return

@@ -143,7 +143,7 @@ def _():
 def _(guess_forgot, lab):
     mo.stop(
         guess_forgot.value is None and not lab.pressed,
-        nb.course("<small>The matrix appears after you commit your prediction.</small>"),
+        nb.note("The matrix appears after you commit your prediction."),
     )
     lab.live(draw.observed_matrix)
     return

@@ -397,11 +397,11 @@ def _():
 def _():
     mo.vstack(
         [
-            nb.course("Layers: " + ", ".join(f"<code>{layer}</code>" for layer in LAYERS)),
+            nb.course("Layers: " + nb.code(*LAYERS)),
             nb.card(
                 nb.table(
                     ("cause", "what it means"),
-                    [(f"<code>{name}</code>", said) for name, said in CAUSES.items()],
+                    [(nb.code(name), said) for name, said in CAUSES.items()],
                 )
             ),
         ]

@@ -151,7 +151,7 @@ def how_to_read_the_matrix():
 def allowlist_matrix(guess_forgot, lab):
     mo.stop(
         guess_forgot.value is None and not lab.pressed,
-        nb.course("<small>The matrix appears after you commit your prediction.</small>"),
+        nb.note("The matrix appears after you commit your prediction."),
     )
     lab.live(draw.observed_matrix)
     return

@@ -20,7 +20,7 @@ from helpers.notebook.board import board, once_passed, passed, refresh, scoreboa
 from helpers.notebook.building import build_card, connection_card
 from helpers.notebook.events import event_table, job_table, pod_table
 from helpers.notebook.hints import hints
-from helpers.notebook.html import card, course, inline, problem_card, table, word
+from helpers.notebook.html import card, code, course, inline, note, problem_card, table, word
 from helpers.notebook.layers import LAYERS, Layer, layer_picture
 from helpers.notebook.looks import LiveReport
 from helpers.notebook.panel import applied, apply_button, apply_panel, preview
@@ -51,6 +51,7 @@ __all__ = [
     "board",
     "build_card",
     "card",
+    "code",
     "connection_card",
     "course",
     "delete_panel",
@@ -64,6 +65,7 @@ __all__ = [
     "look",
     "needs_cluster",
     "no_cluster_card",
+    "note",
     "once_passed",
     "open_lab",
     "open_page",

@@ -6,8 +6,9 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import marimo as mo
+from markupsafe import Markup
 
-from helpers.notebook.html import course, esc, inline, word
+from helpers.notebook.html import card, code, course, inline, note, word
 from helpers.notebook.session import LabSession, needs_cluster, waiting_card
 from helpers.stack import gpu
 
@@ -28,7 +29,7 @@ def shape_panel(lab: LabSession, buttons: Mapping[str, Any]) -> Any:
     if lab.cluster is None or lab.profile is None:
         return waiting_card()
     if lab.profile.name != "embedded" or lab.cluster.scope.suffix:
-        return course(f'<div class="card">{inline(_FOREIGN)}</div>')
+        return card(inline(_FOREIGN))
     chosen = next((shape for shape, button in buttons.items() if lab.asked(button, by_hand=True)), None)
     row = mo.hstack(list(buttons.values()), justify="start")
     return mo.vstack([row, _changed_shape(lab, chosen)]) if chosen else row
@@ -40,7 +41,8 @@ def _changed_shape(lab: LabSession, shape: str) -> mo.Html:
         title=f"course gpu --shape {shape}", subtitle="waiting for the node to advertise it"
     ):
         gpu.change_shape(shape)
-    return course(f"{word('PASS', 'done')} <code>course gpu --shape {esc(shape)}</code>", live=True)
+    done = word("PASS", "done")
+    return course(Markup("{} {}").format(done, code(f"course gpu --shape {shape}")), live=True)
 
 
 def guard_panel(lab: LabSession, buttons: Mapping[str, Any]) -> Any:
@@ -48,7 +50,7 @@ def guard_panel(lab: LabSession, buttons: Mapping[str, Any]) -> Any:
     if lab.cluster is None:
         return waiting_card()
     if lab.cluster.scope.suffix:
-        return course(f'<div class="card">{inline(_SHARED)}</div>')
+        return card(inline(_SHARED))
     pressed = next((way for way, button in buttons.items() if lab.asked(button, by_hand=True)), None)
     return mo.vstack([mo.hstack(list(buttons.values()), justify="start"), _guard(lab, pressed)])
 
@@ -61,7 +63,7 @@ def _guard(lab: LabSession, way: str | None) -> mo.Html:
     nodes = gpu.guarded(lab.cluster.view().nodes())
     state = word("open", "guard up") if nodes else word("none", "no guard")
     command = "kubectl taint nodes --all nvidia.com/gpu=present:NoSchedule" + ("-" if nodes else "")
-    return course(f"{state} <small>In a terminal: <code>{esc(command)}</code></small>", live=True)
+    return course(Markup("{} <small>In a terminal: {}</small>").format(state, code(command)), live=True)
 
 
 def delete_panel(lab: LabSession, kind: str, name: str, namespace: str, button: Any) -> Any:
@@ -77,13 +79,13 @@ def delete_panel(lab: LabSession, kind: str, name: str, namespace: str, button: 
 
 @needs_cluster
 def _done(lab: LabSession, action: Callable[[], str]) -> mo.Html:
-    return course(f"{word('PASS', 'done')} {esc(action())}", live=True)
+    return course(Markup("{} {}").format(word("PASS", "done"), action()), live=True)
 
 
 def start_panel(lab: LabSession, button: Any) -> Any:
     """The button that puts the lab's start state in place, as `course start` does."""
     if lab.cluster is None:
-        return course("<small>This part needs a cluster.</small>")
+        return note("This part needs a cluster.")
     if not lab.asked(button):
         return button
     return mo.vstack([button, _started(lab)])
@@ -97,5 +99,5 @@ def _started(lab: LabSession) -> mo.Html:
     assert lab.cluster is not None
     with mo.status.spinner(title=f"course start {lab.id}", remove_on_exit=True) as spinner:
         done = start(load_lab(lab.id), lab.cluster, lambda line: spinner.update(subtitle=line))
-    items = "".join(f"<li>{esc(line)}</li>" for line in done)
-    return course(f"{word('PASS', 'in place')}<ul>{items}</ul>", live=True)
+    items = Markup("").join(Markup("<li>{}</li>").format(line) for line in done)
+    return course(Markup("{}<ul>{}</ul>").format(word("PASS", "in place"), items), live=True)

@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import marimo as mo
+from markupsafe import Markup
 
-from helpers.notebook.html import course, esc, inline, next_step, problem_card, word
+from helpers.notebook.html import card, code, course, definitions, inline, next_step, note, problem_card, word
 from helpers.notebook.looks import LiveReport
 from helpers.notebook.session import LabSession, waiting_card
 
@@ -28,9 +29,8 @@ def board(lab: LabSession, task: str) -> mo.Html:
     if trouble is not None or live.report is None:
         return trouble or waiting_card()
     criteria = {result.check: result.criterion for result in live.report.verdicts}
-    return course(
-        images_line(live) + "".join(_verdict(result, criteria) for result in live.task(task)), live=True
-    )
+    verdicts = Markup("").join(_verdict(result, criteria) for result in live.task(task))
+    return course(images_line(live) + verdicts, live=True)
 
 
 def passed(lab: LabSession, task: str) -> bool:
@@ -43,7 +43,7 @@ def once_passed(lab: LabSession, task: str, text: str, *, until_then: str) -> mo
     """Markdown that appears once a task's checks hold, and a sentence until then."""
     if lab.pressed or passed(lab, task):
         return mo.md(text)
-    return course(f"<small>{inline(until_then)}</small>")
+    return note(until_then)
 
 
 def scoreboard(lab: LabSession, titles: dict[str, str] | None = None) -> mo.Html:
@@ -54,29 +54,38 @@ def scoreboard(lab: LabSession, titles: dict[str, str] | None = None) -> mo.Html
         return trouble or waiting_card()
     report = live.report
     share = 100 * report.earned / report.possible if report.possible else 0
-    standing = f"<small>{esc(report.standing)}</small>" if report.pending else ""
+    standing = Markup("<small>{}</small>").format(report.standing) if report.pending else ""
     counts = ", ".join(f"{number} {status.replace('_', ' ')}" for status, number in report.counts.items())
-    tiles = "".join(_tile(result) for result in report.verdicts)
-    return course(
-        f'<div class="card"><div class="row"><b>{report.earned:g} of {report.possible:g} points</b>'
-        f'<small>{esc(counts)}</small>{standing}<small class="points">graded in {report.duration_s:.1f} s</small></div>'
-        f'<div class="meter"><i style="width:{share:.0f}%"></i></div><div class="tiles">{tiles}</div>'
-        f"{_next_step(report, titles or {})}{images_line(live)}</div>",
-        live=True,
+    shown = Markup(
+        '<div class="row"><b>{report.earned:g} of {report.possible:g} points</b>'
+        '<small>{counts}</small>{standing}<small class="points">graded in {report.duration_s:.1f} s</small></div>'
+        '<div class="meter"><i style="width:{share:.0f}%"></i></div><div class="tiles">{tiles}</div>'
+        "{next_step}{images}"
+    ).format(
+        report=report,
+        counts=counts,
+        standing=standing,
+        share=share,
+        tiles=Markup("").join(map(_tile, report.verdicts)),
+        next_step=_next_step(report, titles or {}),
+        images=images_line(live),
     )
+    return card(shown, live=True)
 
 
-def images_line(live: LiveReport) -> str:
+def images_line(live: LiveReport) -> Markup:
     """How far the lab's images are on their way into the cluster; empty once they are there."""
     now = live.images
     if now is None or now.exit_code == 0:
-        return ""
-    named = ", ".join(f"<code>{esc(name)}</code>" for name in now.names)
+        return Markup()
+    named = code(*now.names)
     if now.failed:
-        cure = f"<code>course images load {esc(' '.join(now.names))}</code>"
-        return f"<div>{word('ENV_ERROR', 'images')} {named} could not be loaded: {esc(now.said)}. Next: {cure}</div>"
-    said = f" {esc(now.said)}" if now.said else ""
-    return f"<div>{word('open', 'loading images')} {named}, {now.elapsed_s:.0f} s so far. <small>{said}</small></div>"
+        cure = code(f"course images load {' '.join(now.names)}")
+        line = Markup("<div>{} {} could not be loaded: {}. Next: {}</div>")
+        return line.format(word("ENV_ERROR", "images"), named, now.said, cure)
+    said = f" {now.said}" if now.said else ""
+    line = Markup("<div>{} {}, {:.0f} s so far. <small>{}</small></div>")
+    return line.format(word("open", "loading images"), named, now.elapsed_s, said)
 
 
 def _trouble(live: LiveReport) -> mo.Html | None:
@@ -87,37 +96,42 @@ def _trouble(live: LiveReport) -> mo.Html | None:
     return None
 
 
-def _tile(result: CheckResult) -> str:
+def _tile(result: CheckResult) -> Markup:
     status = result.status.value
-    return f'<span class="tile is-{status}"><b>{esc(result.check)}</b> {esc(status.replace("_", " ").lower())}</span>'
+    return Markup('<span class="tile is-{}"><b>{}</b> {}</span>').format(
+        status, result.check, status.replace("_", " ").lower()
+    )
 
 
-def _next_step(report: Report, titles: dict[str, str]) -> str:
+def _next_step(report: Report, titles: dict[str, str]) -> Markup:
     waiting = next((item for item in report.verdicts if item.status.value not in ("PASS", "BLOCKED")), None)
     if waiting is None and report.pending:
-        return (
+        return Markup(
             "<div>Every public check holds in the cluster; your instructor's hidden checks are pending.</div>"
         )
     if waiting is None:
-        return "<div>Everything this lab asks for holds in the cluster.</div>"
+        return Markup("<div>Everything this lab asks for holds in the cluster.</div>")
     place = titles.get(waiting.task, waiting.task)
-    return f"<div><small>Next:</small> <b>{esc(place)}</b>: {inline(waiting.criterion)}</div>"
+    return Markup("<div><small>Next:</small> <b>{}</b>: {}</div>").format(place, inline(waiting.criterion))
 
 
-def _verdict(result: CheckResult, criteria: dict[str, str]) -> str:
-    status = result.status.value
-    points = f"{result.earned:g} / {result.points:g}" if result.points else ""
-    head = (
-        f'<div class="row">{word(status)}<span>{inline(result.criterion)}</span>'
-        f'<span class="points">{points}</span></div>'
+def _verdict(result: CheckResult, criteria: dict[str, str]) -> Markup:
+    return Markup(
+        '<section class="verdict is-{status}"><div class="row">{word}<span>{criterion}</span>'
+        '<span class="points">{points}</span></div>{detail}</section>'
+    ).format(
+        status=result.status.value,
+        word=word(result.status.value),
+        criterion=inline(result.criterion),
+        points=f"{result.earned:g} / {result.points:g}" if result.points else "",
+        detail=_detail(result, criteria),
     )
-    return f'<section class="verdict is-{status}">{head}{_detail(result, criteria)}</section>'
 
 
-def _detail(result: CheckResult, criteria: dict[str, str]) -> str:
+def _detail(result: CheckResult, criteria: dict[str, str]) -> Markup:
     status = result.status.value
     if status == "BLOCKED":
-        return f"<dl><dt>waits for</dt><dd>{inline(_awaited(result, criteria))}</dd></dl>"
+        return definitions([("waits for", _awaited(result, criteria))])
     rows = [("observed", result.observed)]
     # Where nothing was attempted the expectation is the criterion, which stands above already.
     if status != "PASS" and result.expected != result.criterion:
@@ -126,8 +140,7 @@ def _detail(result: CheckResult, criteria: dict[str, str]) -> str:
         rows.append(("why", result.why))
     if status != "PASS":
         rows.append(("next", next_step(result.next)))
-    listed = "".join(f"<dt>{name}</dt><dd>{inline(text)}</dd>" for name, text in rows if text)
-    return f"<dl>{listed}</dl>{_hint(result)}"
+    return definitions(rows) + _hint(result)
 
 
 def _awaited(result: CheckResult, criteria: dict[str, str]) -> str:
@@ -136,7 +149,7 @@ def _awaited(result: CheckResult, criteria: dict[str, str]) -> str:
     return "; ".join(f"“{criterion}”" for criterion in awaited) or result.observed
 
 
-def _hint(result: CheckResult) -> str:
+def _hint(result: CheckResult) -> Markup:
     if not result.hint or result.status.value in ("PASS", "BLOCKED", "ENV_ERROR"):
-        return ""
-    return f"<details><summary>Hint</summary><div>{inline(result.hint)}</div></details>"
+        return Markup()
+    return Markup("<details><summary>Hint</summary><div>{}</div></details>").format(inline(result.hint))

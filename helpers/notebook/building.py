@@ -7,10 +7,11 @@ from collections.abc import Callable
 from typing import Any
 
 import marimo as mo
+from markupsafe import Markup
 
 from helpers import building, settings
 from helpers.building import Build, BuildStep
-from helpers.notebook.html import course, esc, word
+from helpers.notebook.html import course, word
 from helpers.notebook.session import LabSession
 
 LOOK_EVERY_S = 2.0
@@ -35,19 +36,23 @@ def build_card(build: Build, now: float | None = None) -> mo.Html:
     """The build's steps, and the time left; or why it ended, and the next command."""
     now = time.time() if now is None else now
     if build.state == "done":
-        return course(f'<div class="card" role="status">{word("PASS", "ready")} The cluster is ready.</div>')
+        return _card(word("PASS", "ready"), "The cluster is ready.")
     if build.state != "running":
-        return course(
-            f'<div class="card" role="status">{word("FAIL", build.state)} <b>The cluster was not built.</b> '
-            f"<pre>{esc(build.message)}</pre><div>In a terminal: <code>{esc(build.next_command)}</code>. "
-            "What was built until then is kept.</div></div>"
+        said = Markup(
+            "<b>The cluster was not built.</b> <pre>{build.message}</pre>"
+            "<div>In a terminal: <code>{build.next_command}</code>. What was built until then is kept.</div>"
         )
-    rows = "".join(_row(step, now) for step in build.steps)
-    return course(
-        f'<div class="card" role="status">{word("none", "being built")} <b>Your cluster is being built, {_left(build, now)}.</b>'
-        f"<table>{rows}</table><small>Read on meanwhile: the story, the predictions and the quiz need no cluster. "
-        "This page connects by itself.</small></div>"
+        return _card(word("FAIL", build.state), said.format(build=build))
+    said = Markup(
+        "<b>Your cluster is being built, {}.</b><table>{}</table><small>Read on meanwhile: the story, the "
+        "predictions and the quiz need no cluster. This page connects by itself.</small>"
     )
+    rows = Markup("").join(_row(step, now) for step in build.steps)
+    return _card(word("none", "being built"), said.format(_left(build, now), rows))
+
+
+def _card(state: Markup, said: str) -> mo.Html:
+    return course(Markup('<div class="card" role="status">{} {}</div>').format(state, said))
 
 
 def _left(build: Build, now: float) -> str:
@@ -55,12 +60,13 @@ def _left(build: Build, now: float) -> str:
     return "less than a minute left" if minutes < 1 else f"about {minutes:.0f} min left"
 
 
-def _row(step: BuildStep, now: float) -> str:
+def _row(step: BuildStep, now: float) -> Markup:
     if step.took_s is not None:
-        return f"<tr><td>✓ {esc(step.title)}</td><td>{step.took_s:.0f} s</td></tr>"
+        return Markup("<tr><td>✓ {}</td><td>{:.0f} s</td></tr>").format(step.title, step.took_s)
     if step.began is not None:
-        return f"<tr><td>▸ <b>{esc(step.title)}</b></td><td>{step.elapsed_s(now):.0f} s</td></tr>"
-    return f"<tr><td><small>· {esc(step.title)}</small></td><td></td></tr>"
+        row = Markup("<tr><td>▸ <b>{}</b></td><td>{:.0f} s</td></tr>")
+        return row.format(step.title, step.elapsed_s(now))
+    return Markup("<tr><td><small>· {}</small></td><td></td></tr>").format(step.title)
 
 
 def _follow(cluster: str, reconnect: Any, answers: Callable[[Any], None]) -> None:

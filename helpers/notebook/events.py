@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import marimo as mo
+from markupsafe import Markup
 
-from helpers.notebook.html import card, course, esc, inline, table, word
+from helpers.notebook.html import card, code, inline, note, table, word
 from helpers.notebook.session import LabSession, needs_cluster
 
 if TYPE_CHECKING:
@@ -32,7 +33,7 @@ def event_table(
         if event.reason in reasons and event.involved[1].startswith(about)
     ]
     if not found:
-        return course("<small>No such event yet.</small>")
+        return note("No such event yet.")
     found.sort(key=lambda pair: pair[1].last_seen, reverse=True)
     # A controller repeats itself, each time with another pod's name: the latest word on each object is enough.
     latest: dict[tuple[object, ...], tuple[str, Event]] = {}
@@ -45,12 +46,11 @@ def event_table(
 def _event(namespace: str, event: Event) -> tuple[str, str, str, str]:
     kind, name = event.involved
     source = event.path("reportingComponent") or event.path("source.component") or "?"
-    said = f"{word(_tone(event), event.reason)} {inline(event.message)}"
     return (
-        esc(event.last_seen[11:19]),
-        esc(source),
-        f"{esc(kind)} in {esc(namespace)}<br><code>{esc(name)}</code>",
-        said,
+        event.last_seen[11:19],
+        source,
+        Markup("{} in {}<br>{}").format(kind, namespace, code(name)),
+        Markup("{} {}").format(word(_tone(event), event.reason), inline(event.message)),
     )
 
 
@@ -76,7 +76,7 @@ def pod_table(
         if not names or pod.name in names
     ]
     if not pods:
-        return course("<small>No pod yet.</small>")
+        return note("No pod yet.")
     return card(
         table(("pod", "phase", "node", "the scheduler says"), [_pod(*pair) for pair in pods], kind="events")
     )
@@ -89,7 +89,7 @@ def job_table(lab: LabSession, namespace: str) -> mo.Html:
     view = lab.cluster.view()
     jobs = view.list("Job", namespace)
     if not jobs:
-        return course("<small>No Job yet.</small>")
+        return note("No Job yet.")
     pods = view.pods(namespace)
     return card(
         table(
@@ -105,7 +105,7 @@ def _job(job: Resource, pods: list[Pod]) -> tuple[str, str, str, str, str]:
     done, wanted = job.path("status.succeeded", 0), job.path("spec.completions", 1)
     state = word("fits" if done >= wanted else "open", f"{done} of {wanted}")
     says = next((words for words in map(_says, waiting) if words), "")
-    return f"<code>{esc(job.name)}</code>", state, str(running), str(len(waiting)), inline(says)
+    return code(job.name), state, str(running), str(len(waiting)), inline(says)
 
 
 def _says(pod: Pod) -> str:
@@ -117,8 +117,8 @@ def _pod(namespace: str, pod: Pod) -> tuple[str, str, str, str]:
     tone = {"Running": "PASS", "Succeeded": "PASS", "Pending": "open", "Failed": "refused"}
     phase = "Terminating" if pod.is_terminating else pod.phase
     return (
-        f"<code>{esc(namespace)}/{esc(pod.name)}</code>",
+        code(f"{namespace}/{pod.name}"),
         word(tone.get(phase, "none"), phase),
-        esc(pod.node or "none yet"),
+        pod.node or "none yet",
         inline(_says(pod)),
     )

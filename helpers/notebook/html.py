@@ -1,4 +1,7 @@
-"""Small pieces of HTML in the course's look; every text that comes from outside is escaped here."""
+"""Small pieces of HTML in the course's look.
+
+What stands in `Markup("…")` is HTML; a plain text that is put into it is escaped, whoever wrote it.
+"""
 
 from __future__ import annotations
 
@@ -6,21 +9,27 @@ import re
 from collections.abc import Iterable, Sequence
 
 import marimo as mo
+from markupsafe import Markup
 
-from helpers.grading.pages.page import esc
+from helpers.grading.pages import page
+from helpers.grading.pages.page import word as word
 
-_CODE = re.compile(r"`([^`]+)`")
-_BOLD = re.compile(r"\*\*([^*]+)\*\*")
-_ITALIC = re.compile(r"(?<![\w*])\*(\w[^*<>]*)\*(?![\w*])")
+_BOLD = re.compile(r"\*\*([^*]+)\*\*"), Markup(r"<b>\1</b>")
+_ITALIC = re.compile(r"(?<![\w*])\*(\w[^*<>]*)\*(?![\w*])"), Markup(r"<i>\1</i>")
 
 
 # What a button of the labs' pages does as well as this command.
 _BUTTONS = {f"course start {lab}": "Put backends and probes in place" for lab in ("04", "05")}
 
 
-def inline(text: object) -> str:
-    """Escaped text in which `code`, **bold** and *italic* keep their meaning."""
-    return _ITALIC.sub(r"<i>\1</i>", _BOLD.sub(r"<b>\1</b>", _CODE.sub(r"<code>\1</code>", esc(text))))
+def inline(text: object) -> Markup:
+    """Text in which `code`, **bold** and *italic* keep their meaning."""
+    return page.inline(text, _BOLD, _ITALIC)
+
+
+def code(*names: object) -> Markup:
+    """Names as code, with commas between them."""
+    return Markup(", ").join(Markup("<code>{}</code>").format(name) for name in names)
 
 
 def plain(text: str) -> str:
@@ -33,27 +42,37 @@ def cut(text: str, most: int) -> str:
     return text if len(text) <= most else f"{text[: most - 1]}…"
 
 
-def word(status: str, shown: str | None = None) -> str:
-    """A status as a word in a pill; the colour only repeats what the word says."""
-    return f'<span class="word is-{esc(status)}">{esc(shown or status.replace("_", " "))}</span>'
-
-
 def course(body: str, *, live: bool = False) -> mo.Html:
     """A block in the course's look; `live` blocks announce their changes to screen readers."""
-    role = ' role="status" aria-live="polite"' if live else ""
-    return mo.Html(f'<div class="course"{role}>{body}</div>')
+    role = Markup(' role="status" aria-live="polite"') if live else ""
+    # marimo puts pages together as plain text: Markup would escape what stands beside it.
+    return mo.Html(str(Markup('<div class="course"{}>{}</div>').format(role, body)))
 
 
-def card(body: str) -> mo.Html:
+def card(body: str, *, live: bool = False) -> mo.Html:
     """A framed block."""
-    return course(f'<div class="card">{body}</div>')
+    return course(Markup('<div class="card">{}</div>').format(body), live=live)
 
 
-def table(head: Sequence[str], rows: Iterable[Sequence[str]], *, kind: str = "") -> str:
-    """A table; cells are HTML already."""
-    top = "".join(f"<th>{esc(name)}</th>" for name in head)
-    body = "".join(f"<tr>{''.join(f'<td>{cell}</td>' for cell in row)}</tr>" for row in rows)
-    return f'<table class="facts {esc(kind)}"><thead><tr>{top}</tr></thead><tbody>{body}</tbody></table>'
+def note(text: str, *, live: bool = False) -> mo.Html:
+    """A line in small letters, such as what a part of the page waits for; `code` and **bold** keep their meaning."""
+    return course(Markup("<small>{}</small>").format(inline(text)), live=live)
+
+
+def table(head: Sequence[str], rows: Iterable[Sequence[str]], *, kind: str = "") -> Markup:
+    """A table of texts and of HTML."""
+    top = Markup("").join(Markup("<th>{}</th>").format(name) for name in head)
+    cells = (Markup("").join(Markup("<td>{}</td>").format(cell) for cell in row) for row in rows)
+    body = Markup("").join(Markup("<tr>{}</tr>").format(row) for row in cells)
+    return Markup('<table class="facts {}"><thead><tr>{}</tr></thead><tbody>{}</tbody></table>').format(
+        kind, top, body
+    )
+
+
+def definitions(rows: Iterable[tuple[str, str]]) -> Markup:
+    """What is expected, observed …: names with their texts; a row without a text is left out."""
+    listed = (Markup("<dt>{}</dt><dd>{}</dd>").format(name, inline(text)) for name, text in rows if text)
+    return Markup("<dl>{}</dl>").format(Markup("").join(listed))
 
 
 def next_step(command: str) -> str:
@@ -71,7 +90,11 @@ def problem_card(
 
     `details` are what was seen last: conditions, events, the end of a log.
     """
-    first = f"<b>{inline(title)}</b><br>" if title else ""
-    then = f"<div>Next: {inline(next_step(next_command))}</div>" if next_command else ""
-    seen = "".join(f"<div><small>{inline(line)}</small></div>" for line in details)
-    return course(f'<div class="card" role="status">{first}<div>{inline(message)}</div>{seen}{then}</div>')
+    first = Markup("<b>{}</b><br>").format(inline(title)) if title else ""
+    then = Markup("<div>Next: {}</div>").format(inline(next_step(next_command))) if next_command else ""
+    seen = Markup("").join(Markup("<div><small>{}</small></div>").format(inline(line)) for line in details)
+    return course(
+        Markup('<div class="card" role="status">{}<div>{}</div>{}{}</div>').format(
+            first, inline(message), seen, then
+        )
+    )

@@ -6,8 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 import marimo as mo
+from markupsafe import Markup
 
-from helpers.notebook.html import course, esc, inline, word
+from helpers.notebook.html import course, inline, word
 
 
 @dataclass(frozen=True)
@@ -64,27 +65,34 @@ def layer_picture(focus: str | None = None, states: Mapping[str, tuple[str, str]
         states: for a layer, a status word and the text to show for it, such as ("PASS", "ready").
     """
 
-    def box(key: str) -> str:
+    def box(key: str) -> Markup:
         return _box(LAYERS[key], focused=key == focus, state=(states or {}).get(key))
 
     return course(
-        '<div class="stack">'
-        f'<div class="namespace"><div class="tag">namespace <code>llm-apps</code></div>{box("orchestration")}</div>'
-        '<div class="arrow">↓ Service DNS, through a NetworkPolicy ↓</div>'
-        '<div class="namespace"><div class="tag">namespace <code>llm-system</code></div>'
-        f'<div class="two">{box("memory")}{box("inference")}</div></div>'
-        '<div class="arrow">↓ admitted by quota, placed by the scheduler ↓</div>'
-        f"{box('substrate')}</div>"
+        Markup(
+            '<div class="stack">'
+            '<div class="namespace"><div class="tag">namespace <code>llm-apps</code></div>{orchestration}</div>'
+            '<div class="arrow">↓ Service DNS, through a NetworkPolicy ↓</div>'
+            '<div class="namespace"><div class="tag">namespace <code>llm-system</code></div>'
+            '<div class="two">{memory}{inference}</div></div>'
+            '<div class="arrow">↓ admitted by quota, placed by the scheduler ↓</div>'
+            "{substrate}</div>"
+        ).format(**{key: box(key) for key in LAYERS})
     )
 
 
-def _box(layer: Layer, *, focused: bool, state: tuple[str, str] | None) -> str:
-    here = '<span class="here">this lab</span>' if focused else ""
-    shown = word(*state) if state else ""
-    chips = "".join(f'<span class="chip">{esc(part)}</span>' for part in layer.parts)
-    return (
-        f'<section class="layer{" focus" if focused else ""}" style="--tone: var(--c-{layer.key})">'
-        f'<div class="row"><h4>{esc(layer.title)}</h4>{shown}{here}</div>'
-        f'<div class="asks">{inline(layer.asks)}</div><div class="chips">{chips}</div>'
-        f'<div class="owns">Typical failures: {inline(layer.owns)}.</div></section>'
+def _box(layer: Layer, *, focused: bool, state: tuple[str, str] | None) -> Markup:
+    return Markup(
+        '<section class="layer{focus}" style="--tone: var(--c-{layer.key})">'
+        '<div class="row"><h4>{layer.title}</h4>{state}{here}</div>'
+        '<div class="asks">{asks}</div><div class="chips">{chips}</div>'
+        '<div class="owns">Typical failures: {owns}.</div></section>'
+    ).format(
+        focus=" focus" if focused else "",
+        layer=layer,
+        state=word(*state) if state else "",
+        here=Markup('<span class="here">this lab</span>') if focused else "",
+        asks=inline(layer.asks),
+        chips=Markup("").join(Markup('<span class="chip">{}</span>').format(part) for part in layer.parts),
+        owns=inline(layer.owns),
     )

@@ -6,9 +6,10 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import marimo as mo
+from markupsafe import Markup
 
 from helpers.errors import HalfReplaced, Refused, WaitFailed
-from helpers.notebook.html import course, esc, inline, table, word
+from helpers.notebook.html import card, code, course, inline, table, word
 from helpers.notebook.reset import objects_of, reset_part
 from helpers.notebook.session import LabSession, needs_cluster, waiting_card
 
@@ -64,9 +65,8 @@ def preview(lab: LabSession, manifest: str, *, namespaces: Sequence[str] = ()) -
     """What the manifest would change: the API server's own answer to a dry run."""
     assert lab.cluster is not None
     changes = lab.cluster.diff(objects_of(lab, manifest, namespaces), replacing=True)
-    body = "".join(map(_change, changes))
-    head = "<small>Preview: the API server's answer to a dry run. Nothing has been changed.</small>"
-    return course(f'<div class="card">{head}{body}</div>', live=True)
+    head = Markup("<small>Preview: the API server's answer to a dry run. Nothing has been changed.</small>")
+    return card(head + Markup("").join(map(_change, changes)), live=True)
 
 
 @needs_cluster
@@ -74,54 +74,57 @@ def applied(lab: LabSession, manifest: str, *, namespaces: Sequence[str] = ()) -
     """Apply the manifest, object by object, and say what became of each."""
     with mo.status.spinner(title="Applying", remove_on_exit=True) as spinner:
         said = [_apply(lab, item, spinner) for item in objects_of(lab, manifest, namespaces)]
-    return course("".join(f"<div>{line}</div>" for line in said), live=True)
+    return course(Markup("").join(Markup("<div>{}</div>").format(line) for line in said), live=True)
 
 
-def _apply(lab: LabSession, item: dict[str, Any], spinner: Any) -> str:
+def _apply(lab: LabSession, item: dict[str, Any], spinner: Any) -> Markup:
     assert lab.cluster is not None
-    named = f"{esc(item['kind'])} <code>{esc(item['metadata']['name'])}</code>"
+    named = Markup("{} {}").format(item["kind"], code(item["metadata"]["name"]))
     spinner.update(subtitle=f"{item['kind']} {item['metadata']['name']}")
     try:
         result = lab.cluster.apply_or_replace(item)
     except Refused as refusal:
-        return f"{word('refused')} {named} {inline(refusal)}"
+        return Markup("{} {} {}").format(word("refused"), named, inline(refusal))
     except (HalfReplaced, WaitFailed) as problem:
-        return f"{word('refused', 'not done')} {named} {inline(problem)}"
-    return f"{word('PASS', 'applied')} {named} {esc(_BECAME[result.action])}"
+        return Markup("{} {} {}").format(word("refused", "not done"), named, inline(problem))
+    return Markup("{} {} {}").format(word("PASS", "applied"), named, _BECAME[result.action])
 
 
-def _change(change: Change) -> str:
+def _change(change: Change) -> Markup:
     early = change.action == "refused" and change.reason.startswith("no Namespace named")
     action = "wait" if early else change.action
-    where = f" in <code>{esc(change.namespace)}</code>" if change.namespace else ""
-    head = (
-        f'<div class="row">{word(action, _SAYS.get(action, action))}'
-        f"<span>{esc(change.kind)} <code>{esc(change.name)}</code>{where}</span></div>"
+    head = Markup('<div class="row">{}<span>{} {}{}</span></div>').format(
+        word(action, _SAYS.get(action, action)),
+        change.kind,
+        code(change.name),
+        Markup(" in {}").format(code(change.namespace)) if change.namespace else "",
     )
     if action == "replace":
-        return f"{head}<small>Deleted and created anew: {inline(change.reason)}.</small>{_fields(change)}"
+        anew = Markup("<small>Deleted and created anew: {}.</small>").format(inline(change.reason))
+        return head + anew + _fields(change)
     if action in ("refused", "wait"):
-        return head + f"<div>{inline(change.reason)}</div>"
+        return head + Markup("<div>{}</div>").format(inline(change.reason))
     return head + _fields(change)
 
 
-def _fields(change: Change) -> str:
+def _fields(change: Change) -> Markup:
     """The fields that differ; those of a new object are folded, for they are all that is written."""
     if not change.fields:
-        return ""
+        return Markup()
     if change.action == "create":
-        written = [(f"<code>{esc(item.path)}</code>", _value(item.after)) for item in change.fields]
+        written = [(code(item.path), _value(item.after)) for item in change.fields]
         shown = table(("field", "value"), written, kind="diff")
         count = f"{len(written)} field{'s' * (len(written) != 1)}"
-        return f"<details><summary>What is written: {count}</summary><div>{shown}</div></details>"
-    rows = [
-        (f"<code>{esc(path)}</code>", _value(before), _value(after)) for path, before, after in change.fields
-    ]
-    more = f"<small>and {len(rows) - _SHOWN_FIELDS} more</small>" if len(rows) > _SHOWN_FIELDS else ""
+        return Markup("<details><summary>What is written: {}</summary><div>{}</div></details>").format(
+            count, shown
+        )
+    rows = [(code(path), _value(before), _value(after)) for path, before, after in change.fields]
+    left = len(rows) - _SHOWN_FIELDS
+    more = Markup("<small>and {} more</small>").format(left) if left > 0 else ""
     return table(("field", "now", "then"), rows[:_SHOWN_FIELDS], kind="diff") + more
 
 
-def _value(value: object) -> str:
+def _value(value: object) -> Markup:
     if value is None:
-        return "<small>nothing</small>"
-    return f"<code>{esc(str(value).lower() if isinstance(value, bool) else value)}</code>"
+        return Markup("<small>nothing</small>")
+    return code(str(value).lower() if isinstance(value, bool) else value)

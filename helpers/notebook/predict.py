@@ -10,8 +10,9 @@ from collections.abc import Mapping
 from typing import Any
 
 import marimo as mo
+from markupsafe import Markup
 
-from helpers.notebook.html import course, inline, plain, word
+from helpers.notebook.html import card, inline, note, plain, word
 
 
 def predict(question: str, options: Mapping[str, str]) -> Any:
@@ -44,11 +45,9 @@ def reveal(
         instead: for a wrong key, what speaks against it.
     """
     if committed is None:
-        return course("<small>The answer appears here once your prediction is committed.</small>")
+        return note("The answer appears here once your prediction is committed.")
     if committed == truth:
-        return course(f'<div class="card">{word("PASS", "as you predicted")} {inline(because)}</div>')
+        return card(Markup("{} {}").format(word("PASS", "as you predicted"), inline(because)))
     doubt = (instead or {}).get(committed, "")
-    first = f"<div>{inline(doubt)}</div>" if doubt else ""
-    return course(
-        f'<div class="card">{word("open", "not as predicted")}{first}<div>{inline(because)}</div></div>'
-    )
+    said = Markup("").join(Markup("<div>{}</div>").format(inline(text)) for text in (doubt, because) if text)
+    return card(word("open", "not as predicted") + said)

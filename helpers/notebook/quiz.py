@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from typing import Any
 
 import marimo as mo
+from markupsafe import Markup
 
-from helpers.notebook.html import course, inline, plain, word
+from helpers.notebook.html import card, course, inline, plain, word
 
 
 @dataclass(frozen=True)
@@ -54,8 +55,10 @@ def quiz_board(answers: Any, questions: Sequence[Question]) -> mo.Html:
         parts += [mo.md(f"**{number}.** {question.text}"), radio, _feedback(question, chosen)]
         right += chosen is not None and question.options[chosen].right
     answered = sum(chosen is not None for chosen in answers.value)
-    score = f"<b>{right} of {len(questions)} right</b>, {len(questions) - answered} unanswered"
-    return mo.vstack([*parts, course(f'<div class="card">{score}</div>', live=True)], gap=0.6)
+    score = Markup("<b>{} of {} right</b>, {} unanswered").format(
+        right, len(questions), len(questions) - answered
+    )
+    return mo.vstack([*parts, card(score, live=True)], gap=0.6)
 
 
 def _feedback(question: Question, chosen: int | None) -> mo.Html:
@@ -63,4 +66,4 @@ def _feedback(question: Question, chosen: int | None) -> mo.Html:
         return course("")
     option = question.options[chosen]
     said = word("PASS", "right") if option.right else word("FAIL", "not quite")
-    return course(f"<div>{said} {inline(option.reason)}</div>", live=True)
+    return course(Markup("<div>{} {}</div>").format(said, inline(option.reason)), live=True)

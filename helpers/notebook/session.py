@@ -13,6 +13,7 @@ from string import Template
 from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec
 
 import marimo as mo
+from markupsafe import Markup
 
 from helpers import building, settings
 from helpers.errors import (
@@ -23,7 +24,7 @@ from helpers.errors import (
     NoClusterChosen,
     StepMissing,
 )
-from helpers.notebook.html import course, esc, inline, problem_card, word
+from helpers.notebook.html import code, course, inline, note, problem_card, word
 from helpers.notebook.looks import LiveReport, Looks
 
 if TYPE_CHECKING:
@@ -79,17 +80,17 @@ class LabSession:
         if self.cluster is None or self.identity is None:
             return no_cluster_card(self.problem)
         gpu = {"simulated": "GPU simulated", "real": "GPU real", "none": "no GPU offered"}
-        facts = [
-            f"profile <b>{esc(self.identity.profile)}</b>",
-            f"Kubernetes <b>{esc(self.identity.server_version)}</b>",
-            f"<b>{esc(gpu.get(self.identity.gpu, self.identity.gpu))}</b>",
-        ]
-        return course(
-            f'<div class="card row">{word("PASS", "connected")}<span>{" · ".join(facts)}</span>'
+        connected = Markup(
+            '<div class="card row">{connected}<span>profile <b>{profile}</b> · Kubernetes <b>{version}</b> · '
+            "<b>{gpu}</b></span>"
             "<small>Opening or running this page changes nothing in it; only a button does.</small></div>"
-            + _seat_card(self.seat),
-            live=True,
+        ).format(
+            connected=word("PASS", "connected"),
+            profile=self.identity.profile,
+            version=self.identity.server_version,
+            gpu=gpu.get(self.identity.gpu, self.identity.gpu),
         )
+        return course(connected + _seat_card(self.seat), live=True)
 
     def render(self, manifest: str) -> str:
         """The manifest with `$TOOLBOX`, `$PAUSE`, `$VLLM` … replaced by this cluster's images.
@@ -158,17 +159,19 @@ def open_lab(lab: str) -> LabSession:
         return LabSession(lab, problem=problem)
 
 
-def _seat_card(seat: Seat | None) -> str:
+def _seat_card(seat: Seat | None) -> Markup:
     """In a class: whose seat this is, and the figures that only this learner has."""
     if seat is None:
-        return ""
+        return Markup()
     from helpers.grading.seat import own_figures
 
-    figures = " · ".join(
-        f"{esc(name)} <code>{esc(value)}</code>" for name, value in own_figures(seat.variables)
+    figures = Markup(" · ").join(
+        Markup("{} {}").format(name, code(value)) for name, value in own_figures(seat.variables)
     )
-    own = f"<div>Your own figures, where this class asks for them: {figures}</div>" if figures else ""
-    return f'<div class="card">Seat of <b>{esc(seat.learner)}</b> in the class <b>{esc(seat.class_name)}</b>.{own}</div>'
+    own = Markup("<div>Your own figures, where this class asks for them: {}</div>").format(figures)
+    return Markup(
+        '<div class="card">Seat of <b>{seat.learner}</b> in the class <b>{seat.class_name}</b>.{own}</div>'
+    ).format(seat=seat, own=own if figures else "")
 
 
 def no_cluster_card(problem: LabError | None = None) -> mo.Html:
@@ -178,9 +181,11 @@ def no_cluster_card(problem: LabError | None = None) -> mo.Html:
     missing = problem is None or isinstance(problem, NoClusterChosen)
     title = "No cluster yet." if missing else "The cluster does not answer."
     return course(
-        f'<div class="card" role="status">{word("none", "not connected")} <b>{title}</b> {inline(said)}'
-        f"<div>In a terminal: <code>{esc(command)}</code>, then press <b>Connect again</b>.</div>"
-        "<small>You can read on: the story, the pictures and the predictions need no cluster.</small></div>"
+        Markup(
+            '<div class="card" role="status">{state} <b>{title}</b> {said}'
+            "<div>In a terminal: {command}, then press <b>Connect again</b>.</div>"
+            "<small>You can read on: the story, the pictures and the predictions need no cluster.</small></div>"
+        ).format(state=word("none", "not connected"), title=title, said=inline(said), command=code(command))
     )
 
 
@@ -220,8 +225,8 @@ def titled(
 def waiting_card() -> mo.Html:
     """A part of the page that has nothing to show until a cluster is connected."""
     if building.is_building(settings.cluster_name()):
-        return course("<small>This part appears by itself when the cluster is built.</small>")
-    return course("<small>This part needs a cluster: <code>course up</code>, then Connect again.</small>")
+        return note("This part appears by itself when the cluster is built.")
+    return note("This part needs a cluster: `course up`, then Connect again.")
 
 
 def _title(problem: LabError) -> str:

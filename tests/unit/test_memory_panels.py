@@ -47,7 +47,7 @@ def test_a_claim_that_no_volume_has_is_named(claim: Any, words: str) -> None:
     ("plan", "words"),
     [
         (None, "Collection(vectors=…, dimensions=…)"),
-        (Collection(vectors="many", dimensions=384), "vectors is &#x27;many&#x27;"),  # type: ignore[arg-type]
+        (Collection(vectors="many", dimensions=384), "vectors is &#39;many&#39;"),  # type: ignore[arg-type]
         (Collection(vectors=5, dimensions=-1), "dimensions is -1"),
         (Collection(vectors=float("nan"), dimensions=1), "vectors is nan"),  # type: ignore[arg-type]
     ],
@@ -139,7 +139,7 @@ def test_no_hit_in_a_layer_that_does_not_exist_names_those_that_do() -> None:
 @pytest.mark.parametrize(
     ("now", "wanted", "words"),
     [
-        ("1.x", "1.20", "&#x27;1.x&#x27; is not a version"),
+        ("1.x", "1.20", "&#39;1.x&#39; is not a version"),
         ("1", "1.20", "is not a version"),
         (1.15, 1.20, "1.15 is not a version"),
         (None, None, "None is not a version"),

@@ -10,10 +10,11 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 import marimo as mo
+from markupsafe import Markup
 
 from helpers.classroom.board.status import LabStatus, LearnerLab, State, class_status
 from helpers.errors import LabError
-from helpers.notebook.html import course, esc, inline, problem_card, table, word
+from helpers.notebook.html import course, definitions, inline, note, problem_card, table, word
 
 if TYPE_CHECKING:
     from helpers.classroom.folder import ClassFolder
@@ -61,8 +62,10 @@ class Room:
             return problem_card(str(said or "no class is open"), said.next_command if said else "")
         looks = f"A new look every {LOOK_EVERY_S:g} s." if self.looks else "This is what was seen last."
         return course(
-            f'<div class="card row"><span>Class <b>{esc(self.folder.name)}</b> · '
-            f"{len(self.learners)} learners</span><small>{looks} Looking grades nobody and changes nothing.</small></div>"
+            Markup(
+                '<div class="card row"><span>Class <b>{}</b> · {} learners</span>'
+                "<small>{} Looking grades nobody and changes nothing.</small></div>"
+            ).format(self.folder.name, len(self.learners), looks)
         )
 
 
@@ -121,21 +124,22 @@ def lab_of(found: Sequence[LabStatus], lab: str) -> LabStatus | None:
 
 def overview(found: Sequence[LabStatus]) -> mo.Html:
     """Each lab in one bar: how many learners are where."""
-    return course("".join(_overview(lab) for lab in found), live=True)
+    return course(Markup("").join(_overview(lab) for lab in found), live=True)
 
 
-def _overview(lab: LabStatus) -> str:
+def _overview(lab: LabStatus) -> Markup:
     total = len(lab.learners) or 1
-    parts = "".join(
-        f'<i class="is-{_TONES[state]}" style="width:{100 * number / total:.2f}%" title="{number} {state}"></i>'
+    part = Markup('<i class="is-{}" style="width:{:.2f}%" title="{} {}"></i>')
+    parts = (
+        part.format(_TONES[state], 100 * number / total, number, state)
         for state, number in lab.states.items()
     )
-    words = " ".join(word(_TONES[state], f"{number} {state}") for state, number in lab.states.items())
-    return (
-        f'<div class="card class-lab"><div class="row"><b>Lab {esc(lab.lab)}</b> {esc(lab.title)}'
-        f'<small class="points">{esc(_age(lab))}</small></div>'
-        f'<div class="class-bar">{parts}</div><div class="row">{words}</div></div>'
-    )
+    words = (word(_TONES[state], f"{number} {state}") for state, number in lab.states.items())
+    return Markup(
+        '<div class="card class-lab"><div class="row"><b>Lab {lab.lab}</b> {lab.title}'
+        '<small class="points">{age}</small></div>'
+        '<div class="class-bar">{parts}</div><div class="row">{words}</div></div>'
+    ).format(lab=lab, age=_age(lab), parts=Markup("").join(parts), words=Markup(" ").join(words))
 
 
 def _age(lab: LabStatus) -> str:
@@ -150,70 +154,87 @@ def needs_you(lab: LabStatus | None) -> mo.Html:
     """Who is stuck, longest first, and whose environment is broken."""
     waiting = lab.in_state(State.STUCK, State.BROKEN) if lab else []
     if not waiting:
-        return course('<small role="status">Nobody is stuck, and no environment is broken.</small>')
-    return course(f'<div class="tiles">{"".join(map(_waiting, waiting))}</div>', live=True)
+        return course(Markup('<small role="status">Nobody is stuck, and no environment is broken.</small>'))
+    tiles = Markup("").join(map(_waiting, waiting))
+    return course(Markup('<div class="tiles">{}</div>').format(tiles), live=True)
 
 
-def _waiting(item: LearnerLab) -> str:
-    tone = _TONES[item.state]
+def _waiting(item: LearnerLab) -> Markup:
     why = f"{', '.join(item.stuck_on)} for {_span(item.failing_minutes)}" if item.stuck_on else item.cause
-    return f'<span class="tile is-{tone}"><b>{esc(item.learner)}</b> {esc(item.state)}: {esc(why)}</span>'
+    return Markup('<span class="tile is-{}"><b>{}</b> {}: {}</span>').format(
+        _TONES[item.state], item.learner, item.state, why
+    )
 
 
 def matrix(lab: LabStatus | None) -> mo.Html:
     """Learners by checks; a sign and a title in each cell, a frame around what is stuck."""
     if lab is None:
-        return course("<small>No lab is shown.</small>")
-    numbers = [f'<th title="{esc(check)}">{number}</th>' for number, check in enumerate(lab.checks, 1)]
-    head = f"<tr><th>learner</th><th>state</th><th>points</th>{''.join(numbers)}</tr>"
-    rows = "".join(_row(item, lab.checks) for item in lab.learners)
-    names = " ".join(f"<span>{number} {esc(check)}</span>" for number, check in enumerate(lab.checks, 1))
-    signs = " ".join(
-        f'<span><b class="is-{status}">{sign}</b> {status.replace("_", " ").lower()}</span>'
+        return note("No lab is shown.")
+    checks = list(enumerate(lab.checks, 1))
+    numbers = (Markup('<th title="{}">{}</th>').format(check, number) for number, check in checks)
+    names = (Markup("<span>{} {}</span>").format(number, check) for number, check in checks)
+    signs = (
+        Markup('<span><b class="is-{}">{}</b> {}</span>').format(status, sign, _said(status))
         for status, sign in _SIGNS.items()
     )
     return course(
-        f'<div class="class-scroll"><table class="facts class-matrix"><thead>{head}</thead><tbody>{rows}</tbody>'
-        f'</table></div><div class="legend">{names}</div><div class="legend">{signs}</div>'
+        Markup(
+            '<div class="class-scroll"><table class="facts class-matrix"><thead>'
+            "<tr><th>learner</th><th>state</th><th>points</th>{numbers}</tr></thead><tbody>{rows}</tbody>"
+            '</table></div><div class="legend">{names}</div><div class="legend">{signs}</div>'
+        ).format(
+            numbers=Markup("").join(numbers),
+            rows=Markup("").join(_row(item, lab.checks) for item in lab.learners),
+            names=Markup(" ").join(names),
+            signs=Markup(" ").join(signs),
+        )
     )
 
 
-def _row(item: LearnerLab, checks: Sequence[str]) -> str:
-    cells = "".join(_cell(item, check) for check in checks)
-    points = f"{item.earned:g}/{item.possible:g}" if item.checks else ""
-    return (
-        f'<tr><th scope="row" title="{esc(item.name)}">{esc(item.learner)}</th>'
-        f"<td>{word(_TONES[item.state], item.state.value)}</td><td>{points}</td>{cells}</tr>"
+def _row(item: LearnerLab, checks: Sequence[str]) -> Markup:
+    return Markup(
+        '<tr><th scope="row" title="{item.name}">{item.learner}</th><td>{state}</td><td>{points}</td>{cells}</tr>'
+    ).format(
+        item=item,
+        state=word(_TONES[item.state], item.state.value),
+        points=f"{item.earned:g}/{item.possible:g}" if item.checks else "",
+        cells=Markup("").join(_cell(item, check) for check in checks),
     )
 
 
-def _cell(item: LearnerLab, check: str) -> str:
+def _cell(item: LearnerLab, check: str) -> Markup:
     seen = item.check(check)
     if seen is None:
-        return '<td aria-label="not looked at"></td>'
-    frame = " stuck" if check in item.stuck_on else ""
-    label = f"{item.learner}, {check}: {seen.status.replace('_', ' ').lower()}"
-    return (
-        f'<td class="is-{seen.status}{frame}" title="{esc(label)}. {esc(seen.observed)}" '
-        f'aria-label="{esc(label)}">{_SIGNS[seen.status]}</td>'
+        return Markup('<td aria-label="not looked at"></td>')
+    return Markup(
+        '<td class="is-{status}{frame}" title="{label}. {observed}" aria-label="{label}">{sign}</td>'
+    ).format(
+        status=seen.status,
+        frame=" stuck" if check in item.stuck_on else "",
+        label=f"{item.learner}, {check}: {_said(seen.status)}",
+        observed=seen.observed,
+        sign=_SIGNS[seen.status],
     )
+
+
+def _said(status: str) -> str:
+    return status.replace("_", " ").lower()
 
 
 def learner_detail(lab: LabStatus | None, learner: str | None) -> mo.Html:
     """One learner, check by check: since when, expected, observed."""
     item = next((one for one in lab.learners if one.learner == learner), None) if lab else None
     if item is None:
-        return course("<small>Choose a learner to see what was expected and what was observed.</small>")
-    head = (
-        f'<div class="row"><b>{esc(item.learner)}</b> {esc(item.name)} '
-        f"{word(_TONES[item.state], item.state.value)}"
-        f'<span class="points">{item.earned:g} / {item.possible:g}</span></div>'
-    )
-    cause = f"<div>{word('ENV_ERROR')} {inline(item.cause)}</div>" if item.cause else ""
-    return course(head + cause + "".join(map(_seen, item.checks)), live=True)
+        return note("Choose a learner to see what was expected and what was observed.")
+    head = Markup(
+        '<div class="row"><b>{item.learner}</b> {item.name} {state}'
+        '<span class="points">{item.earned:g} / {item.possible:g}</span></div>'
+    ).format(item=item, state=word(_TONES[item.state], item.state.value))
+    cause = Markup("<div>{} {}</div>").format(word("ENV_ERROR"), inline(item.cause)) if item.cause else ""
+    return course(head + cause + Markup("").join(map(_seen, item.checks)), live=True)
 
 
-def _seen(seen: SeenCheck) -> str:
+def _seen(seen: SeenCheck) -> Markup:
     rows = [("observed", seen.observed)]
     if seen.status != "BLOCKED":
         rows.append(("since", _since(seen.since)))
@@ -221,19 +242,23 @@ def _seen(seen: SeenCheck) -> str:
         rows.insert(0, ("expected", seen.expected))
     if seen.status not in _NEEDS_NOBODY:
         rows.append(("why", seen.why))
-    listed = "".join(f"<dt>{name}</dt><dd>{inline(text)}</dd>" for name, text in rows if text)
-    hidden = " <small>hidden</small>" if seen.hidden else ""
-    return (
-        f'<section class="verdict is-{seen.status}"><div class="row">{word(seen.status)}'
-        f"<span><b>{esc(seen.check)}</b>{hidden} {inline(seen.criterion)}</span>"
-        f'<span class="points">{seen.earned:g} / {seen.points:g}</span></div><dl>{listed}</dl></section>'
+    return Markup(
+        '<section class="verdict is-{seen.status}"><div class="row">{word}'
+        "<span><b>{seen.check}</b>{hidden} {criterion}</span>"
+        '<span class="points">{seen.earned:g} / {seen.points:g}</span></div>{rows}</section>'
+    ).format(
+        seen=seen,
+        word=word(seen.status),
+        hidden=Markup(" <small>hidden</small>") if seen.hidden else "",
+        criterion=inline(seen.criterion),
+        rows=definitions(rows),
     )
 
 
 def check_detail(lab: LabStatus | None, check: str | None) -> mo.Html:
     """One check through the class: the same observation together, most frequent first."""
     if lab is None or not check:
-        return course("<small>Choose a check to see who is at which answer.</small>")
+        return note("Choose a check to see who is at which answer.")
     groups: dict[tuple[str, str], list[str]] = {}
     for item in lab.learners:
         seen = item.check(check)
@@ -241,7 +266,7 @@ def check_detail(lab: LabStatus | None, check: str | None) -> mo.Html:
             groups.setdefault((seen.status, seen.observed), []).append(item.learner)
     ordered = sorted(groups.items(), key=lambda group: (group[0][0] in _NEEDS_NOBODY, -len(group[1])))
     rows = [
-        (word(status), inline(observed), str(len(names)), esc(", ".join(names)))
+        (word(status), inline(observed), str(len(names)), ", ".join(names))
         for (status, observed), names in ordered
     ]
     return course(table(("verdict", "observed", "learners", "who"), rows))

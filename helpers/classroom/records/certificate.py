@@ -14,9 +14,11 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
+from markupsafe import Markup
+
 from helpers.classroom.records.attest import PublicKey, verify_signature
 from helpers.errors import LabError
-from helpers.grading.pages.page import esc, page, table
+from helpers.grading.pages.page import page, table
 from helpers.grading.render import GPU_WORDS, day
 from helpers.grading.report import Report
 
@@ -61,7 +63,7 @@ def certificate(
     *,
     name: str = "",
     now: datetime,
-) -> str:
+) -> Markup:
     """The page as HTML.
 
     Args:
@@ -81,48 +83,48 @@ def certificate(
     if not signed and not claims:
         raise LabError("there is nothing to certify yet", next_command="course grade 01")
     whose = learners[0] if learners else ""
-    called = f"<p>Name, as given by the learner: <b>{esc(name)}</b></p>" if name else ""
-    identity = f"<p>Learner in the signed Reports: <b>{esc(whose)}</b></p>" if whose else ""
+    called = Markup("<p>Name, as given by the learner: <b>{}</b></p>").format(name) if name else ""
+    identity = Markup("<p>Learner in the signed Reports: <b>{}</b></p>").format(whose) if whose else ""
     body = [
-        "<header><h1>LLM stack labs: certificate</h1>",
-        f"<small>Made {esc(day(now.isoformat()))}.</small></header>",
+        Markup("<header><h1>LLM stack labs: certificate</h1>"),
+        Markup("<small>Made {}.</small></header>").format(day(now.isoformat())),
         called + identity,
         _attested_part(signed, titles),
         _claimed_part(claims, titles) if claims else "",
     ]
-    return page("Certificate", "\n".join(body))
+    return page("Certificate", Markup("\n").join(body))
 
 
 def _labs(signed: Iterable[Attested]) -> set[str]:
     return {result.lab for item in signed for result in item.report.verdicts}
 
 
-def _attested_part(signed: Sequence[Attested], titles: Mapping[str, str]) -> str:
+def _attested_part(signed: Sequence[Attested], titles: Mapping[str, str]) -> Markup:
     if not signed:
-        return (
+        return Markup(
             '<section class="card claim"><b>Not attested: a claim.</b> No instructor has observed or signed '
             "anything on this page. A learner can write the files that it was made from.</section>"
         )
-    keys = "".join(
-        f"<div><code>{esc(key)}</code></div>" for key in dict.fromkeys(item.key for item in signed)
+    keys = Markup("").join(
+        Markup("<div><code>{}</code></div>").format(key) for key in dict.fromkeys(item.key for item in signed)
     )
     rows = [row for item in signed for row in _rows(item.report, titles, _signature(item))]
-    return (
+    return Markup(
         '<h2>Attested</h2><section class="card attested"><b>Attested.</b> An instructor observed the learner\'s '
         "cluster with their own credentials and signed what they saw. The signatures were verified when this "
-        f"page was made, with the public key that its maker trusts:{keys}"
+        "page was made, with the public key that its maker trusts:{keys}"
         "<small>Check them yourself: save a signed Report below and run "
         "<code>course verify FILE --signature-only --key KEY</code> with the key your instructor publishes.</small>"
-        "</section>" + table((*_HEAD, "signed"), rows, numbers=(1,))
-    )
+        "</section>{results}"
+    ).format(keys=keys, results=table((*_HEAD, "signed"), rows, numbers=(1,)))
 
 
-def _claimed_part(claims: Mapping[str, Report], titles: Mapping[str, str]) -> str:
+def _claimed_part(claims: Mapping[str, Report], titles: Mapping[str, str]) -> Markup:
     rows = [row for report in claims.values() for row in _rows(report, titles)]
-    return (
+    return Markup(
         '<h2>Claimed</h2><section class="card claim"><b>A claim.</b> These labs were graded by the learner\'s own '
-        "runs only; nobody attests them.</section>" + table(_HEAD, rows, numbers=(1,))
-    )
+        "runs only; nobody attests them.</section>{}"
+    ).format(table(_HEAD, rows, numbers=(1,)))
 
 
 _HEAD = ("lab", "points", "checks", "observed", "on")
@@ -136,20 +138,20 @@ def _rows(report: Report, titles: Mapping[str, str], *more: str) -> Iterable[lis
         part = report.of_lab(lab)
         standing = report.standing if report.pending else part.standing
         yield [
-            f"{esc(lab)} {esc(titles.get(lab, ''))}",
+            f"{lab} {titles.get(lab, '')}",
             f"{part.earned:g} / {part.possible:g}",
-            esc(standing),
-            esc(day(report.graded_at)),
-            esc(place),
+            standing,
+            day(report.graded_at),
+            place,
             *more,
         ]
 
 
-def _signature(item: Attested) -> str:
+def _signature(item: Attested) -> Markup:
     data = base64.b64encode(json.dumps(item.document, ensure_ascii=False).encode()).decode()
     name = f"report-{item.report.lab.replace(',', '-')}.json"
     when = str(item.document["signature"].get("signed_at", ""))
-    return (
-        f"{esc(item.report.attested_by or '')}<br><small>at {esc(when)}</small><br>"
-        f'<a download="{esc(name)}" href="data:application/json;base64,{data}">signed Report</a>'
-    )
+    return Markup(
+        "{by}<br><small>at {when}</small><br>"
+        '<a download="{name}" href="data:application/json;base64,{data}">signed Report</a>'
+    ).format(by=item.report.attested_by or "", when=when, name=name, data=data)

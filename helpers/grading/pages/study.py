@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 
+from markupsafe import Markup
+
 from helpers.grading.declare import Lab
-from helpers.grading.pages.page import esc, facts, page, table, verdicts
+from helpers.grading.pages.page import facts, page, table, verdicts
 from helpers.grading.progress import LabProgress, next_lab
 from helpers.grading.render import GPU_WORDS, day, span
 from helpers.grading.report import Report
@@ -14,7 +16,7 @@ from helpers.grading.report import Report
 
 def study_page(
     labs: Mapping[str, LabProgress], reports: Mapping[str, Report], known: Sequence[Lab], now: datetime
-) -> str:
+) -> Markup:
     """The whole page as HTML.
 
     Args:
@@ -23,15 +25,19 @@ def study_page(
         known: every lab of the course, in order.
         now: when the page is made.
     """
-    body = "\n".join(
+    body = Markup("\n").join(
         [
-            "<header><h1>My labs</h1>",
-            f"<small>Made {esc(day(now.isoformat()))} from this machine's own runs.</small></header>",
-            '<div class="card claim"><b>A claim.</b> Nobody has attested what stands here: it is what the '
-            "learner's own runs saw, and a learner can write these files.</div>",
+            Markup("<header><h1>My labs</h1>"),
+            Markup("<small>Made {} from this machine's own runs.</small></header>").format(
+                day(now.isoformat())
+            ),
+            Markup(
+                '<div class="card claim"><b>A claim.</b> Nobody has attested what stands here: it is what the '
+                "learner's own runs saw, and a learner can write these files.</div>"
+            ),
             facts(_figures(labs, reports, known)),
             *_charts(labs, reports, known),
-            "<h2>Lab by lab</h2>",
+            Markup("<h2>Lab by lab</h2>"),
             table(("lab", "standing", "points", "cluster"), _rows(labs, reports, known), numbers=(2,)),
             *(_lab(lab, reports[lab.id]) for lab in known if lab.id in reports),
         ]
@@ -66,7 +72,7 @@ _DAYS = "days on which something was begun or passed"
 
 def _charts(
     labs: Mapping[str, LabProgress], reports: Mapping[str, Report], known: Sequence[Lab]
-) -> list[str]:
+) -> list[Markup]:
     """The charts that have something to show."""
     from helpers.grading.pages.study_charts import passed_chart, time_chart, verdict_chart
 
@@ -82,8 +88,10 @@ def _charts(
     return charts
 
 
-def _figure(caption: str, svg: str) -> str:
-    return f'<figure role="img" aria-label="{esc(caption)}">{svg}<figcaption>{esc(caption)}</figcaption></figure>'
+def _figure(caption: str, svg: Markup) -> Markup:
+    return Markup(
+        '<figure role="img" aria-label="{caption}">{svg}<figcaption>{caption}</figcaption></figure>'
+    ).format(caption=caption, svg=svg)
 
 
 def _rows(
@@ -91,10 +99,10 @@ def _rows(
 ) -> list[list[str]]:
     return [
         [
-            f"{esc(lab.id)} {esc(lab.title)}",
-            esc(_standing(labs.get(lab.id), reports.get(lab.id))),
+            f"{lab.id} {lab.title}",
+            _standing(labs.get(lab.id), reports.get(lab.id)),
             _points(labs.get(lab.id), reports.get(lab.id)),
-            esc(_place(reports.get(lab.id))),
+            _place(reports.get(lab.id)),
         ]
         for lab in known
     ]
@@ -124,10 +132,9 @@ def _place(report: Report | None) -> str:
     return f"{report.cluster.profile}, {report.cluster.server_version}, {gpu}"
 
 
-def _lab(lab: Lab, report: Report) -> str:
+def _lab(lab: Lab, report: Report) -> Markup:
     cluster = f"cluster {report.cluster.uid}" if report.cluster.uid else "the cluster did not answer"
-    return (
-        f"<h2>Lab {esc(lab.id)} · {esc(lab.title)}</h2><p>{report.earned:g} of {report.possible:g} points, "
-        f"{esc(report.standing)}. <small>Graded {esc(day(report.graded_at))}; {esc(cluster)}.</small></p>"
-        f"{verdicts(report)}"
-    )
+    return Markup(
+        "<h2>Lab {lab.id} · {lab.title}</h2><p>{report.earned:g} of {report.possible:g} points, "
+        "{report.standing}. <small>Graded {day}; {cluster}.</small></p>{verdicts}"
+    ).format(lab=lab, report=report, day=day(report.graded_at), cluster=cluster, verdicts=verdicts(report))

@@ -13,6 +13,7 @@ from datetime import datetime
 from typing import Any
 
 import altair as alt
+from markupsafe import Markup
 
 from helpers.grading.progress import LabProgress
 from helpers.grading.render import span
@@ -32,7 +33,7 @@ _COLOURS = {
 }
 
 
-def verdict_chart(reports: Mapping[str, Report], known: Iterable[str]) -> str:
+def verdict_chart(reports: Mapping[str, Report], known: Iterable[str]) -> Markup:
     """How many checks of each lab have which verdict, in the order of the six words."""
     rows = [row for lab in known if lab in reports for row in _counts(lab, reports[lab])]
     colours = {name.replace("_", " "): colour for name, colour in _COLOURS.items()}
@@ -52,7 +53,7 @@ def verdict_chart(reports: Mapping[str, Report], known: Iterable[str]) -> str:
     return _svg(bars + counts, "verdicts")
 
 
-def time_chart(labs: Mapping[str, LabProgress]) -> str:
+def time_chart(labs: Mapping[str, LabProgress]) -> Markup:
     """From the start of each lab that is done to the moment when everything passed, in hours."""
     rows = [
         {"lab": f"lab {lab}", "hours": item.took.total_seconds() / 3600, "words": span(item.took)}
@@ -67,7 +68,7 @@ def time_chart(labs: Mapping[str, LabProgress]) -> str:
     return _svg(base.mark_bar(color="var(--accent)") + words, "times")
 
 
-def passed_chart(labs: Mapping[str, LabProgress]) -> str:
+def passed_chart(labs: Mapping[str, LabProgress]) -> Markup:
     """When checks passed for the first time: a step for each, labs together."""
     moments = sorted(
         (_local(stamp), lab) for lab, item in labs.items() for stamp in item.passed.values() if stamp
@@ -113,7 +114,7 @@ def _local(stamp: str) -> str:
     return datetime.fromisoformat(stamp).astimezone().replace(tzinfo=None).isoformat()
 
 
-def _svg(chart: Any, name: str, *, height: int | None = None) -> str:
+def _svg(chart: Any, name: str, *, height: int | None = None) -> Markup:
     import vl_convert
 
     sized = chart.properties(width=WIDTH, **({"height": height} if height else {}))
@@ -135,4 +136,5 @@ def _svg(chart: Any, name: str, *, height: int | None = None) -> str:
     )
     svg: str = vl_convert.vegalite_to_svg(json.dumps(drawn.to_dict()))
     # Ids that are unique on a page of several charts: clip paths refer to them.
-    return re.sub(r'(id="|url\(#)', rf"\g<1>{name}-", svg)
+    apart = re.sub(r'(id="|url\(#)', rf"\g<1>{name}-", svg)
+    return Markup(apart)  # noqa: S704 - Vega escapes the texts of its SVG

@@ -9,8 +9,9 @@ from typing import Any
 import altair as alt
 import marimo as mo
 import pandas as pd
+from markupsafe import Markup
 
-from helpers.notebook.html import card, course, esc, inline, word
+from helpers.notebook.html import card, code, course, inline, note, word
 from helpers.notebook.session import LabSession, needs_cluster
 from helpers.stack import gpu
 
@@ -30,32 +31,38 @@ def gpu_picture(lab: LabSession, namespaces: Sequence[str]) -> mo.Html:
     ]
     simulated = lab.identity.gpu == "simulated"
     offers = gpu.offers(view.nodes())
-    body = "".join(_offer(offer, held, simulated=simulated) for offer in offers)
-    queue = f"<div>{word('open', 'waiting')} {_names(waiting)}</div>" if waiting else ""
-    return card((body or f"{word('none', 'no GPU')} No node offers a GPU now.") + queue)
+    body = Markup("").join(_offer(offer, held, simulated=simulated) for offer in offers)
+    nothing = word("none", "no GPU") + " No node offers a GPU now."
+    queue = Markup("<div>{} {}</div>").format(word("open", "waiting"), _names(waiting)) if waiting else ""
+    return card((body or nothing) + queue)
 
 
-def _names(pods: Sequence[Any]) -> str:
-    shown = ", ".join(f"<code>{esc(pod.name)}</code>" for pod in pods[:4])
-    return shown + (f" and {len(pods) - 4} more" if len(pods) > 4 else "")
+def _names(pods: Sequence[Any]) -> Markup:
+    return code(*(pod.name for pod in pods[:4])) + (f" and {len(pods) - 4} more" if len(pods) > 4 else "")
 
 
-def _offer(offer: gpu.Offer, held: Sequence[gpu.Holder], *, simulated: bool) -> str:
+def _offer(offer: gpu.Offer, held: Sequence[gpu.Holder], *, simulated: bool) -> Markup:
     shape = gpu.SHAPES[offer.shape]
     users = [item for item in held if item.resource == offer.resource and item.node == offer.node]
     names = [user.pod for user in users for _ in range(user.count)]
-    slots = "".join(
-        f'<span class="slot busy" title="{esc(names[index])}">{esc(_short(names[index]))}</span>'
+    slots = Markup("").join(
+        Markup('<span class="slot busy" title="{}">{}</span>').format(names[index], _short(names[index]))
         if index < len(names)
-        else '<span class="slot">free</span>'
+        else Markup('<span class="slot">free</span>')
         for index in range(min(offer.count, _SLOTS))
     )
-    said = " <small>(simulated)</small>" if simulated else ""
-    return (
-        f'<div style="--tone: var(--c-substrate)"><div class="row"><b>{esc(shape.title)}</b>{said}'
-        f"<span>node <code>{esc(offer.node)}</code> offers <code>{esc(offer.resource)}: {offer.count}</code></span></div>"
-        f'<div class="slots" style="margin:.4rem 0">{slots}</div>'
-        f"<small>Isolation: {inline(shape.isolation)}. Price: {inline(shape.price)}.</small></div>"
+    return Markup(
+        '<div style="--tone: var(--c-substrate)"><div class="row"><b>{shape.title}</b>{said}'
+        "<span>node <code>{offer.node}</code> offers <code>{offer.resource}: {offer.count}</code></span></div>"
+        '<div class="slots" style="margin:.4rem 0">{slots}</div>'
+        "<small>Isolation: {isolation}. Price: {price}.</small></div>"
+    ).format(
+        shape=shape,
+        said=Markup(" <small>(simulated)</small>") if simulated else "",
+        offer=offer,
+        slots=slots,
+        isolation=inline(shape.isolation),
+        price=inline(shape.price),
     )
 
 
@@ -69,13 +76,15 @@ def waiting_meter(lab: LabSession, namespace: str, pod: str, price_per_hour: flo
     assert lab.cluster is not None
     found = lab.cluster.view().find("Pod", pod, namespace)
     if found is None:
-        return course(f"<small><code>{esc(pod)}</code> is not there yet.</small>")
+        return note(code(pod) + " is not there yet.")
     seconds = gpu.waited_s(found, datetime.now(UTC)) or 0.0
     state = word("fits", "placed") if gpu.placed_at(found) else word("open", "waiting")
     cost = gpu.price_text(gpu.idle_cost(seconds / 3600, price_per_hour))
     return course(
-        f'<div class="card row">{state}<span><code>{esc(pod)}</code> waited <b>{seconds:.0f} s</b> for a card '
-        f"that did nothing: <b>{cost}</b> at {gpu.price_text(price_per_hour)} an hour.</span></div>",
+        Markup(
+            '<div class="card row">{state}<span><code>{pod}</code> waited <b>{seconds:.0f} s</b> for a card '
+            "that did nothing: <b>{cost}</b> at {price} an hour.</span></div>"
+        ).format(state=state, pod=pod, seconds=seconds, cost=cost, price=gpu.price_text(price_per_hour)),
         live=True,
     )
 

@@ -7,9 +7,10 @@ from decimal import Decimal
 from typing import TYPE_CHECKING
 
 import marimo as mo
+from markupsafe import Markup
 
 from helpers.errors import InvalidManifest, LabError
-from helpers.notebook.html import course, esc, problem_card, table, word
+from helpers.notebook.html import card, code, course, problem_card, table, word
 from helpers.notebook.session import LabSession
 from helpers.stack.quota import (
     BRAKES,
@@ -50,21 +51,18 @@ def quota_picture(lab: LabSession, manifest: str, *, workloads: Sequence[Workloa
         return problem_card(str(problem), title="The picture waits for readable YAML.")
     live = _live_quota(lab, quotas[0]["metadata"].get("name", ""))
     used = counted(live.path("status.used", {})) if live else {}
-    return course(_picture(arithmetic(hard, workloads, used=used), workloads, has_used=bool(live)), live=True)
+    return card(_picture(arithmetic(hard, workloads, used=used), workloads, has_used=bool(live)), live=True)
 
 
 def workload_table(workloads: Sequence[Workload] = PLANNED) -> mo.Html:
     """What each planned workload will take, dimension by dimension."""
-    rows = [
-        [f"<code>{esc(name)}</code>", *(_amount(workload, name) for workload in workloads)]
-        for name in DIMENSIONS
-    ]
+    rows = [[code(name), *(_amount(workload, name) for workload in workloads)] for name in DIMENSIONS]
     return course(table(("dimension", *(workload.name for workload in workloads)), rows))
 
 
 def _amount(workload: Workload, dimension: str) -> str:
     amount = workload.takes.get(dimension)
-    return esc(amount_text(dimension, amount)) if amount else "<small>none</small>"
+    return amount_text(dimension, amount) if amount else Markup("<small>none</small>")
 
 
 def _live_quota(lab: LabSession, name: str) -> ResourceQuota | None:
@@ -77,26 +75,25 @@ def _live_quota(lab: LabSession, name: str) -> ResourceQuota | None:
         return None
 
 
-def _picture(lines: Sequence[Line], workloads: Sequence[Workload], *, has_used: bool) -> str:
+def _picture(lines: Sequence[Line], workloads: Sequence[Workload], *, has_used: bool) -> Markup:
     longest = max(
         ((line.total + _second(line)) / line.hard for line in lines if line.hard), default=Decimal(1)
     )
     scale = min(max(longest * Decimal("1.08"), _NARROWEST), _WIDEST)
     tones = {workload.name: workload.layer for workload in workloads}
     legend = [
-        f'<span><i style="background:var(--c-{tones[name]})"></i>{esc(name)}, planned</span>'
-        for name in tones
+        Markup('<span><i style="background:var(--c-{})"></i>{}, planned</span>').format(tone, name)
+        for name, tone in tones.items()
     ]
     if has_used:
-        legend.insert(0, '<span><i style="background:var(--c-used)"></i>in use now</span>')
-    legend.append('<span><i class="second"></i>a second model server</span>')
-    legend.append("<span><b>┃</b> what the quota in the cell admits</span>")
-    rows = "".join(_row(line, scale, tones) for line in lines)
+        legend.insert(0, Markup('<span><i style="background:var(--c-used)"></i>in use now</span>'))
+    legend.append(Markup('<span><i class="second"></i>a second model server</span>'))
+    legend.append(Markup("<span><b>┃</b> what the quota in the cell admits</span>"))
+    rows = Markup("").join(_row(line, scale, tones) for line in lines)
     refused = [line.dimension for line in lines if not line.fits]
     open_ = [line.dimension for line in lines if line.hard is None and line.total]
-    return (
-        f'<div class="card"><div class="legend">{"".join(legend)}</div><div class="quota">{rows}</div>'
-        f"{_conclusion(refused, open_, _roomy(lines))}</div>"
+    return Markup('<div class="legend">{}</div><div class="quota">{}</div>{}').format(
+        Markup("").join(legend), rows, _conclusion(refused, open_, _roomy(lines))
     )
 
 
@@ -114,55 +111,59 @@ def _roomy(lines: Sequence[Line]) -> list[str]:
     ]
 
 
-def _conclusion(refused: Sequence[str], open_: Sequence[str], roomy: Sequence[str]) -> str:
-    parts = []
+def _conclusion(refused: Sequence[str], open_: Sequence[str], roomy: Sequence[str]) -> Markup:
+    parts: list[tuple[str, str, str]] = []
     if refused:
-        named = ", ".join(f"<code>{esc(name)}</code>" for name in refused)
-        parts.append(f"{word('refused', 'does not fit')} The plan exceeds {named}.")
+        parts.append((word("refused", "does not fit"), "The plan exceeds ", code(*refused)))
     else:
-        parts.append(f"{word('fits')} Everything planned would be admitted.")
+        parts.append((word("fits"), "Everything planned would be admitted", ""))
     if open_:
-        named = ", ".join(f"<code>{esc(name)}</code>" for name in open_)
-        parts.append(f"{word('open', 'not limited')} Nothing stops the next one in {named}.")
+        parts.append((word("open", "not limited"), "Nothing stops the next one in ", code(*open_)))
     if roomy and not refused:
-        named = ", ".join(f"<code>{esc(name)}</code>" for name in roomy)
-        parts.append(f"{word('open', 'too much room')} A second model server would still fit in {named}.")
-    return "".join(f'<div style="margin-top:.5rem">{part}</div>' for part in parts)
+        said = "A second model server would still fit in "
+        parts.append((word("open", "too much room"), said, code(*roomy)))
+    row = Markup('<div style="margin-top:.5rem">{} {}{}.</div>')
+    return Markup("").join(row.format(*part) for part in parts)
 
 
-def _row(line: Line, scale: Decimal, tones: dict[str, str]) -> str:
+def _row(line: Line, scale: Decimal, tones: dict[str, str]) -> Markup:
     state = "none" if line.hard is None else "fits" if line.fits else "refused"
     shown = {"none": "no limit", "fits": "fits", "refused": "refused"}[state]
-    return (
-        f'<span class="name">{esc(line.dimension)}</span>{_track(line, scale, tones)}'
-        f'<span class="says">{word(state, shown)} {esc(line.says())}</span>'
+    return Markup('<span class="name">{}</span>{}<span class="says">{} {}</span>').format(
+        line.dimension, _track(line, scale, tones), word(state, shown), line.says()
     )
 
 
-def _track(line: Line, scale: Decimal, tones: dict[str, str]) -> str:
+def _track(line: Line, scale: Decimal, tones: dict[str, str]) -> Markup:
     """Bars as shares of the hard limit; without one, as shares of the plan itself."""
     whole = line.hard if line.hard else (line.total or Decimal(1))
     marks, start = [], Decimal(0)
     for name, amount in (("in use", line.used), *line.parts):
         if amount:
             width = min(amount / whole, scale - start)
-            tone = f"var(--c-{tones[name]})" if name in tones else "var(--c-used)"
-            text = esc(amount_text(line.dimension, amount)) if width > Decimal("0.12") else ""
-            marks.append(
-                f'<span class="part" style="{_place(start, width, scale)};background:{tone}" title="{esc(name)}">{text}</span>'
+            text = amount_text(line.dimension, amount) if width > Decimal("0.12") else ""
+            part = Markup(
+                '<span class="part" style="{place};background:var(--c-{tone})" title="{name}">{text}</span>'
             )
+            place = _place(start, width, scale)
+            marks.append(part.format(place=place, tone=tones.get(name, "used"), name=name, text=text))
             start += width
     second = min(_second(line) / whole, scale - start)
     if line.hard is not None and second > 0:
-        marks.append(
-            f'<span class="second" style="{_place(start, second, scale)}" title="a second model server"></span>'
-        )
+        mark = Markup('<span class="second" style="{}" title="a second model server"></span>')
+        marks.append(mark.format(_place(start, second, scale)))
     if line.hard is not None and line.over:
-        marks.append(f'<span class="over" style="{_place(Decimal(1), start - 1, scale)}"></span>')
+        over = _place(Decimal(1), start - 1, scale)
+        marks.append(Markup('<span class="over" style="{}"></span>').format(over))
     if line.hard is not None:
-        marks.append(f'<span class="hard" style="left:{100 / scale:.2f}%"></span>')
-    return f'<span class="track" role="img" aria-label="{esc(line.dimension)}: {esc(line.says())}">{"".join(marks)}</span>'
+        marks.append(Markup('<span class="hard" style="left:{:.2f}%"></span>').format(100 / scale))
+    return Markup('<span class="track" role="img" aria-label="{}: {}">{}</span>').format(
+        line.dimension, line.says(), Markup("").join(marks)
+    )
 
 
-def _place(start: Decimal, width: Decimal, scale: Decimal) -> str:
-    return f"left:{100 * start / scale:.2f}%;width:{100 * max(width, Decimal(0)) / scale:.2f}%"
+def _place(start: Decimal, width: Decimal, scale: Decimal) -> Markup:
+    """Where a bar is, as CSS."""
+    return Markup("left:{:.2f}%;width:{:.2f}%").format(
+        100 * start / scale, 100 * max(width, Decimal(0)) / scale
+    )

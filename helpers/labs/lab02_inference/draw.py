@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import altair as alt
 import marimo as mo
 import pandas as pd
+from markupsafe import Markup
 
 from helpers import kubeyaml
 from helpers.cluster import shapes
@@ -18,7 +19,7 @@ from helpers.cluster.patches import merge
 from helpers.errors import InvalidManifest, LabError
 from helpers.labs.lab02_inference import drain, queue_witness, witness
 from helpers.notebook.charts import AMBER, BLUE, GREEN, GREY, RED, TEAL, WIDTH, look
-from helpers.notebook.html import card, course, cut, esc, inline, problem_card, table, word
+from helpers.notebook.html import card, code, course, cut, inline, note, problem_card, table, word
 from helpers.notebook.panel import applied, preview
 from helpers.notebook.session import LabSession, needs_cluster, waiting_card
 from helpers.stack import serving
@@ -116,11 +117,11 @@ def start_timeline(lab: LabSession, button: Any, *, by_hand: bool = False) -> An
     if lab.cluster is None:
         return waiting_card()
     if not lab.asked(button, by_hand=by_hand):
-        return course("<small>The time line begins when you apply.</small>")
+        return note("The time line begins when you apply.")
     if lab.pressed:
         return _waited_timeline(lab)
     mo.Thread(target=_draw_timeline, args=(lab,)).start()
-    return course("<small>Watching…</small>")
+    return note("Watching…")
 
 
 def _waited_timeline(lab: LabSession) -> Any:
@@ -163,17 +164,20 @@ def _draw_timeline(lab: LabSession) -> None:
         mo.output.replace(problem_card(str(problem), problem.next_command))
         return
     if settled_s is None and not mo.current_thread().should_exit:
-        end = f"<small>Watched for {START_TIMEOUT_S:.0f} s: nothing is served yet. Apply again to keep watching.</small>"
-        mo.output.replace(mo.vstack([timeline_chart(seen), course(end, live=True)]))
+        end = f"Watched for {START_TIMEOUT_S:.0f} s: nothing is served yet. Apply again to keep watching."
+        mo.output.replace(mo.vstack([timeline_chart(seen), note(end, live=True)]))
 
 
 def _timeline_words(now: list[Moment]) -> mo.Html:
+    line = Markup(
+        "<code>{item.pod}</code> is <b>{item.phase}</b> ({item.state}, restarts: {item.restarts}), "
+        "and the Service {sends}."
+    )
     said = [
-        f"<code>{esc(item.pod)}</code> is <b>{esc(item.phase)}</b> ({esc(item.state)}, restarts: {item.restarts}), "
-        f"and the Service {'sends it traffic' if item.in_endpoints else 'sends it nothing'}."
+        line.format(item=item, sends="sends it traffic" if item.in_endpoints else "sends it nothing")
         for item in now
     ]
-    return course("<br>".join(said) or "no pod yet", live=True)
+    return course(Markup("<br>").join(said) or "no pod yet", live=True)
 
 
 @dataclass(frozen=True)
@@ -214,7 +218,7 @@ def timeline_chart(moments: Sequence[Moment]) -> Any:
     """Three lanes a pod over time: the phase people look at, the container, and the traffic that counts."""
     stretches = segments(moments)
     if not stretches:
-        return course("<small>No pod of vLLM yet.</small>")
+        return note("No pod of vLLM yet.")
     end_s = max(max(item.end_s for item in stretches), 5.0)
     frame = pd.DataFrame([_stretch(item, end_s) for item in stretches])
     pods = dict.fromkeys(moment.pod.rpartition("-")[2] for moment in moments)
@@ -278,26 +282,26 @@ def crash_panel(lab: LabSession) -> mo.Html:
     view = lab.cluster.view()
     pods = view.pods(serving.NAMESPACE, labels=serving.LABELS)
     if not pods:
-        return course("<small>No pod of vLLM yet.</small>")
+        return note("No pod of vLLM yet.")
     pod = max(pods, key=lambda item: str(item.metadata.get("creationTimestamp")))
     state = next((item for item in pod.container_states if item.name == serving.CONTAINER), None)
     events = view.events(serving.NAMESPACE, involved=("Pod", pod.name))
     killed = [event for event in events if event.reason == "Killing"]
     if state is None or state.last_exit_code is None:
         if killed:
-            return card(
-                f"{word('refused', 'being ended')} <code>{esc(pod.name)}</code>: {inline(killed[-1].message)}."
-            )
-        return card(
-            f"{word('none', 'no crash')} The container of <code>{esc(pod.name)}</code> has not ended yet."
-        )
-    by = f"killed: {inline(killed[-1].message)}" if killed else "by itself: the kubelet did not kill it"
-    head = (
-        f"<div class='row'>{word('refused', 'ended')}<span><code>{esc(pod.name)}</code> ended {by}. "
-        f"Exit code <b>{state.last_exit_code}</b>, restarts: {state.restarts}.</span></div>"
-    )
+            being = word("refused", "being ended")
+            return card(Markup("{} {}: {}.").format(being, code(pod.name), inline(killed[-1].message)))
+        none = word("none", "no crash")
+        return card(Markup("{} The container of {} has not ended yet.").format(none, code(pod.name)))
+    by = inline(f"killed: {killed[-1].message}" if killed else "by itself: the kubelet did not kill it")
     log = "\n".join(_last_words(lab, pod)) or "(empty: it ended before it wrote its first line)"
-    return card(f"{head}<details open><summary>The end of its log</summary><pre>{esc(log)}</pre></details>")
+    return card(
+        Markup(
+            '<div class="row">{ended}<span><code>{pod.name}</code> ended {by}. '
+            "Exit code <b>{state.last_exit_code}</b>, restarts: {state.restarts}.</span></div>"
+            "<details open><summary>The end of its log</summary><pre>{log}</pre></details>"
+        ).format(ended=word("refused", "ended"), pod=pod, by=by, state=state, log=log)
+    )
 
 
 def _last_words(lab: LabSession, pod: Pod, most: int = 8) -> list[str]:
@@ -327,7 +331,7 @@ def kv_picture(lab: LabSession, config_yaml: str) -> Any:
     except InvalidManifest as problem:
         return problem_card(str(problem), title="The picture waits for readable YAML.")
     except (KeyError, ValueError):
-        return course("<small>The picture needs MAX_MODEL_LEN and MAX_NUM_SEQS as numbers.</small>")
+        return note("The picture needs MAX_MODEL_LEN and MAX_NUM_SEQS as numbers.")
     held = kv_tokens(lab)
     wanted = length * seqs
     pill = word("fits", "fits") if wanted <= held else word("refused", "too large")
@@ -347,11 +351,11 @@ def kv_picture(lab: LabSession, config_yaml: str) -> Any:
             tooltip=["what:N", alt.Tooltip("tokens:Q", format=",")],
         )
     )
-    words = (
-        f"{pill} {length:,} tokens × {seqs} sequences = <b>{wanted:,}</b> at worst; the cache holds <b>{held:,}</b>. "
-        f"<small>One token of SmolLM2-135M costs {SMOLLM2_135M.bytes_per_token:,} bytes of cache: "
+    words = Markup(
+        "{pill} {length:,} tokens × {seqs} sequences = <b>{wanted:,}</b> at worst; the cache holds <b>{held:,}</b>. "
+        "<small>One token of SmolLM2-135M costs {model.bytes_per_token:,} bytes of cache: "
         "a key and a value in each of 30 layers for 3 KV heads of 64 numbers.</small>"
-    )
+    ).format(pill=pill, length=length, seqs=seqs, wanted=wanted, held=held, model=SMOLLM2_135M)
     return mo.vstack([look(bars.properties(width=WIDTH, height=64)), course(words, live=True)])
 
 
@@ -476,10 +480,9 @@ def context_panel(lab: LabSession, prompt: str, answer_tokens: int, *_triggers: 
     rule = alt.Chart(limit).mark_rule(size=3, color=RED, strokeDash=[5, 3]).encode(x="tokens:Q")
     verdict = word("fits", "fits") if room >= 0 else word("refused", "400")
     over = f"{-room} tokens too many" if room < 0 else f"{room} left"
-    said = (
-        f"{verdict} prompt {counted.count} (with the chat template) + answer {answer_tokens} of a context "
-        f"of {counted.max_model_len} (dashed line): <b>{over}</b>"
-    )
+    said = Markup(
+        "{} prompt {} (with the chat template) + answer {} of a context of {} (dashed line): <b>{}</b>"
+    ).format(verdict, counted.count, answer_tokens, counted.max_model_len, over)
     return mo.vstack([look((bar + rule).properties(width=WIDTH, height=30)), course(said, live=True)])
 
 
@@ -491,7 +494,7 @@ def _served(lab: LabSession) -> bool:
 
 def _nobody_serves() -> mo.Html:
     said = "No pod is Ready, so the Service `vllm` has no pod to send a request to: do part 2 first."
-    return course(f"{word('none', 'not served')} {inline(said)}", live=True)
+    return course(Markup("{} {}").format(word("none", "not served"), inline(said)), live=True)
 
 
 class _client:
@@ -550,7 +553,7 @@ def _drained(lab: LabSession, objects: Sequence[Manifest], fragments: Sequence[s
         if heard.ok
         else word("FAIL", f"{heard.broken} of {drain.ANSWERS} broken off")
     )
-    return card(f"{pill} The witness says:<pre>{esc(heard.log)}</pre>")
+    return card(Markup("{} The witness says:<pre>{}</pre>").format(pill, heard.log))
 
 
 @needs_cluster
@@ -561,16 +564,16 @@ def cache_panel(lab: LabSession) -> mo.Html:
     newest = max(pods, key=lambda item: str(item.metadata.get("creationTimestamp")), default=None)
     names = [item["name"] for item in newest.path("spec.initContainers", [])] if newest else []
     if newest is None or serving.CACHE_CONTAINER not in names:
-        return course("<small>No pod that fills the cache yet.</small>")
+        return note("No pod that fills the cache yet.")
     try:
         log = lab.cluster.logs(
             serving.NAMESPACE, newest.name, container=serving.CACHE_CONTAINER, tail_lines=12
         )
     except LabError as problem:
-        return course(f"<small>{inline(problem)}</small>")
+        return note(str(problem))
     first = next((line for line in log.splitlines() if line.startswith("cache ")), log.strip()[:160])
     pill = word("fits", "hit") if "cache hit" in first else word("open", "miss")
-    return card(f"{pill} <code>{esc(newest.name)}</code>: {esc(first)}")
+    return card(Markup("{} {}: {}").format(pill, code(newest.name), first))
 
 
 # Load, measured
@@ -679,7 +682,7 @@ def queue_chart(level: Level) -> Any:
         for name, value in (("running", sample.running), ("waiting", sample.waiting))
     ]
     if not rows:
-        return course("<small>The server gave no metrics during this run.</small>")
+        return note("The server gave no metrics during this run.")
     colour = alt.Color(
         "series:N",
         title=None,

@@ -7,11 +7,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import marimo as mo
+from markupsafe import Markup
 
 from helpers.errors import Forbidden, InvalidInput, LabError, StepMissing
 from helpers.labs.lab03_memory import learner_input, sizing
 from helpers.notebook.charts import AMBER, BLUE, GREEN, GREY, RED, WIDTH, look
-from helpers.notebook.html import course, cut, esc, inline, problem_card, table, word
+from helpers.notebook.html import card, code, course, cut, inline, problem_card, table, word
 from helpers.notebook.session import LabSession, needs_cluster, waiting_card
 from helpers.stack import dcgm, memory
 from helpers.stack.embeddings import embedder
@@ -45,7 +46,7 @@ def act(lab: LabSession, button: Any, work: Callable[[Say], str], *, title: str)
 def _acted(lab: LabSession, work: Callable[[Say], str], title: str) -> mo.Html:
     with mo.status.spinner(title=title) as spinner:
         said = work(lambda line: spinner.update(subtitle=line))
-    return course(f"{word('PASS', 'done')} {inline(said)}", live=True)
+    return course(Markup("{} {}").format(word("PASS", "done"), inline(said)), live=True)
 
 
 def wait_for_qdrant(lab: LabSession, say: Say) -> None:
@@ -92,16 +93,16 @@ def _sample(passage: Passage, to_point: ToPoint) -> mo.Html:
     except InvalidInput as problem:
         return problem_card(str(problem), title="No point yet.")
     payload = first.get("payload") or {}
-    rows = [("id", f"<code>{esc(first['id'])}</code>")]
-    rows += [(f"payload.{esc(key)}", esc(cut(str(value), 90))) for key, value in payload.items()]
+    rows: list[tuple[str, str]] = [("id", code(first["id"]))]
+    rows += [(f"payload.{key}", cut(str(value), 90)) for key, value in payload.items()]
     same = first["id"] == second["id"]
-    note = (
+    again = (
         "the same id each time: ingesting again overwrites"
         if same
         else "another id each time: ingesting again adds"
     )
-    head = f"<small>The first passage as a point; {note}.</small>"
-    return course(f'<div class="card">{head}{table(("field", "value"), rows)}</div>', live=True)
+    head = Markup("<small>The first passage as a point; {}.</small>").format(again)
+    return card(head + table(("field", "value"), rows), live=True)
 
 
 @needs_cluster
@@ -121,9 +122,8 @@ def _ingest(lab: LabSession, passages: Sequence[Passage], to_point: ToPoint) -> 
             done = qdrant.ingest(passages, embedder(), to_point=to_point, on_progress=advance)
             state = qdrant.state()
     total = state.points if state else 0
-    return course(
-        f"{word('PASS', 'done')} {done} passages sent; the collection holds <b>{total}</b> points.", live=True
-    )
+    said = Markup("{} {} passages sent; the collection holds <b>{}</b> points.")
+    return course(said.format(word("PASS", "done"), done, total), live=True)
 
 
 def sizing_picture(plan: sizing.Collection, claim: str) -> Any:
@@ -177,9 +177,11 @@ def _sizing_words(result: sizing.Sizing, claim: str, claimed_gib: float) -> mo.H
     fits = claimed_gib >= disk
     verdict = word("fits", "fits") if fits else word("refused", "too small")
     return course(
-        f"{verdict} At most, <b>{disk:,.1f} GiB</b> are on the volume at once; the claim (dashed line) asks for "
-        f"<b>{esc(claim)}</b>. Memory for vectors and index: <b>{result.memory / sizing.GIB:,.1f} GiB</b>; "
-        "the pod's limit must be above that.",
+        Markup(
+            "{verdict} At most, <b>{disk:,.1f} GiB</b> are on the volume at once; the claim (dashed line) asks for "
+            "<b>{claim}</b>. Memory for vectors and index: <b>{memory:,.1f} GiB</b>; "
+            "the pod's limit must be above that."
+        ).format(verdict=verdict, disk=disk, claim=claim, memory=result.memory / sizing.GIB),
         live=True,
     )
 
@@ -190,21 +192,17 @@ def collection_preview(lab: LabSession, wanted: object) -> mo.Html:
     asked = learner_input.collection_of(wanted)
     state = _collection_state(lab)
     if isinstance(state, str):
-        return course(f"<small>Preview: {esc(state)}</small>", live=True)
+        return course(Markup("<small>Preview: {}</small>").format(state), live=True)
     now = ("no collection",) * 3
     if state:
         now = (str(state.dimensions), state.distance or "several", ", ".join(state.indexes) or "none")
     then = (str(asked["size"]), asked["distance"], asked["index"] or "none")
     names = ("dimensions", "distance", "payload index")
-    rows = [
-        (name, f"<code>{esc(a)}</code>", f"<code>{esc(b)}</code>")
-        for name, a, b in zip(names, now, then, strict=True)
-    ]
-    lost = f"<b>{state.points} points would be dropped.</b>" if state and state.points else ""
-    head = "<small>Preview: read from Qdrant. Nothing has been changed.</small>"
-    return course(
-        f'<div class="card">{head}{table(("", "now", "then"), rows, kind="diff")}{lost}</div>', live=True
-    )
+    rows = [(name, code(a), code(b)) for name, a, b in zip(names, now, then, strict=True)]
+    gone = state.points if state else 0
+    lost = Markup("<b>{} points would be dropped.</b>").format(gone) if gone else ""
+    head = Markup("<small>Preview: read from Qdrant. Nothing has been changed.</small>")
+    return card(head + table(("", "now", "then"), rows, kind="diff") + lost, live=True)
 
 
 def _collection_state(lab: LabSession) -> memory.CollectionState | str | None:
@@ -234,24 +232,25 @@ def answers(lab: LabSession, question: object, layer: object, *_triggers: object
     with memory.connect(lab.cluster) as qdrant:
         hits = qdrant.search(asked, embedder(), layer=within)
     if not hits:
-        return course(f"{word('none', '0 hits')} {_no_hits(within)}", live=True)
+        return course(Markup("{} {}").format(word("none", "0 hits"), _no_hits(within)), live=True)
     return course(table(("score", "layer", "passage"), [_hit(hit) for hit in hits]), live=True)
 
 
-def _no_hits(layer: str | None) -> str:
+def _no_hits(layer: str | None) -> Markup:
     known = sorted({passage.layer for passage in memory.corpus()})
     if layer is None:
-        return "The collection is empty."
+        return Markup("The collection is empty.")
     if layer in known:
-        return f"No point of the collection has <code>{esc(layer)}</code> in its field <code>layer</code>."
-    return f"There is no layer <code>{esc(layer)}</code>; the corpus has {esc(', '.join(known))}."
+        found_none = Markup("No point of the collection has {} in its field <code>layer</code>.")
+        return found_none.format(code(layer))
+    return Markup("There is no layer {}; the corpus has {}.").format(code(layer), ", ".join(known))
 
 
 def _hit(hit: Hit) -> tuple[str, str, str]:
     return (
         f"{hit.score:.2f}",
-        f'<span style="white-space:nowrap">{esc(hit.layer or "none")}</span>',
-        f"<b>{esc(hit.title)}</b><br>{esc(hit.text)}",
+        Markup('<span style="white-space:nowrap">{}</span>').format(hit.layer or "none"),
+        Markup("<b>{}</b><br>{}").format(hit.title, hit.text),
     )
 
 
@@ -260,15 +259,15 @@ def vital_signs(lab: LabSession) -> mo.Html:
     """Three health paths beside what the collection holds: both through the Service."""
     assert lab.cluster is not None
     view = lab.cluster.view()
-    rows = []
+    rows: list[tuple[str, str, str]] = []
     for path in ("/", "/healthz", "/livez", "/readyz"):
         answer = view.http(memory.NAMESPACE, memory.SERVICE, memory.PORT, path)
         good = answer.from_service and answer.status == 200
         rows.append(
             (
-                f"<code>{path}</code>",
+                code(path),
                 word("PASS" if good else "FAIL", str(answer.status)),
-                esc(answer.body.strip()[:140]),
+                answer.body.strip()[:140],
             )
         )
     state = _collection_state(lab)
@@ -276,7 +275,7 @@ def vital_signs(lab: LabSession) -> mo.Html:
     if isinstance(state, memory.CollectionState):
         indexes = ", ".join(state.indexes) or "none"
         said = f"{state.points} points, {state.dimensions} dimensions, {state.distance}; indexes: {indexes}"
-    rows.append((f"collection <code>{memory.COLLECTION}</code>", "", esc(said)))
+    rows.append(("collection " + code(memory.COLLECTION), "", said))
     return course(table(("asked", "status", "answer"), rows), live=True)
 
 
@@ -312,7 +311,7 @@ def symptom_table(symptoms: Sequence[memory.Symptom]) -> mo.Html:
         (
             inline(item.broken),
             *(word("PASS", str(code)) for code in item.probes.values()),
-            esc(item.query[:160]),
+            item.query[:160],
         )
         for item in symptoms
     ]
@@ -401,11 +400,7 @@ def metrics_table(lab: LabSession) -> mo.Html:
         "collection_running_optimizations",
         "memory_resident_bytes",
     )
-    rows = [
-        (f"<code>{esc(name)}</code>", f"{value:,.0f}")
-        for name, value in found.items()
-        if name.startswith(wanted)
-    ]
+    rows = [(code(name), f"{value:,.0f}") for name, value in found.items() if name.startswith(wanted)]
     slow = sorted(
         (
             (name, value)
@@ -414,7 +409,7 @@ def metrics_table(lab: LabSession) -> mo.Html:
         ),
         key=lambda item: -item[1],
     )
-    rows += [(f"<code>{esc(name)}</code>", f"{value:.3f}") for name, value in slow[:2]]
+    rows += [(code(name), f"{value:.3f}") for name, value in slow[:2]]
     return course(table(("series", "value"), rows), live=True)
 
 
@@ -426,17 +421,11 @@ def gpu_table(lab: LabSession) -> mo.Html:
     try:
         service = dcgm.find_exporter(view)
     except Forbidden:
-        return course(
-            f"{word('none', 'not yours')} A learner of a class may not read all namespaces: "
-            "here only the instructor sees GPU metrics.",
-            live=True,
-        )
+        said = "A learner of a class may not read all namespaces: here only the instructor sees GPU metrics."
+        return course(Markup("{} {}").format(word("none", "not yours"), said), live=True)
     if service is None:
-        return course(
-            f"{word('none', 'no GPU metrics')} No Service in any namespace is labelled "
-            f"<code>{esc(dcgm.SELECTORS[0])}</code>: this cluster has no dcgm-exporter.",
-            live=True,
-        )
+        none = Markup("{} No Service in any namespace is labelled {}: this cluster has no dcgm-exporter.")
+        return course(none.format(word("none", "no GPU metrics"), code(dcgm.SELECTORS[0])), live=True)
     where = f"{service.namespace}/{service.name}"
     embedded = lab.profile is not None and lab.profile.name == "embedded"
     answer = view.http(service.namespace or "", service.name, dcgm.port_of(service), "/metrics")
@@ -449,8 +438,8 @@ def gpu_table(lab: LabSession) -> mo.Html:
     cards = dcgm.readings(Metrics.parse(answer.body))
     head = ("card", "held by", "utilisation", "memory used", "last XID error")
     shown = table(head, [_card_row(card) for card in cards]) if cards else "It reports no card."
-    note = f"<small>Read now from Service <code>{esc(where)}</code>. {_stands_in(cards)}</small>"
-    return course(f"{shown}{note}", live=True)
+    source = Markup("<small>Read now from Service {}. {}</small>").format(code(where), _stands_in(cards))
+    return course(shown + source, live=True)
 
 
 def _card_row(card: dcgm.CardReading) -> tuple[str, ...]:
@@ -458,20 +447,22 @@ def _card_row(card: dcgm.CardReading) -> tuple[str, ...]:
     memory = "not given"
     if card.used_mib is not None and card.free_mib is not None:
         memory = f"{card.used_mib:,.0f} of {card.used_mib + card.free_mib:,.0f} MiB"
-    idle = f" {word('open', 'held, idle')}" if dcgm.held_and_idle([card]) else ""
+    idle = " " + word("open", "held, idle") if dcgm.held_and_idle([card]) else ""
     return (
-        f"GPU {esc(card.gpu)}{esc(part)} on <code>{esc(card.node)}</code><br><small>{esc(card.model)}</small>",
-        f"<code>{esc(card.holder)}</code>" if card.holder else "nobody",
+        Markup("GPU {}{} on <code>{}</code><br><small>{}</small>").format(
+            card.gpu, part, card.node, card.model
+        ),
+        code(card.holder) if card.holder else "nobody",
         ("not given" if card.utilisation is None else f"{card.utilisation:.0f} %") + idle,
         memory,
         "not given" if card.xid is None else str(card.xid),
     )
 
 
-def _stands_in(cards: Sequence[dcgm.CardReading]) -> str:
+def _stands_in(cards: Sequence[dcgm.CardReading]) -> Markup:
     if not any(card.is_simulated for card in cards):
-        return ""
-    return (
+        return Markup()
+    return Markup(
         "<b>Simulated GPU.</b> The holder is real, as the kubelet reports it. The rest is a substitute: utilisation is the "
         "CPU use of the holding container, as a part of its limit; memory is that container's; the XID is 79 while "
         "the device plugin reports the card as unhealthy."
@@ -490,10 +481,11 @@ def upgrade_path(now: object, wanted: object) -> mo.Html:
     if other != major:
         said = f"From {now} to {wanted} is another *major* version: its release notes say what it reads."
         return problem_card(said, title="Not by counting minors.")
-    steps = [f'<span class="chip"><b>{major}.{minor}</b></span>' for minor in range(first, last + 1)]
+    chip = Markup('<span class="chip"><b>{}.{}</b></span>')
+    steps: list[str] = [chip.format(major, minor) for minor in range(first, last + 1)]
     if len(steps) > MOST_STEPS:
         steps = [*steps[: MOST_STEPS // 2], "…", *steps[-MOST_STEPS // 2 :]]
-    arrow = " <small>snapshot, roll out, golden queries</small> → "
+    arrow = Markup(" <small>snapshot, roll out, golden queries</small> → ")
     rollouts = last - first
     count = "no rollout" if not rollouts else "1 rollout" if rollouts == 1 else f"{rollouts} rollouts"
-    return course(f'<div class="card">{arrow.join(steps)}<br><small>{count}</small></div>', live=True)
+    return card(Markup("{}<br><small>{}</small>").format(arrow.join(steps), count), live=True)

@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import marimo as mo
+from markupsafe import Markup
 
-from helpers.notebook.html import course, esc, inline, problem_card, word
+from helpers.notebook.html import card, course, inline, problem_card, table, word
 from helpers.notebook.session import LabSession, needs_cluster
 
 if TYPE_CHECKING:
     from helpers.stack.network import Pair, Reachability
     from helpers.stack.policy_forecast import Decision
 
+Cell = Callable[[str, str], Markup]
+
 # Colours come from the course's variables, so that light and dark both work; every cell says its state in words.
-_STYLE = """<style>
+_STYLE = Markup("""<style>
 .course .reach { overflow-x: auto; }
 .course .reach table { border-collapse: separate; border-spacing: 4px; width: 100%; font-size: 0.8rem; }
 .course .reach th { font-weight: 600; color: var(--muted-foreground); padding: 0.2rem 0.3rem; text-align: left; vertical-align: bottom; }
@@ -32,7 +35,7 @@ _STYLE = """<style>
 .course .reach .change { border: 2px solid var(--c-partial); }
 .course .reach em { font-style: normal; font-weight: 700; color: var(--c-fail); }
 .course .reach u { text-decoration: none; font-weight: 700; color: var(--c-partial); }
-</style>"""
+</style>""")
 
 
 @needs_cluster
@@ -78,27 +81,38 @@ def forecast_matrix(lab: LabSession, manifests: str) -> mo.Html:
     return _draw(replace(table, targets=shown), _forecast_cell(now, then, EXPECTED), said, legend=_MEANT)
 
 
-_SEEN = (
+_SEEN = Markup(
     "Rows are callers, columns are targets. <b>open</b> and <b>closed</b> are what was seen; <em>red</em>: not as it should be. "
     "A target that does not even answer its own node is <b>down</b>, not closed."
 )
-_MEANT = (
+_MEANT = Markup(
     "Rows are callers, columns are targets. <b>open</b> and <b>closed</b> are what the text means; nothing was sent. "
     "<em>red</em>: not as it should be; <u>amber</u>: would change, from what is now to what the text means."
 )
 
 
-def _draw(table: Reachability, cell: object, said: str, *, legend: str) -> mo.Html:
-    head = "".join(
-        f"<th>{esc(target.name)}<small>{esc(_port(target))}</small></th>" for target in table.targets
+def _draw(found: Reachability, cell: Cell, said: str, *, legend: Markup) -> mo.Html:
+    named = Markup("<th>{}<small>{}</small></th>")
+    head = (named.format(target.name, _port(target)) for target in found.targets)
+    rows = (
+        Markup("<tr>{}{}</tr>").format(
+            named.format(caller.name, caller.namespace),
+            Markup("").join(cell(caller.name, target.name) for target in found.targets),
+        )
+        for caller in found.callers
     )
-    rows = []
-    for caller in table.callers:
-        cells = "".join(cell(caller.name, target.name) for target in table.targets)  # type: ignore[operator]
-        rows.append(f"<tr><th>{esc(caller.name)}<small>{esc(caller.namespace)}</small></th>{cells}</tr>")
-    body = f"<table><thead><tr><th></th>{head}</tr></thead><tbody>{''.join(rows)}</tbody></table>"
     return course(
-        f'{_STYLE}<div class="card"><div>{inline(said)}</div><div class="reach">{body}<small>{legend}</small></div></div>',
+        Markup(
+            '{style}<div class="card"><div>{said}</div><div class="reach">'
+            "<table><thead><tr><th></th>{head}</tr></thead><tbody>{rows}</tbody></table>"
+            "<small>{legend}</small></div></div>"
+        ).format(
+            style=_STYLE,
+            said=inline(said),
+            head=Markup("").join(head),
+            rows=Markup("").join(rows),
+            legend=legend,
+        ),
         live=True,
     )
 
@@ -108,43 +122,52 @@ def _port(target: object) -> str:
     return f"{port} {'UDP+TCP' if port == 53 else 'https' if scheme == 'https' else 'TCP'}"
 
 
-def _observed_cell(table: Reachability, goals: Mapping[Pair, bool]) -> object:
-    def cell(caller: str, target: str) -> str:
+def _observed_cell(table: Reachability, goals: Mapping[Pair, bool]) -> Cell:
+    def cell(caller: str, target: str) -> Markup:
         answer, goal = table.answer(caller, target), goals.get((caller, target))
         state = {True: "open", False: "closed", None: "unclear"}[answer]
         shown = state if answer is not None else ("down" if table.target(target).down else "not proven")
         off = goal is not None and answer is not goal
         decision = table.forecast.get((caller, target))
-        lines = [f"<b>{shown}</b><small>{esc(table.words(caller, target))}</small>"]
+        lines = [Markup("<b>{}</b><small>{}</small>").format(shown, table.words(caller, target))]
         if off:
-            lines.append(f"<small><em>should be {'open' if goal else 'closed'}</em></small>")
+            lines.append(_should_be(goal))
         if decision is not None and answer is not None and decision.allowed != answer:
-            lines.append(f"<small><u>the policies say {'open' if decision.allowed else 'closed'}</u></small>")
-        reason = esc(decision.reason) if decision else ""
-        return f'<td class="{state} {"off" if off else ""}" title="{reason}">{"".join(lines)}</td>'
+            say = Markup("<small><u>the policies say {}</u></small>")
+            lines.append(say.format("open" if decision.allowed else "closed"))
+        return _cell(state, "off" if off else "", decision.reason if decision else "", lines)
 
     return cell
 
 
 def _forecast_cell(
     now: Mapping[Pair, Decision], then: Mapping[Pair, Decision], goals: Mapping[Pair, bool]
-) -> object:
-    def cell(caller: str, target: str) -> str:
+) -> Cell:
+    def cell(caller: str, target: str) -> Markup:
         decision = then.get((caller, target))
         if decision is None:
-            return '<td class="unclear"><b>no pod</b><small>nothing to judge</small></td>'
+            return Markup('<td class="unclear"><b>no pod</b><small>nothing to judge</small></td>')
         state = "open" if decision.allowed else "closed"
         changes = now[(caller, target)].allowed != decision.allowed
         goal = goals.get((caller, target))
         off = goal is not None and decision.allowed is not goal
         before = "closed" if decision.allowed else "open"
-        lines = [f"<b>{before} → {state}</b>" if changes else f"<b>{state}</b>"]
+        lines = [Markup("<b>{}</b>").format(f"{before} → {state}" if changes else state)]
         if off:
-            lines.append(f"<small><em>should be {'open' if goal else 'closed'}</em></small>")
-        border = "change" if changes else "off" if off else ""
-        return f'<td class="{state} {border}" title="{esc(decision.reason)}">{"".join(lines)}</td>'
+            lines.append(_should_be(goal))
+        return _cell(state, "change" if changes else "off" if off else "", decision.reason, lines)
 
     return cell
+
+
+def _cell(state: str, border: str, reason: str, lines: Sequence[Markup]) -> Markup:
+    return Markup('<td class="{} {}" title="{}">{}</td>').format(
+        state, border, reason, Markup("").join(lines)
+    )
+
+
+def _should_be(goal: bool | None) -> Markup:
+    return Markup("<small><em>should be {}</em></small>").format("open" if goal else "closed")
 
 
 @needs_cluster
@@ -181,15 +204,16 @@ def three_noes(lab: LabSession, *_triggers: object) -> mo.Html:
             "connected, then **forbidden**: no policy is in the way",
         ),
     }
-    rows = "".join(
-        f"<tr><td>{esc(meanings[target.name][0])}</td><td>{word('none', seen.words('app', target.name).split(',')[0])}</td>"
-        f"<td>{seen.seen[('app', target.name)].duration_s:.2f} s</td><td>{inline(meanings[target.name][1])}</td></tr>"
+    rows = [
+        (
+            meanings[target.name][0],
+            word("none", seen.words("app", target.name).split(",")[0]),
+            f"{seen.seen[('app', target.name)].duration_s:.2f} s",
+            inline(meanings[target.name][1]),
+        )
         for target in asked
-    )
-    return course(
-        '<div class="card"><table class="facts"><thead><tr><th>asked</th><th>answer</th><th>after</th>'
-        f"<th>what it means</th></tr></thead><tbody>{rows}</tbody></table></div>"
-    )
+    ]
+    return card(table(("asked", "answer", "after", "what it means"), rows))
 
 
 @needs_cluster
@@ -205,6 +229,5 @@ def enforcement_card(lab: LabSession) -> mo.Html:
             found.observed, "course start 04", title="Whether policy is enforced here is not known yet."
         )
     tone, shown = ("PASS", "enforced") if found.enforced else ("FAIL", "stored, not enforced")
-    return course(
-        f'<div class="card row">{word(tone, shown)}<span>{inline(found.observed)}</span></div>', live=True
-    )
+    said = Markup('<div class="card row">{}<span>{}</span></div>')
+    return course(said.format(word(tone, shown), inline(found.observed)), live=True)

@@ -12,11 +12,12 @@ from typing import TYPE_CHECKING, Any
 import altair as alt
 import marimo as mo
 import pandas as pd
+from markupsafe import Markup
 
 from helpers import kubeyaml
 from helpers.errors import LabError
 from helpers.notebook.charts import INK, look
-from helpers.notebook.html import course, esc, inline, problem_card, word
+from helpers.notebook.html import card, code, course, inline, note, problem_card, table, word
 from helpers.notebook.panel import apply_button
 from helpers.notebook.session import LabSession, needs_cluster, waiting_card
 
@@ -70,10 +71,10 @@ def experiment_panel(
         background = mo.Thread(target=_in_background, args=(lab.cluster, names, row, work))
         background.name = _thread_name(names)
         background.start()
-        return mo.vstack([row, course(f"{word('open', 'starting')} the steady state comes first")])
+        return mo.vstack([row, course(word("open", "starting") + " the steady state comes first")])
     elif stop and any(thread.name == _thread_name(names) for thread in running()):
         said = "what was broken is being undone; that lasts until the backend is Ready again"
-        return mo.vstack([row, course(f"{word('open', 'stopping')} {said}", live=True)])
+        return mo.vstack([row, course(word("open", "stopping") + f" {said}", live=True)])
     return mo.vstack([row, *(timeline(lab, name) for name in names)])
 
 
@@ -109,7 +110,8 @@ def _in_background(cluster: Cluster, names: tuple[str, ...], buttons: Any, work:
         if time.monotonic() - drawn[0] < _REDRAW_S:
             return
         drawn[0] = time.monotonic()
-        state = course(f"{word('open', 'running')} <b>{esc(name)}</b> {esc(line)}", live=True)
+        said = Markup("{} <b>{}</b> {}").format(word("open", "running"), name, line)
+        state = course(said, live=True)
         mo.output.replace(mo.vstack([buttons, state, _chart_on_disk(uid, name)]))
 
     for name in names:
@@ -121,11 +123,11 @@ def _in_background(cluster: Cluster, names: tuple[str, ...], buttons: Any, work:
             )
         except Cancelled:
             said = "what was broken is undone; nothing of it is graded"
-            mo.output.replace(mo.vstack([buttons, course(f"{word('open', 'stopped')} {said}", live=True)]))
+            mo.output.replace(mo.vstack([buttons, course(word("open", "stopped") + f" {said}", live=True)]))
             return
         except LabError as problem:
-            card = problem_card(str(problem), problem.next_command, title=f"{name} did not finish.")
-            mo.output.replace(mo.vstack([buttons, card]))
+            failed = problem_card(str(problem), problem.next_command, title=f"{name} did not finish.")
+            mo.output.replace(mo.vstack([buttons, failed]))
             return
     done = [_chart_on_disk(uid, name, words=True) for name in names]
     mo.output.replace(mo.vstack([buttons, course(word("PASS", "done and undone"), live=True), *done]))
@@ -154,7 +156,7 @@ def timeline(lab: LabSession, name: str) -> Any:
     try:
         record = published(lab.cluster.view(), name)
     except ObjectMissing:
-        return course(f"<small>No journal of <code>{esc(name)}</code> yet.</small>")
+        return note(Markup("No journal of {} yet.").format(code(name)))
     except JournalBroken as broken:
         return problem_card(f"The journal {name} does not verify: {broken}", f"course experiment {name}")
     return mo.vstack([chart(record), _reading(record)])
@@ -259,7 +261,7 @@ def _reading(record: Record) -> mo.Html:
             else "served throughout"
         )
         said.append(f"**{client}** {told}, {share:.0%} of attempts succeeded")
-    return course(f"<div>{inline('; '.join(said))}.</div>")
+    return course(Markup("<div>{}.</div>").format(inline("; ".join(said))))
 
 
 _HERDS = {"herd-none": "without jitter", "herd-full": "with jitter"}
@@ -281,7 +283,7 @@ def herd_chart(lab: LabSession) -> Any:
         queue += [(shown, *row) for row in herd_queue(record)]
         back += [(shown, at) for at in herd_ticks(record)]
     if not queue and not back:
-        return course("<small>No herd yet.</small>")
+        return note("No herd yet.")
     lines = pd.DataFrame(queue, columns=["herd", "t", "running", "waiting"])
     ticks = pd.DataFrame(back, columns=["herd", "t"])
     first, last = min([*lines["t"], *ticks["t"], 0.0]), max([*lines["t"], *ticks["t"]])
@@ -352,24 +354,27 @@ def trials_table(lab: LabSession) -> mo.Html:
     try:
         found = trials(lab.cluster.view())
     except ObjectMissing:
-        return course("<small>Not judged yet.</small>")
+        return note("Not judged yet.")
     if not isinstance(found, dict):
         return problem_card(found.observed, "course backoff labs/05_chaos.py")
-    rows = "".join(
-        f"<tr><td>{esc(trial.scenario)}{_away(trial)}</td><td>{len(trial.attempts)}</td>"
-        f"<td>{esc(', '.join(f'{gap:.2f}' for gap in trial.gaps[:6]))}</td><td>{trial.elapsed_s:.1f} s</td>"
-        f"<td><code>{esc(trial.ended)}</code>{esc(f' from {trial.cause}' if trial.cause else '')}</td></tr>"
+    rows = [
+        (
+            trial.scenario + _away(trial),
+            str(len(trial.attempts)),
+            ", ".join(f"{gap:.2f}" for gap in trial.gaps[:6]),
+            f"{trial.elapsed_s:.1f} s",
+            code(trial.ended) + (f" from {trial.cause}" if trial.cause else ""),
+        )
         for trial in found.values()
-    )
-    head = "<th>scenario</th><th>attempts</th><th>pauses (s)</th><th>in all</th><th>ended with</th>"
-    return course(
-        f'<div class="card"><table class="facts"><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table></div>'
-    )
+    ]
+    return card(table(("scenario", "attempts", "pauses (s)", "in all", "ended with"), rows))
 
 
-def _away(trial: Trial) -> str:
+def _away(trial: Trial) -> Markup:
     """How long the backend was away, where it was a real one."""
-    return f" <small>({trial.outage_s:.1f} s away)</small>" if trial.outage_s is not None else ""
+    if trial.outage_s is None:
+        return Markup()
+    return Markup(" <small>({:.1f} s away)</small>").format(trial.outage_s)
 
 
 def findings(lab: LabSession, said: Mapping[str, Mapping[str, str]], *_after: object) -> str:
