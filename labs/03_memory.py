@@ -468,10 +468,10 @@ def _(guess_restart):
 def _(kill_pod, lab):
     @nb.needs_cluster
     def restart(session):
-        with mo.status.spinner(title="Deleting qdrant-0 and watching the new pod") as spinner:
+        with nb.spinner("Deleting qdrant-0 and watching the new pod") as say:
             moments = memory.replace_pod(
                 session.cluster,
-                on_moment=lambda m: spinner.update(subtitle=f"{m.at_s:.1f} s: {m.phase}, readyz {m.readyz}"),
+                on_moment=lambda m: say(f"{m.at_s:.1f} s: {m.phase}, readyz {m.readyz}"),
             )
         return mo.vstack([draw.timeline(moments)])
 

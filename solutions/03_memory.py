@@ -530,10 +530,10 @@ def guess_restart_answer(guess_restart):
 def restart_panel(kill_pod, lab):
     @nb.needs_cluster
     def restart(session):
-        with mo.status.spinner(title="Deleting qdrant-0 and watching the new pod") as spinner:
+        with nb.spinner("Deleting qdrant-0 and watching the new pod") as say:
             moments = memory.replace_pod(
                 session.cluster,
-                on_moment=lambda m: spinner.update(subtitle=f"{m.at_s:.1f} s: {m.phase}, readyz {m.readyz}"),
+                on_moment=lambda m: say(f"{m.at_s:.1f} s: {m.phase}, readyz {m.readyz}"),
             )
         return mo.vstack([draw.timeline(moments)])
 

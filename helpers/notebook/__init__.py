@@ -20,7 +20,7 @@ from helpers.notebook.board import board, once_passed, passed, refresh, scoreboa
 from helpers.notebook.building import build_card, connection_card
 from helpers.notebook.events import event_table, job_table, pod_table
 from helpers.notebook.hints import hints
-from helpers.notebook.html import card, code, course, inline, note, problem_card, table, word
+from helpers.notebook.html import card, code, course, inline, note, problem_card, spinner, table, word
 from helpers.notebook.layers import LAYERS, Layer, layer_picture
 from helpers.notebook.looks import LiveReport
 from helpers.notebook.panel import applied, apply_button, apply_panel, preview
@@ -80,6 +80,7 @@ __all__ = [
     "reveal",
     "scoreboard",
     "shape_panel",
+    "spinner",
     "start_panel",
     "table",
     "titled",

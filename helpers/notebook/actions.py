@@ -8,7 +8,7 @@ from typing import Any
 import marimo as mo
 from markupsafe import Markup
 
-from helpers.notebook.html import card, code, course, inline, note, word
+from helpers.notebook.html import card, code, course, inline, note, spinner, word
 from helpers.notebook.session import LabSession, needs_cluster, waiting_card
 from helpers.stack import gpu
 
@@ -37,9 +37,7 @@ def shape_panel(lab: LabSession, buttons: Mapping[str, Any]) -> Any:
 
 @needs_cluster
 def _changed_shape(lab: LabSession, shape: str) -> mo.Html:
-    with mo.status.spinner(
-        title=f"course gpu --shape {shape}", subtitle="waiting for the node to advertise it"
-    ):
+    with spinner(f"course gpu --shape {shape}", "waiting for the node to advertise it"):
         gpu.change_shape(shape)
     done = word("PASS", "done")
     return course(Markup("{} {}").format(done, code(f"course gpu --shape {shape}")), live=True)
@@ -97,7 +95,7 @@ def _started(lab: LabSession) -> mo.Html:
     from helpers.labs.registry import load_lab
 
     assert lab.cluster is not None
-    with mo.status.spinner(title=f"course start {lab.id}", remove_on_exit=True) as spinner:
-        done = start(load_lab(lab.id), lab.cluster, lambda line: spinner.update(subtitle=line))
+    with spinner(f"course start {lab.id}") as say:
+        done = start(load_lab(lab.id), lab.cluster, say)
     items = Markup("").join(Markup("<li>{}</li>").format(line) for line in done)
     return course(Markup("{}<ul>{}</ul>").format(word("PASS", "in place"), items), live=True)

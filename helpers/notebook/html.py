@@ -6,10 +6,11 @@ What stands in `Markup("…")` is HTML; a plain text that is put into it is esca
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 
 import marimo as mo
-from markupsafe import Markup
+from markupsafe import Markup, escape
 
 from helpers.grading.pages import page
 from helpers.grading.pages.page import word as word
@@ -98,3 +99,15 @@ def problem_card(
             first, inline(message), seen, then
         )
     )
+
+
+@contextmanager
+def spinner(title: str, line: str = "") -> Iterator[Callable[[str], None]]:
+    """What is being done while it lasts; yields what takes each further line. marimo reads all of it as HTML."""
+    with mo.status.spinner(title=str(escape(title)), subtitle=str(escape(line)) or None) as shown:
+        yield lambda text: shown.update(subtitle=str(escape(text)))
+
+
+def toast(title: str, text: str, *, failed: bool = False) -> None:
+    """A message in a corner of the page; marimo reads its text as HTML."""
+    mo.status.toast(title, str(escape(text)), kind="danger" if failed else None)

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import marimo as mo
 from markupsafe import Markup
 
 from helpers.errors import HalfReplaced, Refused, WaitFailed
-from helpers.notebook.html import card, code, course, inline, table, word
+from helpers.notebook.html import card, code, course, inline, spinner, table, word
 from helpers.notebook.reset import objects_of, reset_part
 from helpers.notebook.session import LabSession, needs_cluster, waiting_card
 
@@ -72,15 +72,15 @@ def preview(lab: LabSession, manifest: str, *, namespaces: Sequence[str] = ()) -
 @needs_cluster
 def applied(lab: LabSession, manifest: str, *, namespaces: Sequence[str] = ()) -> mo.Html:
     """Apply the manifest, object by object, and say what became of each."""
-    with mo.status.spinner(title="Applying", remove_on_exit=True) as spinner:
-        said = [_apply(lab, item, spinner) for item in objects_of(lab, manifest, namespaces)]
+    with spinner("Applying") as say:
+        said = [_apply(lab, item, say) for item in objects_of(lab, manifest, namespaces)]
     return course(Markup("").join(Markup("<div>{}</div>").format(line) for line in said), live=True)
 
 
-def _apply(lab: LabSession, item: dict[str, Any], spinner: Any) -> Markup:
+def _apply(lab: LabSession, item: dict[str, Any], say: Callable[[str], None]) -> Markup:
     assert lab.cluster is not None
     named = Markup("{} {}").format(item["kind"], code(item["metadata"]["name"]))
-    spinner.update(subtitle=f"{item['kind']} {item['metadata']['name']}")
+    say(f"{item['kind']} {item['metadata']['name']}")
     try:
         result = lab.cluster.apply_or_replace(item)
     except Refused as refusal:

@@ -9,6 +9,7 @@ import marimo as mo
 
 from helpers.cluster.leftovers import leftovers
 from helpers.errors import LabError
+from helpers.notebook.html import toast
 from helpers.notebook.session import LabSession
 
 
@@ -27,10 +28,10 @@ def reset_part(lab: LabSession, manifest: str, *, namespaces: Sequence[str] = ()
 
 def _announce(lab: LabSession, manifest: str, namespaces: Sequence[str]) -> None:
     try:
-        said, kind = undone(lab, manifest, namespaces=namespaces), None
+        said, failed = undone(lab, manifest, namespaces=namespaces), False
     except LabError as problem:
-        said, kind = f"{problem} {problem.next_command}".strip(), "danger"
-    mo.status.toast("Reset this part", said, kind=kind)  # type: ignore[arg-type]
+        said, failed = f"{problem} {problem.next_command}".strip(), True
+    toast("Reset this part", said, failed=failed)
 
 
 def undone(lab: LabSession, manifest: str, *, namespaces: Sequence[str] = ()) -> str:

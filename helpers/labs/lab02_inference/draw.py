@@ -19,7 +19,7 @@ from helpers.cluster.patches import merge
 from helpers.errors import InvalidManifest, LabError
 from helpers.labs.lab02_inference import drain, queue_witness, witness
 from helpers.notebook.charts import AMBER, BLUE, GREEN, GREY, RED, TEAL, WIDTH, look
-from helpers.notebook.html import card, code, course, cut, inline, note, problem_card, table, word
+from helpers.notebook.html import card, code, course, cut, inline, note, problem_card, spinner, table, word
 from helpers.notebook.panel import applied, preview
 from helpers.notebook.session import LabSession, needs_cluster, waiting_card
 from helpers.stack import serving
@@ -403,7 +403,7 @@ def _asked(lab: LabSession) -> mo.Html:
     if not _served(lab):
         return _nobody_serves()
     with (
-        mo.status.spinner(title="Five requests", subtitle="the answers take some seconds"),
+        spinner("Five requests", "the answers take some seconds"),
         _client(lab) as client,
     ):
         rows = [_row(item) for item in five_requests(client)]
@@ -542,11 +542,11 @@ def _drained(lab: LabSession, objects: Sequence[Manifest], fragments: Sequence[s
     if not _served(lab):
         return _nobody_serves()
     manifest = with_fragment(lab, objects, *fragments)
-    with mo.status.spinner(title="The witness") as spinner:
+    with spinner("The witness") as say:
         heard = drain.run(
             cluster,
             lambda: serving.roll_out(cluster, manifest),
-            progress=lambda text: spinner.update(subtitle=text),
+            progress=say,
         )
     pill = (
         word("PASS", "none lost")
@@ -610,8 +610,8 @@ def _loaded(lab: LabSession, levels: Sequence[int], max_tokens: int) -> Any:
 def queue_testimony(lab: LabSession) -> Any:
     """The same once more from inside, by a Job: its word outlives the process whose metrics forget."""
     assert lab.cluster is not None
-    with mo.status.spinner(title=f"Job {queue_witness.JOB}") as spinner:
-        most = queue_witness.run(lab.cluster, progress=lambda text: spinner.update(subtitle=text))
+    with spinner(f"Job {queue_witness.JOB}") as say:
+        most = queue_witness.run(lab.cluster, progress=say)
     return mo.md(
         f"Job `{queue_witness.JOB}` in `{witness.APPS}` asked twenty-four times at once, and saw at most "
         f"**{most if most is not None else 'nobody'}** waiting. The next pod of vLLM starts with empty metrics; "

@@ -12,7 +12,7 @@ from markupsafe import Markup
 from helpers.errors import Forbidden, InvalidInput, LabError, StepMissing
 from helpers.labs.lab03_memory import learner_input, sizing
 from helpers.notebook.charts import AMBER, BLUE, GREEN, GREY, RED, WIDTH, look
-from helpers.notebook.html import card, code, course, cut, inline, problem_card, table, word
+from helpers.notebook.html import card, code, course, cut, inline, problem_card, spinner, table, word
 from helpers.notebook.session import LabSession, needs_cluster, waiting_card
 from helpers.stack import dcgm, memory
 from helpers.stack.embeddings import embedder
@@ -44,8 +44,8 @@ def act(lab: LabSession, button: Any, work: Callable[[Say], str], *, title: str)
 
 @needs_cluster
 def _acted(lab: LabSession, work: Callable[[Say], str], title: str) -> mo.Html:
-    with mo.status.spinner(title=title) as spinner:
-        said = work(lambda line: spinner.update(subtitle=line))
+    with spinner(title) as say:
+        said = work(say)
     return course(Markup("{} {}").format(word("PASS", "done"), inline(said)), live=True)
 
 
@@ -289,7 +289,7 @@ def broken_panel(lab: LabSession, button: Any) -> Any:
 @needs_cluster
 def _broken(lab: LabSession) -> mo.Html:
     assert lab.cluster is not None
-    with mo.status.spinner(title="Three broken memories"), memory.connect(lab.cluster) as qdrant:
+    with spinner("Three broken memories"), memory.connect(lab.cluster) as qdrant:
         return symptom_table(memory.broken_memories(qdrant, embedder()))
 
 
