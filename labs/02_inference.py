@@ -109,8 +109,10 @@ def _(lab):
 
 
 @app.cell(hide_code=True)
-def _():
-    nb.hints(
+def _(lab):
+    lab.live(
+        nb.task_hints,
+        "policy",
         "Prompt and answer share one context. Add them up, and leave a little for the chat template.",
         "`MAX_MODEL_LEN` is a string in a ConfigMap: keep the quotes. A power of two is customary, not needed.",
         "`SERVED_MODEL_NAME` is what callers write into their requests, letter by letter.",
@@ -260,8 +262,10 @@ def _(lab):
 
 
 @app.cell(hide_code=True)
-def _():
-    nb.hints(
+def _(lab):
+    lab.live(
+        nb.task_hints,
+        "start",
         "`enableServiceLinks` belongs in the pod's spec, beside `containers`.",
         "A `startupProbe` has the same form as the others. Until it has passed once, the other two do not run.",
         "Its budget is `periodSeconds` × `failureThreshold`. A short period notices a quick start at once; "
@@ -400,8 +404,10 @@ def _(guess_config):
 
 
 @app.cell(hide_code=True)
-def _():
-    nb.hints(
+def _(lab):
+    lab.live(
+        nb.task_hints,
+        "serving",
         "The product must not exceed what the cache holds. At least four callers come at once.",
         "If `vllm.model` falls short, the *process* has another name or context than the ConfigMap. "
         "Part 4 shows how the change gets there.",
@@ -457,7 +463,9 @@ def _():
 
 @app.cell(hide_code=True)
 def _(COLLEAGUE, apply_rollout, lab, objects, rollout_yaml, start_yaml):
-    draw.deployment_panel(lab, objects, [COLLEAGUE, start_yaml, rollout_yaml], apply_rollout)
+    draw.deployment_panel(
+        lab, objects, [COLLEAGUE, start_yaml, rollout_yaml], apply_rollout, first=[COLLEAGUE, start_yaml]
+    )
     return
 
 
@@ -534,8 +542,10 @@ def _(lab):
 
 
 @app.cell(hide_code=True)
-def _():
-    nb.hints(
+def _(lab):
+    lab.live(
+        nb.task_hints,
+        "rollout",
         "`strategy: {type: Recreate}` takes no `rollingUpdate` beside it.",
         "A pause before SIGTERM needs no shell: `lifecycle: {preStop: {sleep: {seconds: …}}}`.",
         "Grace period ≥ preStop + shutdown time-out + a few seconds. The longest answer takes some twenty seconds.",

@@ -211,7 +211,7 @@ def _():
 
 @app.cell(hide_code=True)
 def _(findings_yaml, lab):
-    lab.live(nb.preview, findings_yaml)
+    lab.live(draw.diagnosis_preview, findings_yaml)
     return
 
 
@@ -228,8 +228,10 @@ def _(lab):
 
 
 @app.cell(hide_code=True)
-def _():
-    nb.hints(
+def _(lab):
+    lab.live(
+        nb.task_hints,
+        "attribution",
         "The client's word is one of: refused, timeout, reset, dns, or `HTTP` with a number. Any word that is in the journal is right.",
         "The layer is named after the backend that was replaced; unaffected is the layer of the lane without red.",
     )
@@ -303,8 +305,10 @@ def _(lab):
 
 
 @app.cell(hide_code=True)
-def _():
-    nb.hints(
+def _(lab):
+    lab.live(
+        nb.task_hints,
+        "backoff",
         "`httpx.TransportError` is the base class of all errors below HTTP. `httpx.HTTPStatusError` has `error.response.status_code`.",
         "Keep the last error in a name, and `raise BackendUnavailable(...) from last`.",
         "Before each pause, compare the clock at its end with the budget: `time.monotonic()` never jumps.",
@@ -443,7 +447,7 @@ def _():
 
 @app.cell(hide_code=True)
 def _(answer_yaml, lab):
-    lab.live(nb.preview, answer_yaml)
+    lab.live(draw.diagnosis_preview, answer_yaml)
     return
 
 
@@ -460,8 +464,10 @@ def _(lab):
 
 
 @app.cell(hide_code=True)
-def _():
-    nb.hints(
+def _(lab):
+    lab.live(
+        nb.task_hints,
+        "gameday",
         "Start at the client: is it refused at once (no endpoint), or does it time out (no answer, or dropped packets)?",
         "`kubectl get endpointslices,pods,events -n llm-system`, then `kubectl describe` the object that looks wrong. There can be policies in `llm-apps` too.",
         "A pod is missing: look at its controller (`kubectl describe replicaset` or `statefulset`). A pod is Pending: look at the scheduler's event.",

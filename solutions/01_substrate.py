@@ -154,8 +154,10 @@ def board_namespaces(lab):
 
 
 @app.cell(hide_code=True)
-def hints_namespaces():
-    nb.hints(
+def hints_namespaces(lab):
+    lab.live(
+        nb.task_hints,
+        "namespaces",
         "`kubectl create namespace llm-apps --dry-run=client -o yaml` prints the YAML of a namespace.",
         "A label goes under `metadata.labels`, beside `metadata.name`. Only `llm-apps` gets it.",
         "The label's key contains a slash and is written as it is: `kubedojo.dev/role: llm-apps`.",
@@ -287,8 +289,10 @@ def board_quota(lab):
 
 
 @app.cell(hide_code=True)
-def hints_quota():
-    nb.hints(
+def hints_quota(lab):
+    lab.live(
+        nb.task_hints,
+        "quota",
         "Add the two columns of the table, line by line, and compare each sum with the quota. One sum is too large.",
         "There are two ways to close a gap: raise the quota, or lower what a workload takes. Here the workloads stay as they are.",
         "Raise only the line whose sum is too large, and only to that sum: anything more is room for a mistake.",
@@ -439,8 +443,10 @@ def notice_who_said_no(lab):
 
 
 @app.cell(hide_code=True)
-def hints_refusal():
-    nb.hints(
+def hints_refusal(lab):
+    lab.live(
+        nb.task_hints,
+        "refusal",
         "The number is under `limits`, as `nvidia.com/gpu: 1`. An extended resource needs no request beside it.",
         "If a pod of `greedy` runs, it asks for too little: compare with what your node offers (picture in part 4).",
         "In a terminal: `kubectl describe replicaset -n llm-system`, then `kubectl describe pod -n llm-workshop`. "
@@ -503,6 +509,21 @@ def guess_shape_answer(guess_shape):
             "refused": "Any well-formed name is accepted: a node that offers it may join in a minute.",
         },
     )
+    return
+
+
+@app.cell(hide_code=True)
+def two_strategies_for_slices():
+    mo.md(r"""
+    **Two ways to advertise slices.** The administrator also chooses MIG's *strategy*: under which name the device plugin
+    advertises them. The card below is cut into seven slices of 10 GB both times.
+    """)
+    return
+
+
+@app.cell(hide_code=True)
+def mig_strategies(lab):
+    lab.live(draw_gpu.mig_strategies)
     return
 
 
@@ -681,8 +702,10 @@ def board_shapes(lab):
 
 
 @app.cell(hide_code=True)
-def hints_shapes():
-    nb.hints(
+def hints_shapes(lab):
+    lab.live(
+        nb.task_hints,
+        "shapes",
         "Which row of the table gives each of several pods its own memory? Only one does.",
         "A slice has its own resource name, so it needs no selector. The other two shapes have one name: only "
         "`nodeSelector` can tell them apart.",
@@ -850,8 +873,10 @@ def board_guard(lab):
 
 
 @app.cell(hide_code=True)
-def hints_guard():
-    nb.hints(
+def hints_guard(lab):
+    lab.live(
+        nb.task_hints,
+        "guard",
         "A toleration names the taint it tolerates: `key`, `operator`, `value` and `effect`.",
         "Replace `[]` with a list of one entry: `- key: nvidia.com/gpu`, then `operator: Exists` and the taint's effect.",
         "If `guest` ran at once, the guard was not up when it was created. Raise it, and apply again: pods are replaced.",
@@ -991,8 +1016,10 @@ def notice_the_price_of_doing_nothing():
 
 
 @app.cell(hide_code=True)
-def hints_idle():
-    nb.hints(
+def hints_idle(lab):
+    lab.live(
+        nb.task_hints,
+        "idle",
         "If `next-in-line` ran at once, nobody held the card, or the node offers several: part 4's picture shows it.",
         "The holder must be placed first. Apply again: both pods are replaced.",
         "`kubectl delete pod idle-holder -n llm-workshop` ends the holder, as does the button.",

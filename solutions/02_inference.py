@@ -119,8 +119,10 @@ def board_policy(lab):
 
 
 @app.cell(hide_code=True)
-def hints_policy():
-    nb.hints(
+def hints_policy(lab):
+    lab.live(
+        nb.task_hints,
+        "policy",
         "Prompt and answer share one context. Add them up, and leave a little for the chat template.",
         "`MAX_MODEL_LEN` is a string in a ConfigMap: keep the quotes. A power of two is customary, not needed.",
         "`SERVED_MODEL_NAME` is what callers write into their requests, letter by letter.",
@@ -278,8 +280,10 @@ def board_start(lab):
 
 
 @app.cell(hide_code=True)
-def hints_start():
-    nb.hints(
+def hints_start(lab):
+    lab.live(
+        nb.task_hints,
+        "start",
         "`enableServiceLinks` belongs in the pod's spec, beside `containers`.",
         "A `startupProbe` has the same form as the others. Until it has passed once, the other two do not run.",
         "Its budget is `periodSeconds` × `failureThreshold`. A short period notices a quick start at once; "
@@ -418,8 +422,10 @@ def guess_config_answer(guess_config):
 
 
 @app.cell(hide_code=True)
-def hints_serving():
-    nb.hints(
+def hints_serving(lab):
+    lab.live(
+        nb.task_hints,
+        "serving",
         "The product must not exceed what the cache holds. At least four callers come at once.",
         "If `vllm.model` falls short, the *process* has another name or context than the ConfigMap. "
         "Part 4 shows how the change gets there.",
@@ -480,7 +486,9 @@ def rollout_panel(
     rollout_yaml,
     start_yaml,
 ):
-    draw.deployment_panel(lab, objects, [COLLEAGUE, start_yaml, rollout_yaml], apply_rollout)
+    draw.deployment_panel(
+        lab, objects, [COLLEAGUE, start_yaml, rollout_yaml], apply_rollout, first=[COLLEAGUE, start_yaml]
+    )
     return
 
 
@@ -575,8 +583,10 @@ def board_rollout(lab):
 
 
 @app.cell(hide_code=True)
-def hints_rollout():
-    nb.hints(
+def hints_rollout(lab):
+    lab.live(
+        nb.task_hints,
+        "rollout",
         "`strategy: {type: Recreate}` takes no `rollingUpdate` beside it.",
         "A pause before SIGTERM needs no shell: `lifecycle: {preStop: {sleep: {seconds: …}}}`.",
         "Grace period ≥ preStop + shutdown time-out + a few seconds. The longest answer takes some twenty seconds.",

@@ -87,9 +87,12 @@ def how_much_will_it_hold():
     takes room: vectors (4 bytes for each dimension), the search graph, the payload, the log, segments that are
     rewritten while the old ones are still there, and **every snapshot you keep on it**.
 
-    **Your turn.** Two million passages of 384 dimensions with half a kilobyte of payload each, and two snapshots kept on
-    the same volume. Change the claim until the plan fits. Then find out what *one more* snapshot would cost, and what a
-    model with 1024 dimensions would cost.
+    **Your turn.** Two million passages of 384 dimensions with half a kilobyte of payload each, and two snapshots. This plan
+    assumes that they are kept on the same volume. Change the claim until the plan fits. Then find out what *one more*
+    snapshot would cost, and what a model with 1024 dimensions would cost.
+
+    *Where do the snapshots of this lab lie?* Not on the claim: the manifest of part 2 has an `emptyDir` for them, as the
+    chart has by default. They fill the node's own disk, and are lost with the pod. The picture shows both ways.
     """)
     return
 
@@ -117,11 +120,12 @@ def sizing_picture(claim, plan):
 
 
 @app.cell(hide_code=True)
-def hints_plan():
+def hints_plan(claim, plan):
     nb.hints(
         "Read the bars: which part is the largest, and what does it grow with?",
         "`datatype='float16'` halves the vectors, `uint8` quarters them; both cost some precision.",
         "`on_disk=True` keeps vectors on the volume: it saves memory, not disk.",
+        yours=draw.plan_in_words(plan, claim),
     )
     return
 
@@ -277,8 +281,10 @@ def board_install(lab):
 
 
 @app.cell(hide_code=True)
-def hints_install():
-    nb.hints(
+def hints_install(lab):
+    lab.live(
+        nb.task_hints,
+        "install",
         "`volumeClaimTemplates` belongs beside `template`, not in it. `volumeMounts` refers to its name; "
         "remove the volume of that name from `volumes`.",
         "A claim template is a claim without a namespace: `metadata.name`, then `spec` with `accessModes: [ReadWriteOnce]` "
@@ -324,14 +330,14 @@ def why_collection():
 
 @app.cell(hide_code=True)
 def collection_preview(collection, lab):
-    lab.live(draw.collection_preview, collection)
+    lab.live(draw.collection_preview, collection, to_point)
     return
 
 
 @app.cell(hide_code=True)
 def wait_for_qdrant(collection, lab, make_collection):
     def make_it(say):
-        wanted = collection_of(collection)
+        wanted = collection_of(collection, to_point)
         draw.wait_for_qdrant(lab, say)
         with memory.connect(lab.cluster) as qdrant:
             qdrant.recreate_collection(**wanted)
@@ -339,7 +345,13 @@ def wait_for_qdrant(collection, lab, make_collection):
         indexes = ", ".join(state.indexes) or "none"
         return f"`{state.name}`: {state.dimensions} dimensions, {state.distance}, indexes: {indexes}"
 
-    draw.act(lab, make_collection, make_it, title="Making the collection")
+    draw.act(
+        lab,
+        make_collection,
+        make_it,
+        title="Making the collection",
+        undo=lambda: draw.without_collection(lab),
+    )
     return
 
 
@@ -392,8 +404,10 @@ def board_collection(lab):
 
 
 @app.cell(hide_code=True)
-def hints_collection():
-    nb.hints(
+def hints_collection(lab):
+    lab.live(
+        nb.task_hints,
+        "collection",
         "The size and the distance of the model are in the text above. For vectors of length one, `Cosine` is the angle.",
         "`passage.id` is the same on every machine and every day; `uuid4()` is new each time.",
         "Too many points? Points with random ids stay: make the collection again, then ingest.",
@@ -548,8 +562,10 @@ def board_restart(lab):
 
 
 @app.cell(hide_code=True)
-def hints_restart():
-    nb.hints(
+def hints_restart(lab):
+    lab.live(
+        nb.task_hints,
+        "restart",
         "`kubectl delete pod -n llm-system qdrant-0`, then `kubectl get pods -n llm-system -w`.",
         "The check looks at `/metrics` of the running process: how many points it serves, and how often it was sent any. "
         "After anything you write, the pod must be deleted again to prove it: part 6 ends with that step.",
@@ -584,7 +600,7 @@ def snapshots(lab, note, write_note):
             qdrant.write_note(text_of("note", note), embedder())
         return "the note is now a point of the collection"
 
-    draw.act(lab, write_note, write, title="Writing the note")
+    draw.act(lab, write_note, write, title="Writing the note", undo=lambda: draw.without_note(lab))
     return
 
 
@@ -686,8 +702,10 @@ def board_restore(lab):
 
 
 @app.cell(hide_code=True)
-def hints_restore():
-    nb.hints(
+def hints_restore(lab):
+    lab.live(
+        nb.task_hints,
+        "restore",
         "Look at the table of part 4 between the steps: it is green all the time, whatever the collection holds.",
         "With kubectl: `kubectl scale statefulset qdrant --replicas=0`, `kubectl delete pvc qdrant-storage-qdrant-0`, "
         "`kubectl scale statefulset qdrant --replicas=1`.",

@@ -12,6 +12,7 @@ with app.setup(hide_code=True):
 
     from helpers import notebook as nb
     from helpers.labs.lab04_isolation import draw
+    from helpers.stack.bring_up import first_policy
 
 
 @app.cell(hide_code=True)
@@ -240,7 +241,7 @@ def preview_qdrant_yaml(lab, qdrant_yaml):
 
 @app.cell(hide_code=True)
 def apply_qdrant_yaml(apply_qdrant, lab, qdrant_yaml):
-    nb.apply_panel(lab, qdrant_yaml, apply_qdrant)
+    nb.apply_panel(lab, qdrant_yaml, apply_qdrant, first=first_policy())
     return
 
 
@@ -262,8 +263,10 @@ def board_forgotten(lab):
 
 
 @app.cell(hide_code=True)
-def hints_forgotten():
-    nb.hints(
+def hints_forgotten(lab):
+    lab.live(
+        nb.task_hints,
+        "forgotten",
         "A rule has two halves, `from` and `ports`. Which one does the colleague's rule lack, and what does that mean? "
         "(`kubectl get pods -n llm-system --show-labels` shows which pods a selector fits.)",
         "`from` is a list of peers, and a rule without it means everybody. A peer with `namespaceSelector` *and* `podSelector` means both at once.",
@@ -432,8 +435,10 @@ def board_deny(lab):
 
 
 @app.cell(hide_code=True)
-def hints_deny():
-    nb.hints(
+def hints_deny(lab):
+    lab.live(
+        nb.task_hints,
+        "deny",
         "Which directions does `policyTypes` name? A direction that no policy names is open.",
         "An egress rule has `to` and `ports`. `to` takes the same peers as `from` does.",
         "One peer with two selectors: `namespaceSelector` for kube-system by its name label, and `podSelector` for `k8s-app: kube-dns`.",
@@ -561,8 +566,8 @@ def preview_label_yaml(lab, label_yaml):
 
 
 @app.cell(hide_code=True)
-def apply_label_yaml(apply_label, lab, label_yaml):
-    nb.apply_panel(lab, label_yaml, apply_label)
+def apply_label_yaml(apply_label, lab, label_yaml, qdrant_yaml):
+    nb.apply_panel(lab, label_yaml, apply_label, first=f"{first_policy()}\n---\n{qdrant_yaml}")
     return
 
 
@@ -582,8 +587,10 @@ def board_label(lab):
 
 
 @app.cell(hide_code=True)
-def hints_label():
-    nb.hints(
+def hints_label(lab):
+    lab.live(
+        nb.task_hints,
+        "label",
         "Add a second line under the same `matchLabels`: both labels must then hold.",
         "Two entries in `from` are alternatives. In one entry with two labels, both must hold.",
         "Applying a policy of the same name replaces it: rules that you leave out of this cell are gone. Look at the forecast for Prometheus.",

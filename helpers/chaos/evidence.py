@@ -15,6 +15,7 @@ from helpers.chaos.journal import Record
 from helpers.cluster.resource import OVER
 
 OTHER = {"vllm": "qdrant", "qdrant": "vllm"}
+SERVED, NO_ATTEMPT = "served", "no attempt yet"
 
 
 @dataclass(frozen=True)
@@ -90,6 +91,32 @@ def main_symptom(record: Record, backend: str) -> str:
     """The word the interrupted client said most often: refused, timeout, reset, dns, HTTP 5xx."""
     seen = failures(record, CLIENT_OF[backend])
     return seen.most_common(1)[0][0] if seen else ""
+
+
+def clients_now(items: Iterable[Attempt]) -> dict[str, str]:
+    """What each client saw within its latest second: served, the words of its failures, or nothing yet."""
+    found = list(items)
+    return {
+        client: _lately([item for item in found if item.client == client]) for client in CLIENT_OF.values()
+    }
+
+
+def in_words(items: Iterable[Attempt]) -> str:
+    """The same in one line: which client fails, and how."""
+    seen = clients_now(items)
+    said = {SERVED: "is served", NO_ATTEMPT: "has not called yet"}
+    return ", ".join(
+        f"{client} ({backend}) {said.get(seen[client], f'fails: {seen[client]}')}"
+        for backend, client in CLIENT_OF.items()
+    )
+
+
+def _lately(mine: list[Attempt]) -> str:
+    if not mine:
+        return NO_ATTEMPT
+    latest = max(item.t for item in mine)
+    failed = Counter(item.outcome for item in mine if item.t > latest - 1 and not item.ok)
+    return ", ".join(outcome for outcome, _ in failed.most_common()) or SERVED
 
 
 def availability(items: Iterable[Attempt]) -> float | None:

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from helpers.chaos.clients import NAMESPACE, POD, Clients
+from helpers.chaos.evidence import in_words
 from helpers.chaos.faults import BACKENDS, Fault, pods_of
 from helpers.chaos.journal import JournalWriter, experiments_dir, journal_key, publish
 from helpers.chaos.steps import FaultNotAllowed, Plan, Step, carry_out
@@ -60,7 +61,9 @@ def steady_state(view: ClusterView) -> dict[str, Any]:
         try:
             pods_of(view, backend)
         except ObjectMissing as error:
-            raise NotSteady(f"{name}: {error}", next_command="kubectl get pods -n llm-system") from error
+            raise NotSteady(
+                f"{name}: {error}", next_command="course start 05; kubectl get pods -n llm-system"
+            ) from error
         unready = [pod["name"] for pod in seen["pods"] if pod["backend"] == name and not pod["ready"]]
         if unready:
             raise NotSteady(
@@ -244,7 +247,8 @@ class _Experiment:
             waited = time.monotonic() - began
             state = watch.latest.get("endpoints", {}).get(self._fault.backend.name, {})
             self._say(
-                f"{waited:3.0f} s into the fault: {state.get('ready', '?')} ready endpoints of {self._fault.backend.name}"
+                f"{waited:3.0f} s into the fault: {state.get('ready', '?')} ready endpoints of {self._fault.backend.name}; "
+                f"{in_words(watch.recent)}"
             )
             if self._fault.heals and waited > 1.5 and self._is_steady():
                 self._note("healed")

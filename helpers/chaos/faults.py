@@ -6,7 +6,8 @@ here changes anything; `steps.py` does, and only in the lab's namespaces.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import re
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -320,6 +321,24 @@ CAUSES: dict[str, str] = {
     "service-selector": "the Service's selector matches no pod",
 }
 LAYERS = ("substrate", "inference", "memory", "network")
+# A client's own words (`clients.outcome_of`).
+SYMPTOMS = ("refused", "timeout", "reset", "dns", "HTTP and a number")
+_SYMPTOM = re.compile(r"refused|timeout|reset|dns|HTTP \d{3}|curl \d+")
+
+
+def not_on_the_list(said: Mapping[str, Any]) -> list[str]:
+    """What a diagnosis names that cannot be, a sentence each with what can; what is still empty is none."""
+    wrong = []
+    for key, value in said.items():
+        known = _words_for(key.rpartition(".")[2])
+        is_symptom = known is SYMPTOMS and _SYMPTOM.fullmatch(str(value))
+        if value and known and value not in known and not is_symptom:
+            wrong.append(f"`{key}` is `{value}`: it is one of {', '.join(known)}")
+    return wrong
+
+
+def _words_for(key: str) -> Collection[str]:
+    return {"layer": LAYERS, "unaffected": LAYERS, "cause": CAUSES, "symptom": SYMPTOMS}.get(key, ())
 
 
 def fault(name: str) -> Fault:

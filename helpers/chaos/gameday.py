@@ -15,6 +15,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from helpers.chaos.clients import Attempt, Clients
+from helpers.chaos.evidence import in_words
 from helpers.chaos.experiment import (
     Cancelled,
     Finished,
@@ -25,7 +26,7 @@ from helpers.chaos.experiment import (
     steady_state,
     wait_for_clients,
 )
-from helpers.chaos.faults import FAULTS, SYSTEM, Fault, fault
+from helpers.chaos.faults import FAULTS, SYSTEM, Fault, fault, not_on_the_list
 from helpers.chaos.journal import JournalWriter, experiments_dir, journal_key, publish
 from helpers.chaos.steps import Step, carry_out
 from helpers.chaos.undo import Undo, undo, write_undo
@@ -135,9 +136,11 @@ class _GameDay:
             answer = self._answer()
             served = self._is_served(watch.recent, time.time())
             waited = time.monotonic() - began
-            state = "both clients are served" if served else "clients are failing"
-            self._say(f"{waited:3.0f} s: {state}, {'answer committed' if answer else 'no answer yet'}")
-            if served and answer and watch.failed_once:
+            wrong = not_on_the_list(answer or {})
+            is_whole = bool(answer and answer.get("layer") and answer.get("cause") and not wrong)
+            state = "; ".join(wrong) or ("answer committed" if is_whole else "no answer yet")
+            self._say(f"{waited:3.0f} s: {in_words(watch.recent)}; {state}")
+            if served and is_whole and watch.failed_once:
                 journal.add("repaired", t=time.time(), answer=answer, after_s=round(waited, 1))
                 return
         journal.add("time-over", t=time.time(), answer=self._answer())

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from helpers.chaos.clients import INTERVAL_S, Attempt, Clients
@@ -15,6 +15,7 @@ from helpers.errors import LabError
 if TYPE_CHECKING:
     from helpers.chaos.journal import JournalWriter
     from helpers.cluster import Cluster, ClusterView
+    from helpers.cluster.resource import Endpoint
 
 EVENTS_EVERY_S = 1.5
 COLLECT_EVERY_S = 1.0
@@ -22,18 +23,24 @@ RECENT = 200
 
 
 def sample(view: ClusterView) -> dict[str, Any]:
-    """Pods with UID, readiness, restarts and reasons, and the endpoints of both Services: two reads and one more."""
+    """Pods with UID, readiness, restarts and reasons, and the endpoints of both Services: two reads and one more.
+
+    The endpoints come first: a pod that becomes Ready between the reads has then no address before its readiness.
+    """
+    endpoints = {name: _addresses(view.endpoints(name, SYSTEM)) for name in BACKENDS}
     pods = []
     for pod in view.pods(SYSTEM):
         backend = next((name for name, item in BACKENDS.items() if _has(pod.labels, item.labels)), "")
         if backend:
             pods.append(_pod(pod, backend))
-    endpoints = {}
-    for name in BACKENDS:
-        found = view.endpoints(name, SYSTEM)
-        addresses = {item.address: item.ready for item in found}
-        endpoints[name] = {"ready": sum(addresses.values()), "all": len(addresses)}
     return {"pods": pods, "endpoints": endpoints}
+
+
+def _addresses(found: Sequence[Endpoint]) -> dict[str, int]:
+    """How many are ready, how many of the others end and serve meanwhile, and how many there are."""
+    of_each = {item.address: item for item in found}.values()
+    ending = sum(item.serving and item.terminating and not item.ready for item in of_each)
+    return {"ready": sum(item.ready for item in of_each), "ending": ending, "all": len(of_each)}
 
 
 def _has(labels: dict[str, str], selector: str) -> bool:

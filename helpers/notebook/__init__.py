@@ -7,6 +7,7 @@
     lab.live(preview, manifest)                         # what the cell's text would change, as fresh as the board
     apply_panel(lab, manifest, button)                  # Apply button, and what became of it
     guess = predict("…?", {"a": "…"}); reveal(guess.value, truth="a", because="…")
+    lab.live(task_hints, "quota", "a nudge", "the way")  # the first begins with what the task's checks saw
     hints("a nudge", "the way"); quiz([...]); quiz_board(answers, QUESTIONS); layer_picture("substrate")
 
 Buttons and quiz radios are defined in hidden cells at the end of a notebook, so that no edit of the
@@ -19,7 +20,7 @@ from helpers.notebook.actions import delete_panel, guard_panel, shape_panel, sta
 from helpers.notebook.board import board, once_passed, passed, refresh, scoreboard
 from helpers.notebook.building import build_card, connection_card
 from helpers.notebook.events import event_table, job_table, pod_table
-from helpers.notebook.hints import hints
+from helpers.notebook.hints import hints, task_hints
 from helpers.notebook.html import card, code, course, inline, note, problem_card, spinner, table, word
 from helpers.notebook.layers import LAYERS, Layer, layer_picture
 from helpers.notebook.looks import LiveReport
@@ -83,6 +84,7 @@ __all__ = [
     "spinner",
     "start_panel",
     "table",
+    "task_hints",
     "titled",
     "waiting_card",
     "word",

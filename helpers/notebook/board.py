@@ -2,12 +2,24 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import TYPE_CHECKING, Any
 
 import marimo as mo
 from markupsafe import Markup
 
-from helpers.notebook.html import card, code, course, definitions, inline, next_step, note, problem_card, word
+from helpers.notebook.html import (
+    card,
+    code,
+    course,
+    definitions,
+    has_button,
+    inline,
+    next_step,
+    note,
+    problem_card,
+    word,
+)
 from helpers.notebook.looks import LiveReport
 from helpers.notebook.session import LabSession, waiting_card
 
@@ -55,7 +67,8 @@ def scoreboard(lab: LabSession, titles: dict[str, str] | None = None) -> mo.Html
     report = live.report
     share = 100 * report.earned / report.possible if report.possible else 0
     standing = Markup("<small>{}</small>").format(report.standing) if report.pending else ""
-    counts = ", ".join(f"{number} {status.replace('_', ' ')}" for status, number in report.counts.items())
+    order = list(report.counts)
+    said = Counter(map(_status, sorted(report.verdicts, key=lambda item: order.index(item.status.value))))
     shown = Markup(
         '<div class="row"><b>{report.earned:g} of {report.possible:g} points</b>'
         '<small>{counts}</small>{standing}<small class="points">graded in {report.duration_s:.1f} s</small></div>'
@@ -63,7 +76,7 @@ def scoreboard(lab: LabSession, titles: dict[str, str] | None = None) -> mo.Html
         "{next_step}{images}"
     ).format(
         report=report,
-        counts=counts,
+        counts=", ".join(f"{number} {status}" for status, number in said.items()),
         standing=standing,
         share=share,
         tiles=Markup("").join(map(_tile, report.verdicts)),
@@ -96,10 +109,22 @@ def _trouble(live: LiveReport) -> mo.Html | None:
     return None
 
 
+def _is_step_missing(result: CheckResult) -> bool:
+    """Whether nothing failed: what the check looks with is put in place by a button of the page."""
+    return result.status.value == "ENV_ERROR" and has_button(result.next)
+
+
+def _status(result: CheckResult) -> str:
+    return "A STEP COMES FIRST" if _is_step_missing(result) else result.status.value.replace("_", " ")
+
+
+def _colour(result: CheckResult) -> str:
+    return "NOT_ATTEMPTED" if _is_step_missing(result) else result.status.value
+
+
 def _tile(result: CheckResult) -> Markup:
-    status = result.status.value
     return Markup('<span class="tile is-{}"><b>{}</b> {}</span>').format(
-        status, result.check, status.replace("_", " ").lower()
+        _colour(result), result.check, _status(result).lower()
     )
 
 
@@ -112,16 +137,17 @@ def _next_step(report: Report, titles: dict[str, str]) -> Markup:
     if waiting is None:
         return Markup("<div>Everything this lab asks for holds in the cluster.</div>")
     place = titles.get(waiting.task, waiting.task)
-    return Markup("<div><small>Next:</small> <b>{}</b>: {}</div>").format(place, inline(waiting.criterion))
+    said = next_step(waiting.next) if _is_step_missing(waiting) else waiting.criterion
+    return Markup("<div><small>Next:</small> <b>{}</b>: {}</div>").format(place, inline(said))
 
 
 def _verdict(result: CheckResult, criteria: dict[str, str]) -> Markup:
     return Markup(
-        '<section class="verdict is-{status}"><div class="row">{word}<span>{criterion}</span>'
+        '<section class="verdict is-{colour}"><div class="row">{word}<span>{criterion}</span>'
         '<span class="points">{points}</span></div>{detail}</section>'
     ).format(
-        status=result.status.value,
-        word=word(result.status.value),
+        colour=_colour(result),
+        word=word(_colour(result), _status(result)),
         criterion=inline(result.criterion),
         points=f"{result.earned:g} / {result.points:g}" if result.points else "",
         detail=_detail(result, criteria),
@@ -136,7 +162,7 @@ def _detail(result: CheckResult, criteria: dict[str, str]) -> Markup:
     # Where nothing was attempted the expectation is the criterion, which stands above already.
     if status != "PASS" and result.expected != result.criterion:
         rows.insert(0, ("expected", result.expected))
-    if status in _SPOKEN:
+    if status in _SPOKEN and not _is_step_missing(result):
         rows.append(("why", result.why))
     if status != "PASS":
         rows.append(("next", next_step(result.next)))

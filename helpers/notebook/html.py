@@ -76,12 +76,17 @@ def definitions(rows: Iterable[tuple[str, str]]) -> Markup:
     return Markup("<dl>{}</dl>").format(Markup("").join(listed))
 
 
+def has_button(command: str) -> bool:
+    """Whether a button of the page does the first of these commands: then a step of the page comes first."""
+    return command.partition("; ")[0] in _BUTTONS
+
+
 def next_step(command: str) -> str:
     """The next command as a page says it: the page's own button first, where it does the same."""
     if not command:
         return ""
-    button = _BUTTONS.get(command)
-    return f"press **{button}** on this page, or in a terminal: `{command}`" if button else f"`{command}`"
+    button = _BUTTONS.get(command.partition("; ")[0])
+    return f"press **{button}** above, or in a terminal: `{command}`" if button else f"`{command}`"
 
 
 def problem_card(

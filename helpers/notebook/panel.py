@@ -44,6 +44,7 @@ def apply_panel(
     button: Any,
     *,
     namespaces: Sequence[str] = (),
+    first: str = "",
 ) -> Any:
     """Apply button, what became of it, and the way back, of one exercise; its `preview` is a cell of its own.
 
@@ -51,10 +52,11 @@ def apply_panel(
         manifest: the learner's YAML; `$TOOLBOX` and the like stand for the cluster's images.
         button: from `apply_button`; nothing reaches the cluster unless it was pressed.
         namespaces: apply the same manifest once in each of these.
+        first: what was there before this part: the way back puts it back.
     """
     if lab.cluster is None:
         return waiting_card()
-    row = mo.hstack([button, reset_part(lab, manifest, namespaces=namespaces)], justify="start")
+    row = mo.hstack([button, reset_part(lab, manifest, namespaces=namespaces, first=first)], justify="start")
     if not lab.asked(button):
         return row
     return mo.vstack([row, applied(lab, manifest, namespaces=namespaces)], gap=0.5)

@@ -27,6 +27,8 @@ WHOLE = "nvidia.com/gpu"
 MIG_PREFIX = "nvidia.com/mig-"
 SHARING = "nvidia.com/gpu.sharing-strategy"
 REPLICAS = "nvidia.com/gpu.replicas"
+PRODUCT = "nvidia.com/gpu.product"
+MIG_STRATEGY = "nvidia.com/mig.strategy"
 GUARD = {"key": WHOLE, "value": "present", "effect": "NoSchedule"}
 
 
@@ -50,6 +52,44 @@ SHAPES = {
             "Time-slicing",
             "none: memory and faults are shared",
             "latency depends on neighbours",
+        ),
+    )
+}
+
+
+@dataclass(frozen=True)
+class Strategy:
+    """One way to advertise the slices of a card that is cut into seven: NVIDIA's `migStrategy`.
+
+    https://docs.nvidia.com/datacenter/cloud-native/gpu-operator/latest/gpu-operator-mig.html and
+    https://github.com/NVIDIA/k8s-device-plugin/blob/main/docs/gpu-feature-discovery/README.md
+    """
+
+    key: str
+    resource: str
+    count: int
+    told_by: str
+    needs: str
+
+
+STRATEGIES = {
+    strategy.key: strategy
+    for strategy in (
+        Strategy(
+            "single",
+            WHOLE,
+            7,
+            f"the product's name in a label: `{PRODUCT}` ends in `-MIG-1g.10gb`",
+            "every card of the node is cut, and all slices have one size; pods and quotas stay as they are, "
+            f"but `{WHOLE}: 1` now means a slice",
+        ),
+        Strategy(
+            "mixed",
+            f"{MIG_PREFIX}1g.10gb",
+            7,
+            f"the resource's own name, and labels such as `{MIG_PREFIX}1g.10gb.count`",
+            f"sizes may differ, and whole cards may stay beside them as `{WHOLE}`; pods must ask for the size by name, "
+            f"and a quota needs a line for each: `requests.{MIG_PREFIX}1g.10gb`",
         ),
     )
 }
@@ -82,7 +122,8 @@ def offers(nodes: Iterable[Node]) -> list[Offer]:
 
 def shape_of(node: Node, resource: str) -> str:
     """full, mig or time-slicing, from the resource's name and the labels of GPU feature discovery."""
-    if resource.startswith(MIG_PREFIX):
+    single = node.labels.get(MIG_STRATEGY) == "single" and "-MIG-" in node.labels.get(PRODUCT, "")
+    if resource.startswith(MIG_PREFIX) or (single and resource == WHOLE):
         return "mig"
     replicas = node.labels.get(REPLICAS, "1")
     shared = node.labels.get(SHARING) == "time-slicing" or (replicas.isdigit() and int(replicas) > 1)
@@ -257,12 +298,12 @@ def _expression_holds(expression: Mapping[str, Any], labels: Mapping[str, str]) 
 
 def as_if(labels: Mapping[str, str], *, shared: bool) -> dict[str, str]:
     """A node's labels as GPU feature discovery would write them for a shared, or an unshared, card."""
-    product = labels.get("nvidia.com/gpu.product", "GPU").removesuffix("-SHARED")
+    product = labels.get(PRODUCT, "GPU").removesuffix("-SHARED")
     return {
         **labels,
         SHARING: "time-slicing" if shared else "none",
         REPLICAS: "4" if shared else "1",
-        "nvidia.com/gpu.product": f"{product}-SHARED" if shared else product,
+        PRODUCT: f"{product}-SHARED" if shared else product,
     }
 
 

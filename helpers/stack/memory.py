@@ -220,8 +220,10 @@ def replace_pod(
 
 
 def _moment(view: ClusterView, name: str, before: str | None, at_s: float) -> Moment:
-    found = view.find("Pod", name, NAMESPACE)
+    # What follows is read first: a pod that becomes Ready between the reads shows no address before its readiness.
     answer = view.http(NAMESPACE, SERVICE, PORT, "/readyz", timeout_s=2)
+    addresses = view.endpoint_slices(SERVICE, NAMESPACE)
+    found = view.find("Pod", name, NAMESPACE)
     ready = found.conditions("Ready") if found else None
     which = "none" if found is None else ("old" if found.uid == before else "new")
     phase = (
@@ -234,7 +236,7 @@ def _moment(view: ClusterView, name: str, before: str | None, at_s: float) -> Mo
         pod=which,
         phase=phase,
         is_ready=bool(ready and ready.is_true),
-        endpoints=len(view.endpoint_slices(SERVICE, NAMESPACE)),
+        endpoints=len(addresses),
         readyz=str(answer.status) if answer.from_service else "no endpoint",
     )
 
@@ -401,8 +403,7 @@ class Memory:
 
     def delete_collection(self) -> bool:
         """Delete the collection with all its points; False when there was none."""
-        with _refusals():
-            return bool(self.client.delete_collection(self.collection))
+        return _result(self._request("DELETE", f"/collections/{self.collection}"), bool)
 
     def ingest(
         self,
@@ -445,6 +446,15 @@ class Memory:
         with _refusals():
             self.client.upsert(self.collection, points=[point], wait=True)
         return identifier
+
+    def delete_note(self) -> bool:
+        """Take the note away again; False when there was none."""
+        path = f"/collections/{self.collection}/points"
+        found = self._request("POST", path, json={"ids": [point_id("note")]})
+        if found.status_code == 404 or not _result(found, list):
+            return False
+        _result(self._request("POST", f"{path}/delete?wait=true", json={"points": [point_id("note")]}), dict)
+        return True
 
     def search(
         self, question: str, embedder: Embedder, *, layer: str | None = None, limit: int = 3

@@ -108,6 +108,23 @@ def test_a_repair_without_an_answer_does_not_end_the_day_and_the_time_does() -> 
     assert record.first("time-over")
 
 
+def test_an_answer_that_is_on_no_list_does_not_end_the_day_and_is_told_with_the_list() -> None:
+    cluster, said = cluster_with_clients(), list[str]()
+    day = in_background(cluster, timeout_s=120, on_progress=said.append)
+    until_felt(cluster)
+    cluster.apply([answer_manifest(SEED, "network", "bad-selector")])
+    repair(cluster)
+    deadline = time.monotonic() + 100
+    while not any("`bad-selector`: it is one of" in line and "is served; " in line for line in said[-2:]):
+        assert day.is_alive() and time.monotonic() < deadline, said[-1]
+        time.sleep(0.02)
+    assert any("inference (vllm) is served, retrieval (qdrant) fails: refused" in line for line in said)
+    cluster.apply([answer_manifest(SEED, "network", "service-selector")])
+    day.join(timeout=120)
+    record = published(cluster.view(), "game-day")
+    assert (record.first("repaired") or {})["answer"]["cause"] == "service-selector"
+
+
 def test_what_nobody_repairs_is_undone_when_the_time_is_over() -> None:
     cluster = cluster_with_clients()
     day = in_background(cluster, timeout_s=0.4)

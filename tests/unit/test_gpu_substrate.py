@@ -9,6 +9,10 @@ import pytest
 
 from helpers.cluster import Pod, Resource
 from helpers.cluster.fake import FakeCluster
+from helpers.embedded.devices.config import shape_of
+from helpers.embedded.gpu import Shape, configuration
+from helpers.labs.lab01_substrate import draw_gpu
+from helpers.notebook.session import LabSession
 from helpers.stack import gpu
 
 NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
@@ -105,3 +109,48 @@ def test_the_guard_goes_up_and_comes_down_and_leaves_other_taints_alone() -> Non
 
 def test_idle_cards_cost_what_busy_ones_cost() -> None:
     assert gpu.price_text(gpu.idle_cost(62, 2.5, cards=2)) == "$310.00"
+
+
+def sliced(strategy: str) -> Any:
+    """The course's device plugin on a card in seven slices, and the node that it makes of it."""
+    return shape_of({**configuration(Shape.MIG), "flags": {"migStrategy": strategy}}, "substrate")
+
+
+@pytest.mark.parametrize("strategy", ["single", "mixed"])
+def test_each_mig_strategy_is_told_as_a_device_plugin_carries_it_out(strategy: str) -> None:
+    told, found = gpu.STRATEGIES[strategy], sliced(strategy)
+    assert {item.name: len(item.device_ids) for item in found.resources} == {told.resource: told.count}
+    named = found.labels[gpu.PRODUCT].endswith("-MIG-1g.10gb")
+    assert named is (strategy == "single") and (gpu.PRODUCT in told.told_by) is named
+    assert (f"{told.resource}.count" in found.labels) and found.labels[gpu.MIG_STRATEGY] == strategy
+
+
+@pytest.mark.parametrize("strategy", ["single", "mixed"])
+def test_a_slice_is_drawn_as_one_under_either_name(strategy: str) -> None:
+    cluster, found = FakeCluster(), sliced(strategy)
+    node = cluster.view().nodes()[0].raw
+    count = {item.name: str(len(item.device_ids)) for item in found.resources}
+    labels = {**node["metadata"]["labels"], **found.labels}
+    cluster.put(
+        {
+            **node,
+            "metadata": {**node["metadata"], "labels": labels},
+            "status": {"capacity": count, "allocatable": count},
+        }
+    )
+    lab = LabSession("01", cluster, cluster.identity(), cluster.profile())
+    (offer,) = gpu.offers(cluster.view().nodes())
+    assert (offer.shape, offer.count) == ("mig", 7)
+    shown = str(draw_gpu.mig_strategies(lab).text)
+    rows = {row.split("</code>")[0].rpartition(">")[2]: row for row in shown.split("<tr>")[2:]}
+    assert list(rows) == ["single", "mixed"]
+    assert [key for key, row in rows.items() if "this node, now" in row] == [strategy]
+    assert "nvidia.com/gpu: 7" in rows["single"] and "nvidia.com/mig-1g.10gb: 7" in rows["mixed"]
+
+
+def test_a_node_whose_card_is_whole_has_neither_strategy_and_the_page_says_which_it_will_use() -> None:
+    cluster = FakeCluster()
+    lab = LabSession("01", cluster, cluster.identity(), cluster.profile())
+    shown = str(draw_gpu.mig_strategies(lab).text)
+    assert "this node, now" not in shown and "This course&#39;s node uses <code>mixed</code>" in shown
+    assert "offers <code>nvidia.com/gpu: 1</code>" in shown

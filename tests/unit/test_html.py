@@ -509,10 +509,8 @@ def test_what_marimo_shows_beside_a_page_is_escaped(monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(mo.status, "toast", lambda title, text, kind: lines.append(text))
     with spinner(EVIL, EVIL) as say:
         say(EVIL)
-    monkeypatch.setattr(reset, "undone", lambda *_, **__: EVIL)
-    reset._announce(session(), "", ())
-    monkeypatch.setattr(reset, "undone", Mock(side_effect=LabError(EVIL)))
-    reset._announce(session(), "", ())
+    reset._announce(lambda: EVIL)
+    reset._announce(Mock(side_effect=LabError(EVIL)))
     assert len(lines) == 5
     for line in lines:
         assert_escaped_once(line)

@@ -7,12 +7,15 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+import yaml
 
 from helpers.cluster.fake import FakeCluster
 from helpers.errors import InvalidInput, ObjectMissing, StepMissing
-from helpers.labs.lab03_memory import draw, learner_input
+from helpers.grading.changes import solved
+from helpers.labs.lab03_memory import draw, learner_input, sizing
 from helpers.labs.lab03_memory.sizing import Collection
 from helpers.notebook.session import LabSession
+from helpers.settings import REPOSITORY
 from helpers.stack import memory
 
 PLAN = Collection(vectors=2_000_000, dimensions=384, payload_bytes=512, snapshots=2)
@@ -56,6 +59,28 @@ def test_a_plan_that_cannot_be_added_up_is_named(plan: Any, words: str) -> None:
     assert words in _text(draw.sizing_picture(plan, "16Gi"))
 
 
+def test_the_plan_says_where_it_counts_snapshots_and_where_this_labs_lie() -> None:
+    shown = _text(draw.sizing_picture(PLAN, "16Gi"))
+    assert "Assumed: the snapshots lie on the claim" in shown
+    assert "at most <b>6.1 GiB</b>, and <b>8.1 GiB</b>" in shown and "DiskPressure" in shown
+    rows = draw._where(sizing.size(PLAN))
+    on_node = {row["part"] for row in rows if row["where"] == draw.ON_THE_NODE}
+    on_claim = {row["part"] for row in rows if row["where"] == draw.ON_THE_CLAIM}
+    assert on_node == {"snapshots"} and "vectors" in on_claim and "snapshots" not in on_claim
+
+
+def test_the_labs_manifests_do_keep_snapshots_in_an_emptydir_beside_the_claim() -> None:
+    base = yaml.safe_load((REPOSITORY / "manifests/stack/qdrant/base/statefulset.yaml").read_text())
+    (ours,) = (item for item in solved("03", "memory_yaml") if item["kind"] == "StatefulSet")
+    for found in (base, ours):
+        pod = found["spec"]["template"]["spec"]
+        volumes = {volume["name"]: volume for volume in pod["volumes"]}
+        (mount,) = (
+            item for item in pod["containers"][0]["volumeMounts"] if item["mountPath"] == "/qdrant/snapshots"
+        )
+        assert "emptyDir" in volumes[mount["name"]]
+
+
 @pytest.mark.parametrize(
     ("wanted", "words"),
     [
@@ -69,6 +94,12 @@ def test_a_plan_that_cannot_be_added_up_is_named(plan: Any, words: str) -> None:
         ({"size": 384, "distance": "cosine", "index": None}, "Cosine, Euclid, Dot, Manhattan"),
         ({"size": 384, "distance": ["Cosine"], "index": None}, '"distance" is'),
         ({"size": 384, "distance": "Cosine", "index": 7}, '"index" is 7'),
+        (
+            {"size": 384, "distance": "Cosine", "index": "keyword"},
+            'one of "key", "kind", "layer", "title", "text", or None',
+        ),
+        ({"size": 0, "distance": "cosine", "index": None}, '"size" is 0'),
+        ({"size": 0, "distance": "cosine", "index": None}, "\"distance\" is 'cosine'"),
     ],
 )
 def test_a_collection_that_qdrant_does_not_take_is_named_before_the_old_one_is_dropped(
@@ -83,6 +114,38 @@ def test_a_collection_that_qdrant_does_not_take_is_named_before_the_old_one_is_d
 def test_a_collection_that_qdrant_takes_is_passed_on_as_it_is() -> None:
     wanted = {"size": 384, "distance": "Cosine", "index": "layer"}
     assert learner_input.collection_of(wanted) == wanted
+
+
+def _tier(passage: Any, vector: Any) -> Any:
+    return {"id": passage.id, "vector": vector, "payload": {"tier": passage.layer, "text": passage.text}}
+
+
+def test_a_field_that_the_learner_writes_may_be_indexed() -> None:
+    wanted = {"size": 384, "distance": "Cosine", "index": "tier"}
+    assert learner_input.collection_of(wanted, _tier) == wanted
+    with pytest.raises(InvalidInput, match="\"index\" is 'tier'"):
+        learner_input.collection_of(wanted)
+
+
+@pytest.mark.parametrize(
+    ("index", "words"),
+    [
+        ("text", "each passage has another &#34;text&#34;"),
+        ("text", "Fields in which passages agree: &#34;tier&#34;"),
+        ("layer", "writes no field &#34;layer&#34; so far, only &#34;tier&#34;, &#34;text&#34;"),
+    ],
+)
+def test_an_index_that_no_filter_could_use_is_doubted_in_the_preview(index: str, words: str) -> None:
+    wanted = {"size": 384, "distance": "Cosine", "index": index}
+    shown = (
+        _text(draw.collection_preview(_session(), wanted, _tier)).replace("<code>", "").replace("</code>", "")
+    )
+    assert words in shown
+
+
+@pytest.mark.parametrize("index", ["tier", None])
+def test_an_index_that_serves_a_filter_is_not_doubted(index: str | None) -> None:
+    assert learner_input.index_of_little_use(index, _tier) == ""
 
 
 def _raises(passage: Any, vector: Any) -> Any:

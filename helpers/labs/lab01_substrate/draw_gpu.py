@@ -11,7 +11,7 @@ import marimo as mo
 import pandas as pd
 from markupsafe import Markup
 
-from helpers.notebook.html import card, code, course, inline, note, word
+from helpers.notebook.html import card, code, course, inline, note, table, word
 from helpers.notebook.session import LabSession, needs_cluster
 from helpers.stack import gpu
 
@@ -64,6 +64,48 @@ def _offer(offer: gpu.Offer, held: Sequence[gpu.Holder], *, simulated: bool) -> 
         isolation=inline(shape.isolation),
         price=inline(shape.price),
     )
+
+
+@needs_cluster
+def mig_strategies(lab: LabSession) -> mo.Html:
+    """What a node advertises for a card in seven slices under each of MIG's strategies, and which this node has."""
+    assert lab.cluster is not None and lab.profile is not None
+    nodes = lab.cluster.view().nodes()
+    now = {node.labels[gpu.MIG_STRATEGY] for node in nodes if gpu.MIG_STRATEGY in node.labels}
+    rows = [
+        (
+            code(item.key) + (word("fits", "this node, now") if item.key in now else ""),
+            code(f"{item.resource}: {item.count}"),
+            code(f"{item.resource}: 1"),
+            inline(item.told_by),
+            inline(item.needs),
+        )
+        for item in gpu.STRATEGIES.values()
+    ]
+    head = (
+        "strategy",
+        "the node advertises",
+        "a pod asks for a slice with",
+        "how a slice shows",
+        "what it means",
+    )
+    here = [
+        f"node `{node.name}`: `{gpu.MIG_STRATEGY}: {node.labels.get(gpu.MIG_STRATEGY, 'no such label')}`, offers "
+        + (", ".join(f"`{item.resource}: {item.count}`" for item in gpu.offers([node])) or "no GPU")
+        for node in nodes
+        if gpu.offers([node]) or gpu.MIG_STRATEGY in node.labels
+    ]
+    own = (
+        "This course's node uses `mixed` for its slices, and `none` for the other two shapes."
+        if _is_own(lab)
+        else ""
+    )
+    said = f"Now: {'; '.join(here) or 'no node offers a GPU'}. {own}"
+    return card(table(head, rows) + Markup("<div>{}</div>").format(inline(said)), live=True)
+
+
+def _is_own(lab: LabSession) -> bool:
+    return lab.profile is not None and lab.profile.name == "embedded"
 
 
 def _short(name: str) -> str:

@@ -21,6 +21,7 @@ from helpers.labs.lab02_inference import drain, queue_witness, witness
 from helpers.notebook.charts import AMBER, BLUE, GREEN, GREY, RED, TEAL, WIDTH, look
 from helpers.notebook.html import card, code, course, cut, inline, note, problem_card, spinner, table, word
 from helpers.notebook.panel import applied, preview
+from helpers.notebook.reset import NOTHING_TO_DELETE, reset_button, reset_part
 from helpers.notebook.session import LabSession, needs_cluster, waiting_card
 from helpers.stack import serving
 from helpers.stack.inference import InferenceClient, InferenceFault
@@ -28,6 +29,7 @@ from helpers.stack.load import LoadResult, QueueSample, QueueSampler, closed_loo
 from helpers.stack.serving import SMOLLM2_135M, Moment
 
 if TYPE_CHECKING:
+    from helpers.cluster import Cluster
     from helpers.cluster.resource import Pod
 
 Manifest = dict[str, Any]
@@ -96,14 +98,22 @@ def deployment_panel(
     objects: Sequence[Manifest],
     fragments: Sequence[str],
     button: Any,
+    *,
+    first: Sequence[str] = (),
 ) -> Any:
-    """Preview of the Deployment with its fragments, Apply button, result, and the time line of what follows."""
+    """Preview of the Deployment with its fragments, Apply button and the way back, and what became of it.
+
+    Args:
+        first: the fragments of the part before: the way back puts them back; without any it deletes the Deployment.
+    """
     if not objects:
         return waiting_card()
     text = with_fragment(lab, objects, *fragments)
     whole = mo.accordion({"The whole Deployment": mo.md(f"```yaml\n{text}\n```")})
     said = [applied(lab, text)] if lab.asked(button) else []
-    return mo.vstack([preview(lab, text), button, *said, whole], gap=0.5)
+    before = with_fragment(lab, objects, *first) if first else ""
+    row = mo.hstack([button, reset_part(lab, text, first=before)], justify="start")
+    return mo.vstack([preview(lab, text), row, *said, whole], gap=0.5)
 
 
 # The start as a time line
@@ -386,11 +396,25 @@ class Asked:
     retryable: bool | None
 
 
-def _with_button(lab: LabSession, button: Any, part: Callable[[], Any]) -> Any:
-    """The button, and below it what pressing it did; it stays where that ends in a card."""
+def _with_button(lab: LabSession, button: Any, part: Callable[[], Any], *, job: str = "") -> Any:
+    """The button, and below it what pressing it did; it stays where that ends in a card.
+
+    A witness's `job` is what the part leaves in the cluster: the way back deletes it.
+    """
     if lab.cluster is None:
         return waiting_card()
-    return mo.vstack([button, part()]) if lab.asked(button) else button
+    row = mo.hstack([button, _forget(lab.cluster, job)], justify="start") if job else button
+    return mo.vstack([row, part()]) if lab.asked(button) else row
+
+
+def _forget(cluster: Cluster, job: str) -> Any:
+    return reset_button(lambda: forgotten(cluster, job), tooltip=f"Deletes the Job {job} with what it saw.")
+
+
+def forgotten(cluster: Cluster, job: str) -> str:
+    """The way back of a witness's part: the cluster without its Job."""
+    was_there = cluster.delete("Job", job, witness.APPS, wait_s=30, grace_s=1)
+    return f"Deleted: Job {job}." if was_there else NOTHING_TO_DELETE
 
 
 def ask_panel(lab: LabSession, button: Any) -> Any:
@@ -531,7 +555,7 @@ def drain_panel(
 
     Further arguments only make marimo run other cells first. Where a solution runs it waits for the new pod.
     """
-    part = _with_button(lab, button, lambda: _drained(lab, objects, fragments))
+    part = _with_button(lab, button, lambda: _drained(lab, objects, fragments), job=drain.JOB)
     return mo.vstack([part, _waited_timeline(lab)]) if lab.pressed and lab.cluster else part
 
 
@@ -596,7 +620,7 @@ def load_panel(
     max_tokens: int = 32,
 ) -> Any:
     """Run closed loops of growing size against the service and draw what was measured."""
-    return _with_button(lab, button, lambda: _loaded(lab, levels, max_tokens))
+    return _with_button(lab, button, lambda: _loaded(lab, levels, max_tokens), job=queue_witness.JOB)
 
 
 @needs_cluster

@@ -13,6 +13,7 @@ from helpers.errors import Forbidden, InvalidInput, LabError, StepMissing
 from helpers.labs.lab03_memory import learner_input, sizing
 from helpers.notebook.charts import AMBER, BLUE, GREEN, GREY, RED, WIDTH, look
 from helpers.notebook.html import card, code, course, cut, inline, problem_card, spinner, table, word
+from helpers.notebook.reset import NOTHING_TO_DELETE, reset_button
 from helpers.notebook.session import LabSession, needs_cluster, waiting_card
 from helpers.stack import dcgm, memory
 from helpers.stack.embeddings import embedder
@@ -27,19 +28,51 @@ READY_TIMEOUT_S = 180
 SMALLEST_CLAIM = 1024**2
 MOST_STEPS = 12
 LAST_S = 0.4
+ASSUMED, ON_THE_CLAIM, ON_THE_NODE = (
+    "the plan: all on the claim",
+    "part 2: on the claim",
+    "part 2: on the node's disk",
+)
+_PLACES = (ASSUMED, ON_THE_CLAIM, ON_THE_NODE)
 Say = Callable[[str], None]
 
 
-def act(lab: LabSession, button: Any, work: Callable[[Say], str], *, title: str) -> Any:
+def act(
+    lab: LabSession,
+    button: Any,
+    work: Callable[[Say], str],
+    *,
+    title: str,
+    undo: Callable[[], str] | None = None,
+) -> Any:
     """A button, and what pressing it did: `work` says lines while it runs and returns the last one.
 
     Stop it with marimo's own stop button; what was done stays, and pressing again goes on from there.
+    `undo` is the way back of the whole part, and says what it did.
     """
     if lab.cluster is None:
         return waiting_card()
+    back = reset_button(undo, tooltip="Takes away what this part keeps in Qdrant.") if undo else None
+    row = mo.hstack([button, back], justify="start") if back else button
     if not lab.asked(button):
-        return button
-    return mo.vstack([button, _acted(lab, work, title)], gap=0.5)
+        return row
+    return mo.vstack([row, _acted(lab, work, title)], gap=0.5)
+
+
+def without_collection(lab: LabSession) -> str:
+    """The way back of the collection's part: Qdrant without it."""
+    assert lab.cluster is not None
+    with memory.connect(lab.cluster) as qdrant:
+        was_there = qdrant.delete_collection()
+    return f"Deleted: collection {memory.COLLECTION} with its points." if was_there else NOTHING_TO_DELETE
+
+
+def without_note(lab: LabSession) -> str:
+    """The way back of the note's part: the collection without it; copies on this machine stay."""
+    assert lab.cluster is not None
+    with memory.connect(lab.cluster) as qdrant:
+        was_there = qdrant.delete_note()
+    return "Deleted: the note. Copies of snapshots on this machine stay." if was_there else NOTHING_TO_DELETE
 
 
 @needs_cluster
@@ -135,12 +168,13 @@ def sizing_picture(plan: sizing.Collection, claim: str) -> Any:
         result, claimed_gib = sizing.size(plan), _claimed_gib(claim)
     except ValueError as problem:
         return problem_card(str(problem), title="The picture needs numbers it can add up.")
-    rows = [{"part": part, "GiB": gib, "order": n} for n, (part, gib) in enumerate(result.disk_parts.items())]
+    rows = _where(result)
     bars = (
         alt.Chart(pd.DataFrame(rows))
-        .mark_bar(height=34)
+        .mark_bar(height=26)
         .encode(
-            x=alt.X("sum(GiB):Q", title="GiB on the volume"),
+            x=alt.X("sum(GiB):Q", title="GiB"),
+            y=alt.Y("where:N", sort=list(_PLACES), title=None, axis=alt.Axis(labelLimit=260)),
             color=alt.Color(
                 "part:N",
                 sort=list(result.disk_parts),
@@ -148,16 +182,39 @@ def sizing_picture(plan: sizing.Collection, claim: str) -> Any:
                 legend=alt.Legend(orient="bottom", columns=3),
             ),
             order="order:Q",
-            tooltip=["part:N", alt.Tooltip("GiB:Q", format=".2f")],
+            tooltip=["where:N", "part:N", alt.Tooltip("GiB:Q", format=".2f")],
         )
     )
+    lines = pd.DataFrame([{"GiB": claimed_gib, "where": place} for place in _PLACES if place != ON_THE_NODE])
     line = (
-        alt.Chart(pd.DataFrame([{"GiB": claimed_gib}]))
-        .mark_rule(size=3, strokeDash=[5, 3], color=RED)
-        .encode(x="GiB:Q")
+        alt.Chart(lines)
+        .mark_tick(thickness=3, size=36, color=RED)
+        .encode(x="GiB:Q", y=alt.Y("where:N", sort=list(_PLACES)))
     )
-    chart = look((bars + line).properties(height=70, width=WIDTH))
+    chart = look((bars + line).properties(height=40 * len(_PLACES), width=WIDTH))
     return mo.vstack([chart, _sizing_words(result, claim, claimed_gib)], gap=0.3)
+
+
+def plan_in_words(plan: sizing.Collection, claim: str) -> str:
+    """What the learner's own figures come to, where they do not fit; empty where they do, or are none."""
+    try:
+        result, claimed_gib = sizing.size(plan), _claimed_gib(claim)
+    except ValueError:
+        return ""
+    missing = result.disk / sizing.GIB - claimed_gib
+    part, gib = max(result.disk_parts.items(), key=lambda item: item[1])
+    if missing <= 0:
+        return ""
+    return f"Yours: `{claim}` is {missing:,.1f} GiB too small for this plan; its largest part is {gib:,.1f} GiB: {part}."
+
+
+def _where(result: sizing.Sizing) -> list[dict[str, Any]]:
+    """Each part in GiB where it lies: as the plan assumes, and as the manifest of part 2 has it."""
+    rows = []
+    for n, (part, gib) in enumerate(result.disk_parts.items()):
+        for place in (ASSUMED, ON_THE_NODE if part == "snapshots" else ON_THE_CLAIM):
+            rows.append({"part": part, "GiB": gib, "order": n, "where": place})
+    return rows
 
 
 def _claimed_gib(claim: str) -> float:
@@ -178,21 +235,40 @@ def _sizing_words(result: sizing.Sizing, claim: str, claimed_gib: float) -> mo.H
     verdict = word("fits", "fits") if fits else word("refused", "too small")
     return course(
         Markup(
-            "{verdict} At most, <b>{disk:,.1f} GiB</b> are on the volume at once; the claim (dashed line) asks for "
+            "{verdict} At most, <b>{disk:,.1f} GiB</b> are on the volume at once; the claim (red mark) asks for "
             "<b>{claim}</b>. Memory for vectors and index: <b>{memory:,.1f} GiB</b>; "
             "the pod's limit must be above that."
-        ).format(verdict=verdict, disk=disk, claim=claim, memory=result.memory / sizing.GIB),
+            "<br><small>Assumed: the snapshots lie on the claim. In the manifest of part 2, as with the chart's defaults, "
+            "they lie in an <code>emptyDir</code> beside it. Then the claim holds at most "
+            "<b>{beside:,.1f} GiB</b>, and <b>{snapshots:,.1f} GiB</b> "
+            "of snapshots are on the node's own disk: what runs full then is the node (<code>DiskPressure</code>), "
+            "the kubelet evicts pods from it, and the snapshots go with their pod.</small>"
+        ).format(
+            verdict=verdict,
+            disk=disk,
+            claim=claim,
+            memory=result.memory / sizing.GIB,
+            beside=result.claim_beside_snapshots / sizing.GIB,
+            snapshots=result.snapshots / sizing.GIB,
+        ),
         live=True,
     )
 
 
 @needs_cluster
-def collection_preview(lab: LabSession, wanted: object) -> mo.Html:
-    """What making the collection anew would replace: its parameters now and then, and the points that go."""
-    asked = learner_input.collection_of(wanted)
+def collection_preview(lab: LabSession, wanted: object, to_point: object = memory.as_point) -> mo.Html:
+    """What making the collection anew would replace: its parameters now and then, and the points that go.
+
+    `to_point` is the learner's: an index is on a field that it writes.
+    """
+    asked = learner_input.collection_of(wanted, to_point)
+    useless = learner_input.index_of_little_use(asked["index"], to_point)
+    doubt = (
+        Markup("<div>{} {}.</div>").format(word("open", "index"), inline(useless)) if useless else Markup()
+    )
     state = _collection_state(lab)
     if isinstance(state, str):
-        return course(Markup("<small>Preview: {}</small>").format(state), live=True)
+        return course(Markup("<small>Preview: {}</small>{}").format(state, doubt), live=True)
     now = ("no collection",) * 3
     if state:
         now = (str(state.dimensions), state.distance or "several", ", ".join(state.indexes) or "none")
@@ -202,7 +278,7 @@ def collection_preview(lab: LabSession, wanted: object) -> mo.Html:
     gone = state.points if state else 0
     lost = Markup("<b>{} points would be dropped.</b>").format(gone) if gone else ""
     head = Markup("<small>Preview: read from Qdrant. Nothing has been changed.</small>")
-    return card(head + table(("", "now", "then"), rows, kind="diff") + lost, live=True)
+    return card(head + table(("", "now", "then"), rows, kind="diff") + doubt + lost, live=True)
 
 
 def _collection_state(lab: LabSession) -> memory.CollectionState | str | None:

@@ -12,7 +12,7 @@ from typing import Any
 
 from helpers.errors import InvalidInput
 from helpers.stack.embeddings import Vector
-from helpers.stack.memory import Passage
+from helpers.stack.memory import Passage, as_point, corpus
 
 DISTANCES = ("Cosine", "Euclid", "Dot", "Manhattan")
 # The largest vector that Qdrant takes (https://api.qdrant.tech/api-reference/collections/create-collection).
@@ -24,21 +24,61 @@ _VERSION = re.compile(r"v?(\d{1,3})\.(\d{1,3})(?:\.\d+)?")
 ToPoint = Callable[[Passage, Vector], Mapping[str, Any]]
 
 
-def collection_of(wanted: object) -> dict[str, Any]:
+def collection_of(wanted: object, to_point: object = as_point) -> dict[str, Any]:
     """The arguments of `Memory.recreate_collection`.
 
+    Args:
+        to_point: the learner's function: what may be indexed are a passage's fields, and those that it writes.
+
     Raises:
-        InvalidInput: a key is missing or unknown, or a value is none that Qdrant takes.
+        InvalidInput: a key is missing or unknown, or values are none that Qdrant, or the corpus, takes: all of them.
     """
     values = _with_keys("collection", wanted, _COLLECTION, needed=_COLLECTION)
     size, distance, index = (values[name] for name in _COLLECTION)
+    wrong = []
     if not isinstance(size, int) or isinstance(size, bool) or not 1 <= size <= MOST_DIMENSIONS:
-        raise InvalidInput(f'"size" is {_shown(size)}: it is a whole number from 1 to {MOST_DIMENSIONS:,}')
+        wrong.append(f'"size" is {_shown(size)}: it is a whole number from 1 to {MOST_DIMENSIONS:,}')
     if distance not in DISTANCES:
-        raise InvalidInput(f'"distance" is {_shown(distance)}: it is one of {", ".join(DISTANCES)}')
-    if index is not None and not (isinstance(index, str) and index.strip()):
-        raise InvalidInput(f'"index" is {_shown(index)}: it is a field\'s name in quotes, or None')
+        wrong.append(f'"distance" is {_shown(distance)}: it is one of {", ".join(DISTANCES)}')
+    fields = list(dict.fromkeys([*_payload_values(as_point), *_payload_values(to_point)]))
+    if index is not None and index not in fields:
+        wrong.append(
+            f'"index" is {_shown(index)}: it is the name of a field of the points, one of {_listed(fields)}, or None'
+        )
+    if wrong:
+        raise InvalidInput("; ".join(wrong))
     return values
+
+
+def index_of_little_use(index: str | None, to_point: object) -> str:
+    """What a keyword index on this field would not find, in a sentence; empty where it would serve a filter."""
+    if index is None:
+        return ""
+    written = _payload_values(to_point)
+    if written and index not in written:
+        return f'`to_point` writes no field "{index}" so far, only {_listed(written)}: the index would stay empty'
+    values = written.get(index) or _payload_values(as_point).get(index) or []
+    if len(set(values)) < len(values):
+        return ""
+    shared = [
+        name for name, found in (written or _payload_values(as_point)).items() if len(set(found)) < len(found)
+    ]
+    return (
+        f'each passage has another "{index}", and a keyword index finds whole values: a filter by it finds one passage. '
+        f"Fields in which passages agree: {_listed(shared)}"
+    )
+
+
+def _payload_values(to_point: object) -> dict[str, list[str]]:
+    """Each field of the payload that this function writes, with the corpus's values; nothing while it makes no point."""
+    found: dict[str, list[str]] = {}
+    try:
+        for passage in corpus():
+            for name, value in (checked(to_point)(passage, [0.0]).get("payload") or {}).items():
+                found.setdefault(str(name), []).append(str(value))
+    except InvalidInput:
+        return {}
+    return found
 
 
 def checked(to_point: object) -> ToPoint:

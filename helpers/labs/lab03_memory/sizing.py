@@ -21,7 +21,7 @@ GIB = 1024**3
 
 @dataclass(frozen=True)
 class Collection:
-    """What is to be stored. `payload_bytes` is the mean size of one point's payload."""
+    """What is to be stored. `payload_bytes` is the mean size of one point's payload; `snapshots` are kept on the claim."""
 
     vectors: int
     dimensions: int
@@ -47,6 +47,11 @@ class Sizing:
     def disk(self) -> float:
         """What the volume must hold at its fullest: while segments are rewritten and snapshots lie beside."""
         return self.vectors + self.graph + self.payload + self.log + self.snapshots + self.rewriting
+
+    @property
+    def claim_beside_snapshots(self) -> float:
+        """What the claim must hold where snapshots lie elsewhere, as in the lab's manifest and the chart's default."""
+        return self.disk - self.snapshots
 
     @property
     def disk_parts(self) -> dict[str, float]:

@@ -64,7 +64,7 @@ def seen(table: Reachability, caller: str, target: str, *, open_: bool) -> Verdi
     if answer is None and dead and not (found and found.outcome == "dns"):
         raise ProbeInconclusive(
             f"{caller} to {target}: {words}, which proves nothing",
-            next_command="kubectl get pods -n llm-system" if found else "course start 04",
+            next_command=f"course start 04{'; kubectl get pods -n llm-system' if found else ''}",
         )
     wanted = "connects" if open_ else "is stopped"
     return expect(

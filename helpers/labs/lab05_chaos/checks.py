@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from helpers.chaos import evidence
 from helpers.chaos.backoff import DOWN_BUDGET_S, GRACE_S, Trial
-from helpers.chaos.faults import BACKENDS, CLIENT_OF, SYSTEM
+from helpers.chaos.faults import BACKENDS, CLIENT_OF, SYSTEM, not_on_the_list
 from helpers.chaos.journal import NAMESPACE, JournalBroken, Record, published
 from helpers.evidence import Evidence
 from helpers.grading import Lab, Status, Verdict, all_of, expect, expect_true, falls_short, not_attempted
@@ -227,7 +227,7 @@ def findings_are_right(cluster: ClusterView) -> Verdict:
             expect_true(
                 said in symptoms,
                 f"{name}.symptom is what the client saw",
-                f"{name}.symptom: {said or 'nothing'}",
+                named(f"{name}.symptom", said),
                 written,
             ),
             _finding(written, f"{name}.unaffected", {"inference": "memory", "memory": "inference"}[layer]),
@@ -238,9 +238,12 @@ def findings_are_right(cluster: ClusterView) -> Verdict:
 def _finding(written: Any, key: str, right: str) -> Verdict:
     said = written.data.get(key, "")
     # The right word is not shown: what was said and that it does not hold is enough.
-    return expect_true(
-        said == right, f"{key} as the journal shows it", f"{key}: {said or 'nothing'}", written
-    )
+    return expect_true(said == right, f"{key} as the journal shows it", named(key, said), written)
+
+
+def named(key: str, said: str) -> str:
+    """What was named, and where that cannot be, what can."""
+    return next(iter(not_on_the_list({key: said})), f"{key}: {said or 'nothing'}")
 
 
 # Backoff
@@ -505,7 +508,7 @@ def diagnosed(cluster: ClusterView, record: Record) -> Verdict:
             expect_true(
                 answer.get(key) == truth.get(key),
                 f"the {key} of this seed's fault",
-                f"{key}: {answer.get(key) or 'no answer'}",
+                named(key, str(answer[key])) if answer.get(key) else f"{key}: no answer",
                 about,
             )
             for key in ("layer", "cause")

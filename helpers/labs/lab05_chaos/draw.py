@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor, wait
 from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,10 +16,11 @@ import pandas as pd
 from markupsafe import Markup
 
 from helpers import kubeyaml
-from helpers.errors import LabError
+from helpers.errors import LabError, StepMissing
 from helpers.notebook.charts import INK, look
 from helpers.notebook.html import card, code, course, inline, note, problem_card, table, word
-from helpers.notebook.panel import apply_button
+from helpers.notebook.panel import apply_button, preview
+from helpers.notebook.reset import NOTHING_TO_DELETE, reset_button
 from helpers.notebook.session import LabSession, needs_cluster, waiting_card
 
 if TYPE_CHECKING:
@@ -35,8 +37,14 @@ _COLOURS = {
     "ready": "#3b82c4",
     "not ready": "#d99a2b",
     "terminating": "#8b6fc0",
-    "no endpoint": "#d64545",
+    "ending, serves on": "#4fb3bf",
+    "no endpoint": "#7d8895",
 }
+_LEGEND = (
+    "**failed**: a call that this client made got no good answer. **no endpoint**: the Service has no ready address, "
+    "so a new call goes nowhere. **ending, serves on**: no address is ready, but a pod that is ending still serves; "
+    "kube-proxy sends calls there as long as it does, and the client's lane can stay green."
+)
 _REDRAW_S = 1.0
 _THREAD = "experiment: "
 
@@ -56,7 +64,10 @@ def experiment_panel(
     """
     if lab.cluster is None:
         return waiting_card()
-    row = mo.hstack(list(buttons.values()), justify="start")
+    back = reset_button(
+        lambda: without_journals(lab, names), tooltip="Deletes this part's journals from the cluster."
+    )
+    row = mo.hstack([*buttons.values(), back], justify="start")
     run, stop = (lab.asked(buttons[name], by_hand=True) for name in ("run", "stop"))
     if lab.pressed:
         for name in names:
@@ -76,6 +87,18 @@ def experiment_panel(
         said = "what was broken is being undone; that lasts until the backend is Ready again"
         return mo.vstack([row, course(word("open", "stopping") + f" {said}", live=True)])
     return mo.vstack([row, *(timeline(lab, name) for name in names)])
+
+
+def without_journals(lab: LabSession, names: tuple[str, ...]) -> str:
+    """The way back of a part: the cluster without its journals, while nothing is running."""
+    from helpers.chaos.journal import NAMESPACE
+
+    assert lab.cluster is not None
+    if others := running():
+        raise StepMissing(f"{others[0].name.removeprefix(_THREAD)} is running on this page: stop it first.")
+    journals = [f"journal-{name}" for name in names]
+    gone = [name for name in journals if lab.cluster.delete("ConfigMap", name, NAMESPACE)]
+    return f"Deleted: {', '.join(gone)}." if gone else NOTHING_TO_DELETE
 
 
 def run_or_stop(run: str, *, stop: str = "Stop and undo") -> Any:
@@ -104,46 +127,66 @@ def _in_background(cluster: Cluster, names: tuple[str, ...], buttons: Any, work:
             # Pressed again: the run before this one was told to stop, and undoes first.
             other.join()
     uid = cluster.identity().uid
-    drawn = [0.0]
-
-    def show(name: str, line: str) -> None:
-        if time.monotonic() - drawn[0] < _REDRAW_S:
-            return
-        drawn[0] = time.monotonic()
-        said = Markup("{} <b>{}</b> {}").format(word("open", "running"), name, line)
-        state = course(said, live=True)
-        mo.output.replace(mo.vstack([buttons, state, _chart_on_disk(uid, name)]))
-
-    for name in names:
-        try:
-            work[name](
-                cluster,
-                on_progress=lambda line, name=name: show(name, line),
-                should_stop=lambda: bool(thread.should_exit),
-            )
-        except Cancelled:
-            said = "what was broken is undone; nothing of it is graded"
-            mo.output.replace(mo.vstack([buttons, course(word("open", "stopped") + f" {said}", live=True)]))
-            return
-        except LabError as problem:
-            failed = problem_card(str(problem), problem.next_command, title=f"{name} did not finish.")
-            mo.output.replace(mo.vstack([buttons, failed]))
-            return
+    try:
+        for name in names:
+            _drawn_while_it_runs(cluster, name, buttons, work[name])
+    except Cancelled:
+        said = "what was broken is undone; nothing of it is graded"
+        mo.output.replace(mo.vstack([buttons, course(word("open", "stopped") + f" {said}", live=True)]))
+        return
+    except LabError as problem:
+        failed = problem_card(str(problem), problem.next_command, title=f"{name} did not finish.")
+        mo.output.replace(mo.vstack([buttons, failed]))
+        return
     done = [_chart_on_disk(uid, name, words=True) for name in names]
     mo.output.replace(mo.vstack([buttons, course(word("PASS", "done and undone"), live=True), *done]))
 
 
-def _chart_on_disk(uid: str, name: str, *, words: bool = False) -> Any:
+def _drawn_while_it_runs(cluster: Cluster, name: str, buttons: Any, work: Work) -> None:
+    """One experiment in a thread beside this one, which draws: both clients' lanes move whatever it waits for."""
+    thread, uid, said = mo.current_thread(), cluster.identity().uid, [""]
+    began = time.time()
+    with ThreadPoolExecutor(1) as pool:
+        outcome = pool.submit(
+            work, cluster, on_progress=said.append, should_stop=lambda: bool(thread.should_exit)
+        )
+        while not wait([outcome], timeout=_REDRAW_S).done:
+            if thread.should_exit:
+                continue
+            state = Markup("{} <b>{}</b> {}").format(word("open", "running"), name, inline(said[-1]))
+            chart = _chart_on_disk(uid, name, since=began)
+            mo.output.replace(mo.vstack([buttons, course(state, live=True), chart]))
+    outcome.result()
+
+
+def _chart_on_disk(uid: str, name: str, *, words: bool = False, since: float = 0.0) -> Any:
+    """The picture of the newest journal on this machine, while it is written and after; none older than `since`."""
     from helpers.chaos.journal import JournalBroken, latest, parse
 
     path: Path | None = latest(uid, name)
-    if path is None:
+    if path is None or path.stat().st_mtime < since:
         return mo.md("")
     try:
         record = parse(path.read_text())
     except JournalBroken:
         return mo.md("")
-    return mo.vstack([chart(record), _reading(record)]) if words else chart(record)
+    return mo.vstack([chart(record), _reading(record)] if words else [_clients_now(record), chart(record)])
+
+
+def _clients_now(record: Record) -> mo.Html:
+    """Which client is served at this moment, and which fails, by name."""
+    from helpers.chaos import evidence
+    from helpers.chaos.faults import CLIENT_OF
+
+    seen = evidence.clients_now(evidence.attempts(record))
+    status = {evidence.SERVED: "PASS", evidence.NO_ATTEMPT: "none"}
+    said = [
+        Markup("<span>client of {} ({}) {}</span>").format(
+            backend, client, word(status.get(seen[client], "FAIL"), seen[client])
+        )
+        for backend, client in CLIENT_OF.items()
+    ]
+    return course(Markup('<div class="row">{}</div>').format(Markup("").join(said)), live=True)
 
 
 @needs_cluster
@@ -215,8 +258,11 @@ def segments(record: Record) -> Iterator[Segment]:
     for sample, later in pairwise(samples):
         start, end = sample["t"] - zero, later["t"] - zero
         for name, counts in sample["endpoints"].items():
-            state = "ready" if counts["ready"] else "no endpoint"
-            yield f"endpoints: {name}", start, end, state, f"{counts['ready']} of {counts['all']} ready"
+            # Journals of before did not count the ending ones.
+            ending = counts.get("ending", 0)
+            state = "ready" if counts["ready"] else "ending, serves on" if ending else "no endpoint"
+            also = f", {ending} ending and serving" if ending else ""
+            yield f"endpoints: {name}", start, end, state, f"{counts['ready']} of {counts['all']} ready{also}"
         for pod in sample["pods"]:
             state = (
                 "terminating" if pod["phase"] == "Terminating" else "ready" if pod["ready"] else "not ready"
@@ -261,7 +307,7 @@ def _reading(record: Record) -> mo.Html:
             else "served throughout"
         )
         said.append(f"**{client}** {told}, {share:.0%} of attempts succeeded")
-    return course(Markup("<div>{}.</div>").format(inline("; ".join(said))))
+    return course(Markup("<div>{}.</div><small>{}</small>").format(inline("; ".join(said)), inline(_LEGEND)))
 
 
 _HERDS = {"herd-none": "without jitter", "herd-full": "with jitter"}
@@ -375,6 +421,24 @@ def _away(trial: Trial) -> Markup:
     if trial.outage_s is None:
         return Markup()
     return Markup(" <small>({:.1f} s away)</small>").format(trial.outage_s)
+
+
+@needs_cluster
+def diagnosis_preview(lab: LabSession, manifest: str) -> Any:
+    """What a ConfigMap of the learner's words would change, and which of them are on no list."""
+    from helpers.chaos.faults import not_on_the_list
+    from helpers.cluster import shapes
+    from helpers.cluster.manifests import load
+
+    wrong = []
+    for item in load(lab.render(manifest)):
+        if item["kind"] == "ConfigMap":
+            shapes.check(item, shapes.CONFIG_MAP)
+            wrong += not_on_the_list(item.get("data") or {})
+    said = Markup("").join(
+        Markup("<div>{} {}.</div>").format(word("open", "not on the list"), inline(line)) for line in wrong
+    )
+    return mo.vstack([preview(lab, manifest), *([course(said, live=True)] if said else [])], gap=0.5)
 
 
 def findings(lab: LabSession, said: Mapping[str, Mapping[str, str]], *_after: object) -> str:

@@ -314,7 +314,7 @@ MUTANTS = [
     Mutant(
         "everything is said to be affected",
         _findings(delete_vllm__unaffected="nothing"),
-        {"chaos.findings": "delete-vllm.unaffected: nothing"},
+        {"chaos.findings": "`delete-vllm.unaffected` is `nothing`: it is one of"},
     ),
     Mutant(
         "a retry that stops after two attempts",
