@@ -154,7 +154,8 @@ class LabPage:
         pattern = re.compile(rf"\b{variable} = |def {variable}\(")
         editor = self.page.locator(".cm-content", has_text=pattern).first
         editor.scroll_into_view_if_needed()
-        before = "\n".join(line.inner_text().rstrip("\n") for line in editor.locator(".cm-line").all())
+        # The document itself: of what is out of sight, the editor draws only a part.
+        before = editor.evaluate("content => content.cmTile.view.state.doc.toString()")
         # Not by a click: what is drawn above meanwhile moves the page, and a click then lands in another cell.
         editor.focus()
         self.page.keyboard.press("Control+a")
