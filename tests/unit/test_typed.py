@@ -106,3 +106,11 @@ def test_one_command_can_be_run_there() -> None:
         [str(COURSE), "shell", "-c", "echo $KUBECONFIG"], capture_output=True, text=True, env={**os.environ}
     )
     assert done.stdout.strip() == str(settings.kubeconfig_path(settings.cluster_name())), done.stderr
+
+
+@pytest.mark.usefixtures("plain_shell")
+def test_helm_is_reached_through_course_too_and_neither_is_named_twice() -> None:
+    assert typed("helm rollback qdrant 2") == ".venv/bin/course helm rollback qdrant 2"
+    assert typed("course helm list -A") == ".venv/bin/course helm list -A"
+    assert typed("course kubectl get pods") == ".venv/bin/course kubectl get pods"
+    assert typed("the helm chart") == "the helm chart"

@@ -23,6 +23,7 @@ from helpers.grading.declare import Progress, quiet
 from helpers.stack import memory
 from helpers.stack.container_env import variables_of
 from helpers.stack.embeddings import DIMENSIONS
+from helpers.stack.helm import RELEASE
 from helpers.stack.memory import COLLECTION, FILTER_FIELD, LABELS, NAMESPACE, PORT, SERVICE, STATEFUL_SET
 
 if TYPE_CHECKING:
@@ -71,6 +72,10 @@ def reset(cluster: Cluster, progress: Progress = quiet) -> list[str]:
         progress(f"deleting claim {claim.name}")
         cluster.delete("PersistentVolumeClaim", claim.name, NAMESPACE, wait_s=60)
         done.append(f"PersistentVolumeClaim {claim.name} deleted")
+    # What Helm remembers of its release: without these, its next install would be an upgrade of nothing.
+    for secret in view.list("Secret", NAMESPACE, labels=f"owner=helm,name={RELEASE}"):
+        cluster.delete("Secret", secret.name, NAMESPACE, wait_s=60)
+        done.append(f"Helm's record {secret.name} deleted")
     return done
 
 
