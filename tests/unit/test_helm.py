@@ -15,7 +15,11 @@ import yaml
 from helpers.cluster.fake import FakeCluster
 from helpers.embedded.helm import ensure_helm
 from helpers.embedded.steps import Steps
+from helpers.grading import Status, grade
+from helpers.grading.testing import VirtualRuntime
+from helpers.labs.lab03_memory import checks, mutants
 from helpers.settings import REPOSITORY
+from helpers.stack import helm
 
 CHART = REPOSITORY / "manifests" / "stack" / "qdrant" / "chart"
 VALUES = CHART.parent / "values.yaml"
@@ -193,3 +197,86 @@ def test_helm_stands_beside_course() -> None:
     beside = Path(sys.prefix) / "bin" / "helm"
     done = subprocess.run([str(beside), "version"], capture_output=True, text=True, timeout=60, check=False)
     assert 'Version:"v4.' in done.stdout, done.stderr
+
+
+# What Helm remembers, graded
+
+
+def graded(cluster: FakeCluster, folder: Path) -> dict[str, str]:
+    """What each check observed that did not pass."""
+    report = grade([checks.lab], cluster, journals=folder, runtime=VirtualRuntime())
+    return {item.check: item.observed for item in report.verdicts if item.status is not Status.PASS}
+
+
+def solved_by_helm(*history: tuple[str, str]) -> FakeCluster:
+    cluster = FakeCluster()
+    mutants.solution(cluster)
+    mutants.released(*history)(cluster)
+    return cluster
+
+
+def test_a_release_is_graded_as_the_manifest_is(tmp_path: Path) -> None:
+    assert graded(solved_by_helm(("deployed", "Install complete")), tmp_path) == {}
+
+
+def test_after_a_rollback_the_failed_revision_does_not_count(tmp_path: Path) -> None:
+    history = (
+        ("superseded", "Install complete"),
+        ("failed", "Upgrade failed"),
+        ("deployed", "Rollback to 1"),
+    )
+    assert graded(solved_by_helm(*history), tmp_path) == {}
+
+
+def test_a_failed_first_release_is_named_where_nothing_else_is_there(tmp_path: Path) -> None:
+    cluster = FakeCluster()
+    cluster.put([mutants._record(1, "failed", "no matches for kind ServiceMonitor")])
+    report = grade([checks.lab], cluster, journals=tmp_path, runtime=VirtualRuntime())
+    ready = next(item for item in report.verdicts if item.check == "memory.ready")
+    assert ready.status is Status.FAIL
+    assert "revision 1 of release qdrant is failed: no matches for kind ServiceMonitor" in ready.observed
+    assert ready.next == "helm uninstall qdrant -n llm-system"
+
+
+@pytest.mark.parametrize(
+    ("history", "command"),
+    [
+        ([("failed", "")], "helm uninstall qdrant -n llm-system"),
+        ([("pending-install", "")], "helm uninstall qdrant -n llm-system"),
+        (
+            [("superseded", ""), ("deployed", ""), ("failed", "")],
+            "helm rollback qdrant 2 -n llm-system --wait",
+        ),
+        ([("superseded", ""), ("failed", ""), ("failed", "")], "helm rollback qdrant 1 -n llm-system --wait"),
+    ],
+)
+def test_the_way_back_is_the_newest_revision_that_was_deployed(
+    history: list[tuple[str, str]], command: str
+) -> None:
+    assert helm.way_back(helm.revisions(solved_by_helm(*history).view()), "llm-system") == command
+
+
+def test_a_record_that_cannot_be_read_is_still_a_revision() -> None:
+    cluster = solved_by_helm(("deployed", "Install complete"))
+    record = mutants._record(2, "failed", "")
+    record["data"]["release"] = "bm90IHBhY2tlZA=="
+    cluster.put([record])
+    newest = helm.revisions(cluster.view())[-1]
+    assert (newest.number, newest.status, newest.said) == (2, "failed", "its record cannot be read")
+
+
+def test_a_reset_forgets_the_release_and_no_other() -> None:
+    cluster = solved_by_helm(("superseded", "Install complete"), ("deployed", "Upgrade complete"))
+    other = mutants._record(1, "deployed", "Install complete")
+    other["metadata"]["name"] = "sh.helm.release.v1.other.v1"
+    other["metadata"]["labels"]["name"] = "other"
+    cluster.put([other])
+    done = checks.reset(cluster)
+    assert [line for line in done if "record" in line] == [
+        "Helm's record of revision 1 deleted",
+        "Helm's record of revision 2 deleted",
+    ]
+    assert [item.name for item in cluster.view().list("Secret", "llm-system")] == [
+        "sh.helm.release.v1.other.v1"
+    ]
+    assert checks.reset(cluster) == []
