@@ -16,6 +16,7 @@ from helpers.cluster.fake import FakeCluster
 from helpers.embedded.helm import ensure_helm
 from helpers.embedded.steps import Steps
 from helpers.grading import Status, grade
+from helpers.grading.changes import yaml_cells
 from helpers.grading.testing import VirtualRuntime
 from helpers.labs.lab03_memory import checks, mutants
 from helpers.settings import REPOSITORY
@@ -187,6 +188,32 @@ def test_the_courses_quota_refuses_the_defaults_by_container() -> None:
     assert "llm-system-quota" in reason("resources: {}")
     assert "ensure-dir-ownership" in reason(sized)
     assert reason(f"{sized}updateVolumeFsOwnership: false") == ""
+
+
+# The lab's values
+
+
+def test_the_solutions_values_pass_every_check(tmp_path: Path) -> None:
+    objects = render(yaml_cells("03")["qdrant_values"])
+    for item in objects.values():
+        item["metadata"]["namespace"] = "llm-system"
+    cluster = solved_by_helm(("deployed", "Install complete"))
+    cluster.delete("StatefulSet", "qdrant", "llm-system")
+    mutants.settled(*objects.values())(cluster)
+    assert graded(cluster, tmp_path) == {}
+
+
+def test_the_colleagues_values_lack_what_the_text_names() -> None:
+    draft = render((REPOSITORY / "solutions" / "given" / "03" / "qdrant_values.yaml").read_text())
+    assert container_of(draft)["resources"] == {}
+    assert "livenessProbe" not in container_of(draft)
+    assert draft["StatefulSet qdrant"]["spec"]["template"]["spec"]["initContainers"]
+
+
+def test_the_official_chart_can_have_the_labs_values_too() -> None:
+    """Their names are the official chart's own: the values of the official chart in this repository have them all."""
+    known = yaml.safe_load(VALUES.read_text())
+    assert yaml.safe_load(yaml_cells("03")["qdrant_values"]).keys() <= known.keys()
 
 
 # The command
