@@ -132,10 +132,9 @@ def a_pod_with_a_name_and():
     ## 2 · A pod with a name and a volume
 
     A **StatefulSet** gives its pod three things that outlive it: the name `qdrant-0`, the claim
-    `qdrant-storage-qdrant-0`, and a DNS name under a **headless Service**. You write them
-    once yourself, with the names and labels of Qdrant's official chart; below, Helm writes them for you, and the same
-    checks count. On the embedded cluster the image is *Qdrant's engine,
-    embedded server*; `course start 03` brings it in.
+    `qdrant-storage-qdrant-0`, and a DNS name under a **headless Service**. You write them once yourself, with the names
+    and labels of Qdrant's official chart; further down, Helm writes them for you, and the same checks count. On the
+    embedded cluster the image is *Qdrant's engine, embedded server*; `course start 03` brings it in.
 
     **Your turn.** A colleague wrote the manifest below, and it would even start. Three things in it are wrong:
 
@@ -301,7 +300,8 @@ def the_same_by_helm():
     This is the other way to do part 2, and it is graded alike. Helm does not take over what was applied: press
     **Reset this part** above first (the claim and its data stay).
 
-    **Your turn.** Open the page's terminal with `Ctrl`+`` ` `` (or use `course shell`).
+    **Your turn.** Open the page's terminal with `Ctrl`+`` ` `` (or use `course shell`). The first `helm` command builds
+    Helm on this machine, which takes about three minutes, once.
 
     1. Run the command below with your colleague's values. After a minute, Helm gives up: the release is *failed*. Its
        objects are there all the same, and `kubectl get events -n llm-system` says what is missing.
