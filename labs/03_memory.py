@@ -298,8 +298,10 @@ def _():
     nb.hints(
         "`kubectl describe statefulset qdrant -n llm-system` ends with what the API server says of its pod.",
         "A probe is on with `livenessProbe: {enabled: true}`; what you leave out stays as the chart has it.",
-        '"invalid ownership metadata": the objects were made by Apply. Press **Reset this part** above.',
+        '"invalid ownership metadata": the objects were made by Apply. Press **Reset this part** above. '
+        '"conflicts with course": Apply has changed them since; `--force-conflicts` takes them back.',
         "`helm history qdrant -n llm-system` lists the revisions; the table above shows the same.",
+        '"another operation is in progress": an earlier helm was interrupted. Only a rollback ends that.',
         "To go back to the manifest: `helm uninstall qdrant -n llm-system`, then Apply. The claim stays.",
     )
     return

@@ -324,9 +324,9 @@ def qdrant_values():
     resources:
       requests: {cpu: 100m, memory: 256Mi}
       limits: {cpu: "1", memory: 1Gi}
-    startupProbe: {enabled: true, initialDelaySeconds: 0, periodSeconds: 1, failureThreshold: 600}
-    readinessProbe: {enabled: true, initialDelaySeconds: 0, periodSeconds: 1}
-    livenessProbe: {enabled: true, periodSeconds: 10}
+    startupProbe: {enabled: true, initialDelaySeconds: 0, periodSeconds: 1, timeoutSeconds: 2, failureThreshold: 600}
+    readinessProbe: {enabled: true, initialDelaySeconds: 0, periodSeconds: 1, timeoutSeconds: 2}
+    livenessProbe: {enabled: true, periodSeconds: 10, timeoutSeconds: 2}
     """
     return (qdrant_values,)
 
@@ -358,8 +358,10 @@ def hints_helm():
     nb.hints(
         "`kubectl describe statefulset qdrant -n llm-system` ends with what the API server says of its pod.",
         "A probe is on with `livenessProbe: {enabled: true}`; what you leave out stays as the chart has it.",
-        '"invalid ownership metadata": the objects were made by Apply. Press **Reset this part** above.',
+        '"invalid ownership metadata": the objects were made by Apply. Press **Reset this part** above. '
+        '"conflicts with course": Apply has changed them since; `--force-conflicts` takes them back.',
         "`helm history qdrant -n llm-system` lists the revisions; the table above shows the same.",
+        '"another operation is in progress": an earlier helm was interrupted. Only a rollback ends that.',
         "To go back to the manifest: `helm uninstall qdrant -n llm-system`, then Apply. The claim stays.",
     )
     return

@@ -40,8 +40,14 @@ class Revision:
         return self.status == "deployed"
 
     @property
+    def is_pending(self) -> bool:
+        """Helm is at work on it, or was interrupted."""
+        return self.status.startswith("pending-")
+
+    @property
     def was_deployed(self) -> bool:
-        return self.status in ("deployed", "superseded")
+        """Whether it is one to go back to: a later upgrade calls a failed revision superseded, too."""
+        return self.is_deployed or (self.status == "superseded" and f'"{RELEASE}" failed: ' not in self.said)
 
     def __str__(self) -> str:
         return f"revision {self.number} of release {RELEASE} is {self.status}: {self.said}"
@@ -63,11 +69,15 @@ def is_released(found: Resource) -> bool:
 
 
 def way_back(history: list[Revision], namespace: str) -> str:
-    """The command after a revision that is not deployed: to the newest one that was, or away with all of it."""
+    """The command that leads back from a revision that is not deployed.
+
+    To the newest one that was; where there is none, a failed one is in nobody's way, and an interrupted
+    one keeps every other command from the release. Empty where nothing has to be done first.
+    """
     good = [revision.number for revision in history if revision.was_deployed]
     if good:
         return f"helm rollback {RELEASE} {good[-1]} -n {namespace} --wait"
-    return f"helm uninstall {RELEASE} -n {namespace}"
+    return f"helm uninstall {RELEASE} -n {namespace}" if history[-1].is_pending else ""
 
 
 def _revision(record: Resource) -> Revision:

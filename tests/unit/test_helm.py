@@ -262,14 +262,20 @@ def test_a_failed_first_release_is_named_where_nothing_else_is_there(tmp_path: P
     ready = next(item for item in report.verdicts if item.check == "memory.ready")
     assert ready.status is Status.FAIL
     assert "revision 1 of release qdrant is failed: no matches for kind ServiceMonitor" in ready.observed
-    assert ready.next == "helm uninstall qdrant -n llm-system"
+    assert ready.next == "helm history qdrant -n llm-system"
 
 
 @pytest.mark.parametrize(
     ("history", "command"),
     [
-        ([("failed", "")], "helm uninstall qdrant -n llm-system"),
+        ([("failed", "")], ""),
         ([("pending-install", "")], "helm uninstall qdrant -n llm-system"),
+        # Helm calls a failed revision superseded, too, once a later one is deployed.
+        ([("superseded", mutants.TIMED_OUT), ("failed", "")], ""),
+        (
+            [("deployed", ""), ("superseded", mutants.TIMED_OUT), ("failed", "")],
+            "helm rollback qdrant 1 -n llm-system --wait",
+        ),
         (
             [("superseded", ""), ("deployed", ""), ("failed", "")],
             "helm rollback qdrant 2 -n llm-system --wait",

@@ -40,6 +40,9 @@ HITS_RIGHT = 5
 # A claim made together with its StatefulSet is a second younger, one made after a loss much more.
 REPLACED_AFTER_S = 15
 
+# Its events say what the API server says of its pods.
+OWN_WORDS = f"kubectl describe statefulset {STATEFUL_SET} -n {NAMESPACE}"
+
 lab = Lab("03", "Memory", namespaces=(NAMESPACE,), images=("qdrant",))
 
 
@@ -199,6 +202,7 @@ def a_stateful_set_runs_qdrant(cluster: ClusterView) -> Verdict:
     if not own:
         about = next(item for item in (found, *pods, *(revision.record for revision in history)) if item)
         running = falls_short(expected, _why_no_pod(cluster, found, pods), about)
+        running = running.next(OWN_WORDS) if found and not pods else running
     else:
         ready = [pod for pod in own if pod.is_ready]
         running = expect_true(ready, expected, "; ".join(_pod_words(pod) for pod in own), own[0])
@@ -221,7 +225,8 @@ def _is_deployed(history: list[helm.Revision]) -> list[Verdict]:
     deployed = expect_true(
         newest.is_deployed, "Helm's newest revision is deployed", str(newest), newest.record
     )
-    return [deployed if newest.is_deployed else deployed.next(helm.way_back(history, NAMESPACE))]
+    back = helm.way_back(history, NAMESPACE) or f"helm history {helm.RELEASE} -n {NAMESPACE}"
+    return [deployed if newest.is_deployed else deployed.next(back)]
 
 
 def _why_no_pod(cluster: ClusterView, found: Resource | None, pods: list[Pod]) -> str:

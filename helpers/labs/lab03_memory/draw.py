@@ -93,11 +93,16 @@ def releases(lab: LabSession) -> mo.Html:
     shown = table(("revision", "status", "Helm's last word on it"), rows)
     if history[-1].is_deployed:
         return course(shown, live=True)
-    back = helm.way_back(history, lab.cluster.scope.namespace(memory.NAMESPACE))
-    return course(
-        f"{shown}<div>Mend the values and run the same command again, or go back: <code>{esc(back)}</code></div>",
-        live=True,
-    )
+    way = _way_on(history, lab.cluster.scope.namespace(memory.NAMESPACE))
+    return course(f"{shown}<div>{inline(way)}</div>", live=True)
+
+
+def _way_on(history: list[helm.Revision], namespace: str) -> str:
+    """What to do after a newest revision that is not deployed."""
+    back = helm.way_back(history, namespace)
+    if history[-1].is_pending:
+        return f"Helm is at work. If it was interrupted, it takes no other command until you type `{back}`."
+    return f"Correct the values and run the same command again{f', or go back: `{back}`' if back else ''}."
 
 
 def wait_for_qdrant(lab: LabSession, say: Say) -> None:

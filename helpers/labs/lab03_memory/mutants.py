@@ -383,12 +383,15 @@ def _sized(size: int) -> Change:
     return refill(points=points, with_note=False, size=size)
 
 
+# Helm's own words, as a cluster's release kept them.
 TIMED_OUT = (
-    'Upgrade "qdrant" failed: resource StatefulSet/llm-system/qdrant not ready: context deadline exceeded'
+    'Upgrade "qdrant" failed: resource StatefulSet/llm-system/qdrant not ready. status: InProgress, message: '
+    "Replicas: 0/1\ncontext deadline exceeded"
 )
 FORBIDDEN = (
-    'Upgrade "qdrant" failed: cannot patch "qdrant" with kind StatefulSet: updates to statefulset spec for fields '
-    "other than 'replicas', 'template' are forbidden"
+    'Upgrade "qdrant" failed: server-side apply failed for object llm-system/qdrant apps/v1, Kind=StatefulSet: '
+    'StatefulSet.apps "qdrant" is invalid: spec: Forbidden: updates to statefulset spec for fields other than '
+    "'replicas', 'template' are forbidden"
 )
 
 PROOFS = Proofs(
@@ -483,7 +486,9 @@ PROOFS = Proofs(
         Mutant(
             "by Helm: an upgrade that the API server refused",
             released(("deployed", "Install complete"), ("failed", FORBIDDEN)),
-            {"memory.ready": 'revision 2 of release qdrant is failed: Upgrade "qdrant" failed: cannot patch'},
+            {
+                "memory.ready": 'revision 2 of release qdrant is failed: Upgrade "qdrant" failed: server-side apply'
+            },
         ),
         Mutant(
             "by Helm: an upgrade to an image that is not there",
