@@ -79,6 +79,12 @@ def main() -> None:
     sys.exit(code)
 
 
+def helm_main() -> None:
+    """The `helm` command beside `course`: there before Helm is built, so that what a text says to type works."""
+    sys.argv.insert(1, "helm")
+    main()
+
+
 def _end(number: int, _frame: object) -> None:
     """Told to end: what is under way undoes itself, as it does after Ctrl-C; told again, it ends at once."""
     signal.signal(number, signal.SIG_DFL)
@@ -353,13 +359,15 @@ def check_author(
 def open_notebook(lab: LabArgument, context: typer.Context) -> None:
     """Open the notebook in the browser; further options go to `marimo edit` (--headless, --port)."""
     from helpers.grading.solution import notebook_of
+    from helpers.shell import variables
 
     notebook = notebook_of(lab, "labs")
     _bring_in_images(lab)
     command = [sys.executable, "-m", "marimo", "edit", str(notebook), *context.args]
     sys.stdout.flush()
-    # Into a file or a pipe, the address would else be printed when the server ends.
-    os.execve(command[0], command, {**os.environ, "PYTHONUNBUFFERED": "1"})
+    # The page's terminal has the course in it, as `course shell` does. Unbuffered: into a file or a pipe, the
+    # address would else be printed when the server ends.
+    os.execve(command[0], command, {**os.environ, **variables(), "PYTHONUNBUFFERED": "1"})
 
 
 def _bring_in_images(lab: str) -> None:
@@ -382,7 +390,7 @@ def shell(
         str, typer.Option("-c", metavar="COMMAND", help="Run one command there, and nothing else.")
     ] = "",
 ) -> None:
-    """A shell in which `course` and `kubectl` are on the PATH and KUBECONFIG is the cluster's in use."""
+    """A shell in which `course`, `kubectl` and `helm` are on the PATH and KUBECONFIG is the cluster's in use."""
     from helpers.shell import enter
 
     enter(command)
@@ -398,6 +406,20 @@ def kubectl(context: typer.Context) -> None:
     from helpers.shell import kubectl as run_kubectl
 
     run_kubectl(context.args)
+
+
+@app.command(
+    rich_help_panel=CLUSTERS,
+    context_settings={"allow_extra_args": True, "ignore_unknown_options": True},
+    add_help_option=False,
+)
+def helm(context: typer.Context) -> None:
+    """Helm on the cluster in use, built at its first use: `course helm list -A`."""
+    from helpers.embedded.helm import ensure_helm
+    from helpers.embedded.steps import Steps
+    from helpers.shell import helm as run_helm
+
+    run_helm(ensure_helm(Steps()), context.args)
 
 
 @app.command(rich_help_panel=CLUSTERS)

@@ -1,4 +1,4 @@
-"""`course shell` and `course kubectl`: a terminal in which every command of the course works as it is written."""
+"""`course shell`, `course kubectl` and `course helm`: a terminal in which every command of the course works as it is written."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def enter(command: str = "") -> None:
     own = os.environ.get("SHELL") or pwd.getpwuid(os.getuid()).pw_shell or "/bin/sh"
     words, more = words_for(own, command, environment)
     if not command:
-        say(f"course, kubectl and KUBECONFIG fit here ({environment['KUBECONFIG']}). `exit` goes back.")
+        say(f"course, kubectl, helm and KUBECONFIG fit here ({environment['KUBECONFIG']}). `exit` goes back.")
     sys.stderr.flush()
     try:
         os.execvpe(words[0], words, {**environment, **more})
@@ -39,7 +39,7 @@ def enter(command: str = "") -> None:
 
 
 def variables() -> dict[str, str]:
-    """What makes `course`, `kubectl` and the cluster in use known to a process."""
+    """What makes `course`, `kubectl`, `helm` and the cluster in use known to a process."""
     ours = str(Path(sys.prefix) / "bin")
     others = [part for part in os.environ.get("PATH", os.defpath).split(os.pathsep) if part != ours]
     return {
@@ -55,6 +55,11 @@ def kubectl(arguments: Sequence[str]) -> None:
     found = str(find_kubectl())
     choose_connection()  # without a cluster this says what comes first, and kubectl would not
     os.execve(found, [found, *arguments], {**os.environ, "KUBECONFIG": _kubeconfig()})
+
+
+def helm(command: Path, arguments: Sequence[str]) -> None:
+    """Become helm, on the cluster in use; where there is none, `helm template` and `helm version` need none."""
+    os.execve(command, ["helm", *arguments], {**os.environ, "KUBECONFIG": _kubeconfig()})
 
 
 def words_for(shell: str, command: str, environment: Mapping[str, str]) -> tuple[list[str], dict[str, str]]:

@@ -24,15 +24,17 @@ LABS, CLUSTERS, EXPERIMENTS, CLASSES, AUTHORS = "Labs", "Clusters", "Experiments
 # What follows the two commands' names in a command, and not in a sentence about them.
 _COURSE = (
     "author|backoff|cache|certificate|check-author|class|doctor|down|experiment|export|game-day|gpu|grade|images|"
-    "kubeconfig|kubectl|lab|open|prefetch|progress|recover|report|reset|restore|review|seat|shell|solve|start|status|up|use|"
+    "helm|kubeconfig|kubectl|lab|open|prefetch|progress|recover|report|reset|restore|review|seat|shell|solve|start|status|up|use|"
     "verify|--help"
 )
 _KUBECTL = (
     "annotate|api-resources|apply|config|cordon|create|delete|describe|diff|drain|edit|events|exec|explain|expose|get|"
     "label|logs|patch|port-forward|replace|rollout|run|scale|set|taint|top|uncordon|version|wait"
 )
+_HELM = "get|history|install|list|rollback|status|template|uninstall|upgrade|version"
 _COMMANDS = re.compile(
-    rf"(?<![\w./-])(?<!\bthe )(?:(?P<course>course)(?= (?:{_COURSE})(?![\w-]))|(?P<kubectl>kubectl)(?= (?:{_KUBECTL})(?![\w-])))"
+    rf"(?<![\w./-])(?<!\bthe )(?:course(?= (?:{_COURSE})(?![\w-]))"
+    rf"|(?<!course )(?:kubectl(?= (?:{_KUBECTL})(?![\w-]))|helm(?= (?:{_HELM})(?![\w-]))))"
 )
 
 
@@ -40,7 +42,7 @@ def typed(text: str) -> str:
     """A message with its commands as they must be typed in this shell.
 
     In `course shell`, and wherever else the two are on the PATH, that is how they are written. Elsewhere
-    `course` is named by its path, and kubectl is reached through `course kubectl`, which knows the cluster.
+    `course` is named by its path; kubectl and helm are reached through it, because it knows the cluster.
     """
     return _COMMANDS.sub(lambda found: _here(found.group()), text)
 
@@ -49,6 +51,8 @@ def _here(command: str) -> str:
     ours = _path_of_course()
     if command == "kubectl":
         return command if _kubectl_fits() else f"{_here('course')} kubectl"
+    if command == "helm":
+        return command if os.environ.get("COURSE_SHELL") else f"{_here('course')} helm"
     on_path = shutil.which("course")
     fits = on_path is not None and ours.exists() and Path(on_path).resolve() == ours.resolve()
     return command if fits else shlex.quote(_shortest(ours))

@@ -127,11 +127,9 @@ def _():
     ## 2 · A pod with a name and a volume
 
     A **StatefulSet** gives its pod three things that outlive it: the name `qdrant-0`, the claim
-    `qdrant-storage-qdrant-0`, and a DNS name under a **headless Service**. Where you can pull images,
-    the official chart writes all this for you
-    (`helm upgrade --install qdrant qdrant/qdrant -n llm-system -f manifests/stack/qdrant/values.yaml`); here you write it
-    once yourself, with the chart's names and labels. On the embedded cluster the image is *Qdrant's engine,
-    embedded server*; `course start 03` brings it in.
+    `qdrant-storage-qdrant-0`, and a DNS name under a **headless Service**. You write them once yourself, with the names
+    and labels of Qdrant's official chart; further down, Helm writes them for you, and the same checks count. On the
+    embedded cluster the image is *Qdrant's engine, embedded server*; `course start 03` brings it in.
 
     **Your turn.** A colleague wrote the manifest below, and it would even start. Three things in it are wrong:
 
@@ -249,6 +247,68 @@ def _(lab):
         "A headless Service has `clusterIP: None`. `publishNotReadyAddresses: true` lets names resolve while Qdrant loads.",
         "`/healthz` and `/livez` are about the process, `/readyz` is about the shards.",
         "If the image cannot be pulled: `course start 03`.",
+    )
+    return
+
+
+@app.cell(hide_code=True)
+def _():
+    mo.md(r"""
+    ### The same by Helm
+
+    A **chart** is a set of templates; your **values** fill them in. `helm upgrade --install` renders them, sends the
+    objects, and remembers each attempt as a *revision*, so that there is a way back. On the embedded cluster the chart
+    is the course's own, for its image; everywhere else it is the official one. Both take these values.
+
+    This is the other way to do part 2, and it is graded alike. Helm does not take over what was applied: press
+    **Reset this part** above first (the claim and its data stay).
+
+    **Your turn.** Open the page's terminal with `Ctrl`+`` ` `` (or use `course shell`). The first `helm` command builds
+    Helm on this machine, which takes about three minutes, once.
+
+    1. Run the command below with your colleague's values. After a minute, Helm gives up: the release is *failed*. Its
+       objects are there all the same, and `kubectl get events -n llm-system` says what is missing.
+    2. The chart's defaults do not fit a cluster with a quota. Give the container resources; leave out the init container,
+       which asks for nothing either (`updateVolumeFsOwnership`; `fsGroup` does its work). Of the three probes, only
+       readiness is on: turn on the others. Then run the same command again.
+    3. Now a change that cannot work: `size: 20Gi`. The claim template of a StatefulSet never changes, so the new revision
+       has failed, while Qdrant still runs as before. Go back with `helm rollback`, and set the size back, too.
+    """)
+    return
+
+
+@app.cell
+def _():
+    qdrant_values = """
+    persistence: {size: 10Gi}
+    config: {cluster: {enabled: false}}
+    resources: {}
+    """
+    return (qdrant_values,)
+
+
+@app.cell(hide_code=True)
+def _(lab, qdrant_values):
+    draw.helm_command(lab, qdrant_values)
+    return
+
+
+@app.cell(hide_code=True)
+def _(lab):
+    lab.live(draw.releases)
+    return
+
+
+@app.cell(hide_code=True)
+def _():
+    nb.hints(
+        "`kubectl describe statefulset qdrant -n llm-system` ends with what the API server says of its pod.",
+        "A probe is on with `livenessProbe: {enabled: true}`; what you leave out stays as the chart has it.",
+        '"invalid ownership metadata": the objects were made by Apply. Press **Reset this part** above. '
+        '"conflicts with course": Apply has changed them since; `--force-conflicts` takes them back.',
+        "`helm history qdrant -n llm-system` lists the revisions; the table above shows the same.",
+        '"another operation is in progress": an earlier helm was interrupted. Only a rollback ends that.',
+        "To go back to the manifest: `helm uninstall qdrant -n llm-system`, then Apply. The claim stays.",
     )
     return
 

@@ -69,12 +69,12 @@ def solved(lab: str, *cells: str, **values: str) -> list[Manifest]:
     from helpers.cluster.fake import default_profile
 
     names = {name.upper(): image for name, image in default_profile().images.items()} | values
-    texts = (Template(_yaml_cells(lab)[cell]).safe_substitute(names) for cell in cells)
+    texts = (Template(yaml_cells(lab)[cell]).safe_substitute(names) for cell in cells)
     return [item for text in texts for item in kubeyaml.load_all(text) if item]
 
 
 @cache
-def _yaml_cells(lab: str) -> Mapping[str, str]:
+def yaml_cells(lab: str) -> Mapping[str, str]:
     tree = ast.parse(notebook_of(lab, "solutions").read_text())
     return {
         target.id: dedent(text)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -12,7 +13,7 @@ import yaml
 from helpers.cluster.fake import FakeCluster
 from helpers.errors import InvalidInput, ObjectMissing, StepMissing
 from helpers.grading.changes import solved
-from helpers.labs.lab03_memory import draw, learner_input, sizing
+from helpers.labs.lab03_memory import draw, learner_input, mutants, sizing
 from helpers.labs.lab03_memory.sizing import Collection
 from helpers.notebook.session import LabSession
 from helpers.settings import REPOSITORY
@@ -246,3 +247,59 @@ def test_what_was_waited_for_is_seen_at_the_end_of_the_time_line() -> None:
     (rows,) = chart["datasets"].values()
     ready = [row["to"] - row["from"] for row in rows if row["what"] == "Ready" and row["state"] == "yes"]
     assert ready == [pytest.approx(draw.LAST_S)]
+
+
+# Qdrant by Helm
+
+
+@pytest.mark.parametrize(
+    ("values", "words"),
+    [
+        (None, "qdrant_values` is None"),
+        ("", "it is a text in quotes"),
+        ("a: [", "is not YAML"),
+        ("just words", "one mapping"),
+        ("a: 1\n---\nb: 2", "one mapping"),
+    ],
+)
+def test_values_that_no_chart_takes_are_named(values: Any, words: str) -> None:
+    with pytest.raises(InvalidInput, match=words):
+        learner_input.values_of(values)
+    assert "The cell above cannot be used as it is." in _text(draw.helm_command(_session(), values))
+
+
+def test_the_command_names_the_file_that_holds_the_values(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COURSE_HOME", str(tmp_path))
+    monkeypatch.chdir(REPOSITORY)
+    shown = _text(draw.helm_command(_session(), "\n    a: 1\n    b:\n      c: 2\n    "))
+    assert f"-f {tmp_path / 'qdrant-values.yaml'}" in shown
+    assert "qdrant manifests/stack/qdrant/chart -n llm-system" in shown
+    assert (tmp_path / "qdrant-values.yaml").read_text() == "a: 1\nb:\n  c: 2\n"
+    monkeypatch.chdir(tmp_path)
+    assert f"qdrant {REPOSITORY}/manifests/stack/qdrant/chart" in _text(draw.helm_command(_session(), "a: 1"))
+
+
+def test_on_another_cluster_the_official_chart_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COURSE_HOME", str(tmp_path))
+    session = _session()
+    assert session.cluster and session.profile
+    profile = replace(session.profile, overlay="gpu")
+    monkeypatch.setattr(session.cluster, "profile", lambda: profile)
+    shown = _text(draw.helm_command(session, "a: 1"))
+    assert "--repo https://qdrant.github.io/qdrant-helm" in shown
+    assert "manifests/stack" not in shown
+
+
+def test_a_failed_revision_is_shown_with_the_way_back() -> None:
+    session = _session()
+    assert "no release named qdrant" in _text(draw.releases(session))
+    mutants.released(("deployed", "Install complete"))(session.cluster)
+    assert "go back" not in _text(draw.releases(session))
+    mutants.released(("deployed", "Install complete"), ("failed", "<refused>"))(session.cluster)
+    shown = _text(draw.releases(session))
+    assert "&lt;refused&gt;" in shown
+    assert "helm rollback qdrant 1 -n llm-system --wait" in shown

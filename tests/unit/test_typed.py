@@ -106,3 +106,32 @@ def test_one_command_can_be_run_there() -> None:
         [str(COURSE), "shell", "-c", "echo $KUBECONFIG"], capture_output=True, text=True, env={**os.environ}
     )
     assert done.stdout.strip() == str(settings.kubeconfig_path(settings.cluster_name())), done.stderr
+
+
+@pytest.mark.usefixtures("plain_shell")
+def test_helm_is_reached_through_course_too_and_neither_is_named_twice() -> None:
+    assert typed("helm rollback qdrant 2") == ".venv/bin/course helm rollback qdrant 2"
+    assert typed("course helm list -A") == ".venv/bin/course helm list -A"
+    assert typed("course kubectl get pods") == ".venv/bin/course kubectl get pods"
+    assert typed("the helm chart") == "the helm chart"
+
+
+def test_the_pages_terminal_has_the_course_in_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """marimo's terminal inherits what the page's server was started with."""
+    started: list[dict[str, str]] = []
+    monkeypatch.setattr(os, "execve", lambda path, words, environment: started.append(environment))
+    monkeypatch.setenv("PATH", "/usr/bin:/bin")
+    assert cli.run(["open", "03", "--headless"]) == 0
+    (environment,) = started
+    assert environment["PATH"].split(os.pathsep)[0] == str(COURSE.parent)
+    assert environment["KUBECONFIG"] == str(settings.kubeconfig_path(settings.cluster_name()))
+
+
+def test_helm_is_told_which_cluster_is_in_use(monkeypatch: pytest.MonkeyPatch) -> None:
+    started: list[tuple[list[str], dict[str, str]]] = []
+    monkeypatch.setattr(os, "execve", lambda path, words, environment: started.append((words, environment)))
+    monkeypatch.setenv("KUBECONFIG", "/somebody/elses")
+    shell.helm(Path("/bin/helm"), ["list", "-A"])
+    ((words, environment),) = started
+    assert words == ["helm", "list", "-A"]
+    assert environment["KUBECONFIG"] == str(settings.kubeconfig_path(settings.cluster_name()))

@@ -20,7 +20,7 @@ from helpers.errors import LabError, ProbeInconclusive
 from helpers.evidence import Evidence
 from helpers.grading import Lab, Verdict, all_of, expect, expect_true, falls_short, not_attempted
 from helpers.grading.declare import Progress, quiet
-from helpers.stack import memory
+from helpers.stack import helm, memory
 from helpers.stack.container_env import variables_of
 from helpers.stack.embeddings import DIMENSIONS
 from helpers.stack.memory import COLLECTION, FILTER_FIELD, LABELS, NAMESPACE, PORT, SERVICE, STATEFUL_SET
@@ -39,6 +39,9 @@ TOP = 3
 HITS_RIGHT = 5
 # A claim made together with its StatefulSet is a second younger, one made after a loss much more.
 REPLACED_AFTER_S = 15
+
+# Its events say what the API server says of its pods.
+OWN_WORDS = f"kubectl describe statefulset {STATEFUL_SET} -n {NAMESPACE}"
 
 lab = Lab("03", "Memory", namespaces=(NAMESPACE,), images=("qdrant",))
 
@@ -71,6 +74,10 @@ def reset(cluster: Cluster, progress: Progress = quiet) -> list[str]:
         progress(f"deleting claim {claim.name}")
         cluster.delete("PersistentVolumeClaim", claim.name, NAMESPACE, wait_s=60)
         done.append(f"PersistentVolumeClaim {claim.name} deleted")
+    # Helm's own memory of the release: without it, the next install is a first one again.
+    for revision in helm.revisions(view):
+        cluster.delete("Secret", revision.record.name, NAMESPACE, wait_s=60)
+        done.append(f"Helm's record of revision {revision.number} deleted")
     return done
 
 
@@ -188,22 +195,59 @@ def a_stateful_set_runs_qdrant(cluster: ClusterView) -> Verdict:
     """
     expected = "a ready pod of StatefulSet qdrant"
     found = cluster.find("StatefulSet", STATEFUL_SET, NAMESPACE)
-    pods = _qdrant_pods(cluster)
-    if found is None and not pods:
+    pods, history = _qdrant_pods(cluster), _history(cluster, found)
+    if not (found or pods or history):
         return not_attempted(expected, "no StatefulSet qdrant and no pod of Qdrant")
     own = [pod for pod in pods if _owned_by_set(pod)]
     if not own:
+        about = next(item for item in (found, *pods, *(revision.record for revision in history)) if item)
+        running = falls_short(expected, _why_no_pod(cluster, found, pods), about)
+        running = running.next(OWN_WORDS) if found and not pods else running
+    else:
+        ready = [pod for pod in own if pod.is_ready]
+        running = expect_true(ready, expected, "; ".join(_pod_words(pod) for pod in own), own[0])
+        running = all_of(running, _is_qdrant(cluster)) if ready else running
+    parts = [running, *_is_deployed(history)]
+    return all_of(*(parts if found else reversed(parts)))
+
+
+def _history(cluster: ClusterView, found: Resource | None) -> list[helm.Revision]:
+    """The revisions of Helm's release, where Qdrant comes from it, or would if the first one had not failed."""
+    history = helm.revisions(cluster) if found is None or helm.is_released(found) else []
+    return history if history and history[-1].status != "uninstalled" else []
+
+
+def _is_deployed(history: list[helm.Revision]) -> list[Verdict]:
+    """What Helm says of its newest revision; nothing where Qdrant was not installed by Helm."""
+    if not history:
+        return []
+    newest = history[-1]
+    deployed = expect_true(
+        newest.is_deployed, "Helm's newest revision is deployed", str(newest), newest.record
+    )
+    back = helm.way_back(history, NAMESPACE) or f"helm history {helm.RELEASE} -n {NAMESPACE}"
+    return [deployed if newest.is_deployed else deployed.next(back)]
+
+
+def _why_no_pod(cluster: ClusterView, found: Resource | None, pods: list[Pod]) -> str:
+    """Whose the pods are that are not the StatefulSet's, or what the API server says of the one that it would make."""
+    if pods:
         owners = {
             str(owner.get("kind")) for pod in pods for owner in pod.path("metadata.ownerReferences", [])
         }
-        observed = (
-            f"pods of {', '.join(sorted(owners)) or 'no owner'}, none of a StatefulSet" if pods else "0 pods"
-        )
-        return falls_short(expected, observed, found or pods[0])
-    ready = [pod for pod in own if pod.is_ready]
-    shown = "; ".join(_pod_words(pod) for pod in own)
-    running = expect_true(ready, expected, shown, own[0])
-    return all_of(running, _is_qdrant(cluster)) if ready else running
+        return f"pods of {', '.join(sorted(owners)) or 'no owner'}, none of a StatefulSet"
+    if found is None or not found.path("spec.replicas", 1):
+        return "0 pods"
+    spec = dict(found.path("spec.template.spec", {}))
+    claimed = [{"name": item["metadata"]["name"]} for item in found.path("spec.volumeClaimTemplates", [])]
+    spec["volumes"] = [*spec.get("volumes", []), *claimed]
+    metadata = {
+        "name": f"{STATEFUL_SET}-asked",
+        "namespace": NAMESPACE,
+        "labels": found.path("spec.template.metadata.labels", {}),
+    }
+    answer = cluster.dry_run({"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": spec})
+    return "0 pods" if answer.allowed else f"0 pods: {answer.reason.split(' is forbidden: ')[-1]}"
 
 
 def _is_qdrant(cluster: ClusterView) -> Verdict:

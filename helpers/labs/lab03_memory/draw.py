@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -9,13 +10,15 @@ from typing import TYPE_CHECKING, Any
 import marimo as mo
 from markupsafe import Markup
 
+from helpers.atomic_file import write_atomically
 from helpers.errors import Forbidden, InvalidInput, LabError, StepMissing
 from helpers.labs.lab03_memory import learner_input, sizing
 from helpers.notebook.charts import AMBER, BLUE, GREEN, GREY, RED, WIDTH, look
-from helpers.notebook.html import card, code, course, cut, inline, problem_card, spinner, table, word
+from helpers.notebook.html import card, code, course, cut, inline, note, problem_card, spinner, table, word
 from helpers.notebook.reset import NOTHING_TO_DELETE, reset_button
 from helpers.notebook.session import LabSession, needs_cluster, waiting_card
-from helpers.stack import dcgm, memory
+from helpers.settings import REPOSITORY, home_dir
+from helpers.stack import dcgm, helm, memory
 from helpers.stack.embeddings import embedder
 from helpers.stack.metrics import Metrics
 
@@ -34,6 +37,7 @@ ASSUMED, ON_THE_CLAIM, ON_THE_NODE = (
     "part 2: on the node's disk",
 )
 _PLACES = (ASSUMED, ON_THE_CLAIM, ON_THE_NODE)
+MOST_SAID = 400
 Say = Callable[[str], None]
 
 
@@ -80,6 +84,60 @@ def _acted(lab: LabSession, work: Callable[[Say], str], title: str) -> mo.Html:
     with spinner(title) as say:
         said = work(say)
     return course(Markup("{} {}").format(word("PASS", "done"), inline(said)), live=True)
+
+
+@needs_cluster
+def helm_command(lab: LabSession, values: object) -> mo.Html:
+    """The values of the cell above in a file, and the command that makes a release of them on this cluster."""
+    assert lab.cluster is not None
+    text = learner_input.values_of(values)
+    file = home_dir() / "qdrant-values.yaml"
+    write_atomically(file, text)
+    embedded = lab.cluster.profile().overlay == "embedded"
+    chart = shlex.quote(_from_here(REPOSITORY / helm.CHART)) if embedded else helm.OFFICIAL
+    namespace = lab.cluster.scope.namespace(memory.NAMESPACE)
+    command = (
+        f"helm upgrade --install {helm.RELEASE} {chart} -n {namespace} \\\n"
+        f"  -f {shlex.quote(str(file))} --wait --timeout 1m"
+    )
+    whose = "the course's chart, for the embedded image" if embedded else "the official chart"
+    return card(
+        Markup("<small>The values are in a file now. In a terminal ({}):</small><pre>{}</pre>").format(
+            whose, command
+        )
+    )
+
+
+def _from_here(path: Path) -> str:
+    """A path as it is typed in the page's terminal, which starts where the page was opened."""
+    return str(path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path)
+
+
+@needs_cluster
+def releases(lab: LabSession) -> mo.Html:
+    """What Helm remembers of the release, and the way back from a revision that is not deployed."""
+    assert lab.cluster is not None
+    history = helm.revisions(lab.cluster.view())
+    if not history:
+        return note(f"Helm has no release named {helm.RELEASE} here.", live=True)
+    tones = {"deployed": "PASS", "superseded": "none", "failed": "FAIL"}
+    rows = [
+        (str(item.number), word(tones.get(item.status, "open"), item.status), cut(item.said, MOST_SAID))
+        for item in history
+    ]
+    shown = table(("revision", "status", "Helm's last word on it"), rows)
+    if history[-1].is_deployed:
+        return course(shown, live=True)
+    way = _way_on(history, lab.cluster.scope.namespace(memory.NAMESPACE))
+    return course(shown + Markup("<div>{}</div>").format(inline(way)), live=True)
+
+
+def _way_on(history: list[helm.Revision], namespace: str) -> str:
+    """What to do after a newest revision that is not deployed."""
+    back = helm.way_back(history, namespace)
+    if history[-1].is_pending:
+        return f"Helm is at work. If it was interrupted, it takes no other command until you type `{back}`."
+    return f"Correct the values and run the same command again{f', or go back: `{back}`' if back else ''}."
 
 
 def wait_for_qdrant(lab: LabSession, say: Say) -> None:

@@ -8,8 +8,10 @@ from __future__ import annotations
 import re
 import uuid
 from collections.abc import Callable, Iterable, Mapping
+from textwrap import dedent
 from typing import Any
 
+from helpers import kubeyaml
 from helpers.errors import InvalidInput
 from helpers.stack.embeddings import Vector
 from helpers.stack.memory import Passage, as_point, corpus
@@ -79,6 +81,22 @@ def _payload_values(to_point: object) -> dict[str, list[str]]:
     except InvalidInput:
         return {}
     return found
+
+
+def values_of(values: object) -> str:
+    """The chart's values as text; which of them the chart takes, Helm says itself.
+
+    Raises:
+        InvalidInput: it is no YAML, or not one mapping of names to values.
+    """
+    text = text_of("qdrant_values", values)
+    try:
+        documents = kubeyaml.load_all(text)
+    except kubeyaml.NotYaml as error:
+        raise InvalidInput(f"`qdrant_values` is not YAML: {error}") from error
+    if len(documents) != 1 or not isinstance(documents[0], dict):
+        raise InvalidInput("`qdrant_values` is one mapping: in each line a name, a colon and a value")
+    return f"{dedent(text).strip()}\n"
 
 
 def checked(to_point: object) -> ToPoint:

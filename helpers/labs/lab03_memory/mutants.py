@@ -6,6 +6,8 @@ Qdrant server itself, in this process, so that what a collection holds is the en
 
 from __future__ import annotations
 
+import base64
+import gzip
 import json
 import sys
 import tempfile
@@ -23,9 +25,11 @@ from helpers.grading.changes import (
     Change,
     Edit,
     Manifest,
+    applied,
     at,
     edited,
     endpoints,
+    manifest,
     one,
     rolled_out,
     served,
@@ -38,9 +42,9 @@ from helpers.grading.verdict import Status
 from helpers.labs.backends import qdrant_objects
 from helpers.labs.lab03_memory.checks import STORAGE_PATH, STORAGE_VARIABLE, start
 from helpers.settings import REPOSITORY
-from helpers.stack import memory
+from helpers.stack import helm, memory
 from helpers.stack.embeddings import DIMENSIONS, Embedder, Vector
-from helpers.stack.memory import COLLECTION, FILTER_FIELD, HEADLESS, PORT, SERVICE, STATEFUL_SET
+from helpers.stack.memory import COLLECTION, FILTER_FIELD, HEADLESS, NAMESPACE, PORT, SERVICE, STATEFUL_SET
 
 if TYPE_CHECKING:
     from helpers.cluster.fake import FakeCluster
@@ -136,9 +140,9 @@ def note() -> dict[str, Any]:
 # The Kubernetes side
 
 
-def settled(*objects: Manifest) -> Change:
+def settled(*objects: Manifest, **state: Any) -> Change:
     """An installation, wherever it comes from, after its volume was lost and replaced."""
-    return rolled_out(*objects, made=0, claimed=120, created=300)
+    return rolled_out(*objects, made=0, claimed=120, created=300, **state)
 
 
 def reinstalled(edit: Edit = lambda workload: None) -> Change:
@@ -150,6 +154,30 @@ def reinstalled(edit: Edit = lambda workload: None) -> Change:
         settled(*objects)(cluster)
 
     return change
+
+
+def released(*history: tuple[str, str], edit: Edit = lambda workload: None, **state: Any) -> Change:
+    """The same installation by Helm, with its record of every revision: status and last word, the oldest first."""
+
+    def change(cluster: Any) -> None:
+        objects = qdrant_objects()
+        edit(next(item for item in objects if item["kind"] == "StatefulSet"))
+        for item in objects:
+            item["metadata"]["labels"]["app.kubernetes.io/managed-by"] = "Helm"
+        settled(*objects, **state)(cluster)
+        cluster.put([_record(number, *words) for number, words in enumerate(history, start=1)])
+
+    return change
+
+
+def _record(number: int, status: str, said: str) -> Manifest:
+    """What Helm keeps of a revision, packed as Helm packs it."""
+    packed = base64.b64encode(gzip.compress(json.dumps({"info": {"description": said}}).encode()))
+    labels = {"owner": "helm", "name": helm.RELEASE, "status": status, "version": str(number)}
+    name = f"sh.helm.release.v1.{helm.RELEASE}.v{number}"
+    return manifest(
+        "Secret", name, NAMESPACE, labels=labels, data={"release": base64.b64encode(packed).decode()}
+    )
 
 
 def solution(cluster: Any) -> None:
@@ -244,6 +272,16 @@ def _volume(**source: Any) -> Edit:
         workload["spec"]["template"]["spec"]["volumes"].append({"name": "qdrant-storage", **source})
 
     return edit
+
+
+def _no_resources(workload: Manifest) -> None:
+    _container(workload)["resources"] = {}
+
+
+def _probes_of_the_chart(workload: Manifest) -> None:
+    """The chart's own defaults: readiness alone."""
+    for name in ("startupProbe", "livenessProbe"):
+        del _container(workload)[name]
 
 
 def _not_ready(pod: Manifest, reason: str = "") -> None:
@@ -345,6 +383,17 @@ def _sized(size: int) -> Change:
     return refill(points=points, with_note=False, size=size)
 
 
+# Helm's own words, as a cluster's release kept them.
+TIMED_OUT = (
+    'Upgrade "qdrant" failed: resource StatefulSet/llm-system/qdrant not ready. status: InProgress, message: '
+    "Replicas: 0/1\ncontext deadline exceeded"
+)
+FORBIDDEN = (
+    'Upgrade "qdrant" failed: server-side apply failed for object llm-system/qdrant apps/v1, Kind=StatefulSet: '
+    'StatefulSet.apps "qdrant" is invalid: spec: Forbidden: updates to statefulset spec for fields other than '
+    "'replicas', 'template' are forbidden"
+)
+
 PROOFS = Proofs(
     start=lambda cluster: start(cluster, quiet),
     solution=solution,
@@ -417,6 +466,51 @@ PROOFS = Proofs(
             "liveness kills while loading",
             reinstalled(_probe("livenessProbe", "/readyz")),
             {"memory.probes": "liveness asks /readyz"},
+        ),
+        # install, by Helm
+        Mutant(
+            "by Helm: no resources, and a quota",
+            steps(
+                applied(*solved("01", "quota_yaml")),
+                released(("failed", TIMED_OUT), edit=_no_resources),
+                without("Pod", POD),
+            ),
+            {"memory.ready": "0 pods: failed quota: llm-system-quota: must specify"},
+            in_class={"memory.ready": "0 pods"},
+        ),
+        Mutant(
+            "by Helm: probes as the chart has them",
+            released(("deployed", "Install complete"), edit=_probes_of_the_chart),
+            {"memory.probes": "liveness asks nothing"},
+        ),
+        Mutant(
+            "by Helm: an upgrade that the API server refused",
+            released(("deployed", "Install complete"), ("failed", FORBIDDEN)),
+            {
+                "memory.ready": 'revision 2 of release qdrant is failed: Upgrade "qdrant" failed: server-side apply'
+            },
+        ),
+        Mutant(
+            "by Helm: an upgrade to an image that is not there",
+            released(
+                ("deployed", "Install complete"), ("failed", TIMED_OUT), ready=False, reason="ErrImagePull"
+            ),
+            {"memory.ready": "ErrImagePull"},
+        ),
+        Mutant(
+            "by Helm: interrupted in an upgrade",
+            released(("deployed", "Install complete"), ("pending-upgrade", "Preparing upgrade")),
+            {"memory.ready": "revision 2 of release qdrant is pending-upgrade"},
+        ),
+        Mutant(
+            "by Helm: rolled back too far, to a revision without probes",
+            released(
+                ("superseded", "Install complete"),
+                ("superseded", "Upgrade complete"),
+                ("deployed", "Rollback to 1"),
+                edit=_probes_of_the_chart,
+            ),
+            {"memory.probes": "liveness asks nothing"},
         ),
         # collection
         Mutant("made for a model of 768 dimensions", _sized(768), {"memory.schema": "768"}),
