@@ -300,8 +300,10 @@ def _(lab):
 
 
 @app.cell(hide_code=True)
-def _():
-    nb.hints(
+def _(lab):
+    lab.live(
+        nb.task_hints,
+        "install",
         "`kubectl describe statefulset qdrant -n llm-system` ends with what the API server says of its pod.",
         "A probe is on with `livenessProbe: {enabled: true}`; what you leave out stays as the chart has it.",
         '"invalid ownership metadata": the objects were made by Apply. Press **Reset this part** above. '

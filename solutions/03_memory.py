@@ -360,8 +360,10 @@ def helm_releases(lab):
 
 
 @app.cell(hide_code=True)
-def hints_helm():
-    nb.hints(
+def hints_helm(lab):
+    lab.live(
+        nb.task_hints,
+        "install",
         "`kubectl describe statefulset qdrant -n llm-system` ends with what the API server says of its pod.",
         "A probe is on with `livenessProbe: {enabled: true}`; what you leave out stays as the chart has it.",
         '"invalid ownership metadata": the objects were made by Apply. Press **Reset this part** above. '
