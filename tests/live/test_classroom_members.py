@@ -436,7 +436,7 @@ def test_a_removed_learner_has_no_key_and_leaves_nothing(
     assert course(*remove) == 0
     assert "was removed before" in capsys.readouterr().out
     assert course("class", "create", "--roster", trial.roster, "--name", NAME) == 0
-    assert "was removed and stays so: lin" in capsys.readouterr().out
+    assert "was removed before and stays removed: lin" in capsys.readouterr().out
     assert trial.ada.view().list("Pod", "llm-system") == []
 
 
