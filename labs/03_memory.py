@@ -261,7 +261,7 @@ def _():
     is the course's own, for its image; everywhere else it is the official one. Both take these values.
 
     This is the other way to do part 2, and it is graded alike. Helm does not take over what was applied: press
-    **Reset this part** above first (the claim and its data stay).
+    **Reset this part** above first. The claim goes with it, and all that is on it.
 
     **Your turn.** Open the page's terminal with `Ctrl`+`` ` `` (or use `course shell`). The first `helm` command builds
     Helm on this machine, which takes about three minutes, once.
