@@ -65,10 +65,9 @@ def undone(lab: LabSession, manifest: str, *, namespaces: Sequence[str] = (), fi
         elif lab.cluster.delete(kind, name, namespace, grace_s=1):
             gone += [f"{kind} {name}", *_claims_gone(lab.cluster, claims, namespace)]
             kept += _still_there(lab.cluster, item)
-    said = [
-        f"{word}: {', '.join(names)}" for word, names in (("Deleted", gone), ("Put back", again)) if names
-    ]
-    return " ".join(f"{line}." for line in [*(said or ["There was nothing to delete for this part"]), *kept])
+    done = (("Deleted", gone), ("Put back", again))
+    said = [f"{word}: {', '.join(names)}." for word, names in done if names] or [NOTHING_TO_DELETE]
+    return " ".join([*said, *(f"{line}." for line in kept)])
 
 
 def _key(item: Mapping[str, Any]) -> tuple[str, str, str]:

@@ -9,19 +9,19 @@ import sys
 from helpers.settings import REPOSITORY
 
 
-def environment() -> dict[str, str]:
-    """This process's own; with COURSE_TEST_KUBECONFIG, that cluster is in use in it."""
-    foreign = os.environ.get("COURSE_TEST_KUBECONFIG")
-    return {**os.environ, **({"COURSE_KUBECONFIG": foreign} if foreign else {})}
-
-
 def course(*words: str, timeout_s: float = 1500) -> subprocess.CompletedProcess[str]:
     """Run the command; with COURSE_TEST_KUBECONFIG on that cluster, as every other live test."""
-    command = [sys.executable, "-m", "helpers.cli", *words]
+    return typed([sys.executable, "-m", "helpers.cli", *words], timeout_s=timeout_s)
+
+
+def typed(command: list[str], *, given: str = "", timeout_s: float) -> subprocess.CompletedProcess[str]:
+    """Run any command in the course's folder, with `given` on its standard input; on the same cluster."""
+    foreign = os.environ.get("COURSE_TEST_KUBECONFIG")
     return subprocess.run(
         command,
         cwd=REPOSITORY,
-        env=environment(),
+        env={**os.environ, **({"COURSE_KUBECONFIG": foreign} if foreign else {})},
+        input=given,
         capture_output=True,
         text=True,
         timeout=timeout_s,

@@ -18,7 +18,7 @@ from helpers.grading.report import CheckResult
 from helpers.labs.lab03_memory import checks
 from helpers.settings import REPOSITORY
 from helpers.stack import helm, memory
-from tests.live.course_command import course, environment
+from tests.live.course_command import course, typed
 
 pytestmark = pytest.mark.live
 VALUES = yaml_cells("03")["qdrant_values"]
@@ -36,16 +36,7 @@ def quota(cluster: Cluster) -> None:
 def run(*words: str, values: str = "") -> subprocess.CompletedProcess[str]:
     """`helm …` as it is typed, in the course's folder."""
     command = [str(Path(sys.prefix) / "bin" / "helm"), *words, "-n", memory.NAMESPACE]
-    return subprocess.run(
-        command,
-        cwd=REPOSITORY,
-        env=environment(),
-        input=values,
-        capture_output=True,
-        text=True,
-        timeout=600,
-        check=False,
-    )
+    return typed(command, given=values, timeout_s=600)
 
 
 def release(values: str, *, timeout: str = "2m") -> subprocess.CompletedProcess[str]:
