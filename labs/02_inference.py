@@ -30,6 +30,12 @@ def _():
 
 
 @app.cell(hide_code=True)
+def _(PARTS, lab):
+    lab.live(nb.bar, PARTS)
+    return
+
+
+@app.cell(hide_code=True)
 def _(cluster_answers, lab, reconnect):
     nb.connection_card(lab, reconnect, cluster_answers)
     return
@@ -627,8 +633,8 @@ def _():
 
 
 @app.cell(hide_code=True)
-def _(lab, titles):
-    lab.live(nb.titled, "### The whole lab", nb.scoreboard, titles)
+def _(PARTS, lab):
+    lab.live(nb.titled, "### The whole lab", nb.scoreboard, PARTS)
     return
 
 
@@ -727,13 +733,14 @@ def _(acted, lab, tick):
 
 @app.cell(hide_code=True)
 def _():
-    titles = {
-        "policy": "1 · Serving policy",
-        "start": "2 · A model needs time",
-        "serving": "3 · What it serves, and what it refuses",
-        "rollout": "4 · Rolling out, losing nothing",
-        "queue": "5 · The queue nobody sees",
-    }
+    PARTS = (
+        nb.Part("1 · Serving policy", 10, ("policy",)),
+        nb.Part("2 · A model needs time", 22, ("start",)),
+        nb.Part("3 · What it serves, and what it refuses", 12, ("serving",)),
+        nb.Part("4 · Rolling out, losing nothing", 22, ("rollout",)),
+        nb.Part("5 · The queue nobody sees", 12, ("queue",)),
+        nb.Part("6 · What a smoke test proves", 4),
+    )
     QUESTIONS = [
         nb.Question(
             "The pod of vLLM has been Running for ten minutes; requests are refused. `kubectl get endpointslices` lists no address. "
@@ -800,7 +807,7 @@ def _():
         ),
     ]
     answers = nb.quiz(QUESTIONS)
-    return QUESTIONS, answers, titles
+    return PARTS, QUESTIONS, answers
 
 
 if __name__ == "__main__":

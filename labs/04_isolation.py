@@ -30,6 +30,12 @@ def _():
 
 
 @app.cell(hide_code=True)
+def _(PARTS, lab):
+    lab.live(nb.bar, PARTS)
+    return
+
+
+@app.cell(hide_code=True)
 def _(cluster_answers, lab, reconnect):
     nb.connection_card(lab, reconnect, cluster_answers)
     return
@@ -518,8 +524,8 @@ def _(lab):
 
 
 @app.cell(hide_code=True)
-def _(lab, titles):
-    lab.live(nb.scoreboard, titles)
+def _(PARTS, lab):
+    lab.live(nb.scoreboard, PARTS)
     return
 
 
@@ -590,14 +596,15 @@ def _(acted, lab, tick):
 
 @app.cell(hide_code=True)
 def _():
-    titles = {
-        "isolation": "Enforcement",
-        "allowlist": "The allow-list",
-        "forgotten": "What was forgotten",
-        "deny": "Deny by default",
-        "label": "A label is a claim",
-        "matrix": "The whole matrix",
-    }
+    PARTS = (
+        nb.Part("1 · Is anything enforced here at all?", 5, ("isolation",)),
+        nb.Part("2 · What the first policy forgot", 20, ("allowlist", "forgotten")),
+        nb.Part("3 · Names for ports", 5),
+        nb.Part("4 · Deny by default", 18, ("deny",)),
+        nb.Part("5 · A label is a claim", 18, ("label",)),
+        nb.Part("6 · Dropped, refused, forbidden", 5),
+        nb.Part("7 · The whole matrix", 5, ("matrix",)),
+    )
     QUESTIONS = [
         nb.Question(
             "A pod times out against `qdrant:6333`. The same pod gets HTTP 200 from another service. From the node, Qdrant answers. What is it?",
@@ -669,7 +676,7 @@ def _():
         ),
     ]
     answers = nb.quiz(QUESTIONS)
-    return QUESTIONS, answers, titles
+    return PARTS, QUESTIONS, answers
 
 
 if __name__ == "__main__":

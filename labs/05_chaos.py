@@ -41,6 +41,12 @@ def _():
 
 
 @app.cell(hide_code=True)
+def _(PARTS, lab):
+    lab.live(nb.bar, PARTS)
+    return
+
+
+@app.cell(hide_code=True)
 def _(cluster_answers, lab, reconnect):
     nb.connection_card(lab, reconnect, cluster_answers)
     return
@@ -476,8 +482,8 @@ def _(lab):
 
 
 @app.cell(hide_code=True)
-def _(lab, titles):
-    lab.live(nb.scoreboard, titles)
+def _(PARTS, lab):
+    lab.live(nb.scoreboard, PARTS)
     return
 
 
@@ -555,14 +561,14 @@ def _(acted, lab, tick):
 
 @app.cell(hide_code=True)
 def _():
-    titles = {
-        "inference": "The model server goes away",
-        "memory": "The memory goes away",
-        "attribution": "Name the layer",
-        "backoff": "The caller's side",
-        "herd": "The herd",
-        "gameday": "Game day",
-    }
+    PARTS = (
+        nb.Part("1 · The model server goes away", 10, ("inference",)),
+        nb.Part("2 · The memory goes away", 10, ("memory",)),
+        nb.Part("3 · Name the layer", 12, ("attribution",)),
+        nb.Part("4 · The caller's side", 20, ("backoff",)),
+        nb.Part("5 · The herd", 10, ("herd",)),
+        nb.Part("6 · Game day", 25, ("gameday",)),
+    )
     QUESTIONS = [
         nb.Question(
             "Inference is refused, retrieval is served. `kubectl get pods` shows vLLM Running, 0/1. What do you do?",
@@ -625,7 +631,7 @@ def _():
         ),
     ]
     answers = nb.quiz(QUESTIONS)
-    return QUESTIONS, answers, titles
+    return PARTS, QUESTIONS, answers
 
 
 if __name__ == "__main__":

@@ -33,6 +33,12 @@ def title():
 
 
 @app.cell(hide_code=True)
+def bar(PARTS, lab):
+    lab.live(nb.bar, PARTS)
+    return
+
+
+@app.cell(hide_code=True)
 def cluster_card(cluster_answers, lab, reconnect):
     nb.connection_card(lab, reconnect, cluster_answers)
     return
@@ -1046,8 +1052,8 @@ def board_handover(lab):
 
 
 @app.cell(hide_code=True)
-def whole_lab(lab, titles):
-    lab.live(nb.titled, "### The whole lab", nb.scoreboard, titles)
+def whole_lab(PARTS, lab):
+    lab.live(nb.titled, "### The whole lab", nb.scoreboard, PARTS)
     return
 
 
@@ -1151,16 +1157,16 @@ def look(acted, lab, tick):
 
 
 @app.cell(hide_code=True)
-def titles_and_quiz():
-    titles = {
-        "namespaces": "1 · Three namespaces",
-        "quota": "2 · A quota that adds up",
-        "refusal": "3 · Who said no?",
-        "shapes": "4 · One card, three shapes",
-        "guard": "5 · Guarding the GPU",
-        "idle": "6 · The price of doing nothing",
-        "handover": "7 · Hand over",
-    }
+def parts_and_quiz():
+    PARTS = (
+        nb.Part("1 · Three namespaces", 8, ("namespaces",)),
+        nb.Part("2 · A quota that adds up", 14, ("quota",)),
+        nb.Part("3 · Who said no?", 12, ("refusal",)),
+        nb.Part("4 · One card, three shapes", 22, ("shapes",)),
+        nb.Part("5 · Guarding the GPU", 12, ("guard",)),
+        nb.Part("6 · The price of doing nothing", 10, ("idle",)),
+        nb.Part("7 · Hand over", 3, ("handover",)),
+    )
     QUESTIONS = [
         nb.Question(
             '`Warning FailedCreate replicaset/vllm-5d9c: pods "vllm-5d9c-" is forbidden: exceeded quota: llm-system-quota, '
@@ -1246,7 +1252,7 @@ def titles_and_quiz():
         ),
     ]
     answers = nb.quiz(QUESTIONS)
-    return QUESTIONS, answers, titles
+    return PARTS, QUESTIONS, answers
 
 
 if __name__ == "__main__":

@@ -30,6 +30,12 @@ def title():
 
 
 @app.cell(hide_code=True)
+def bar(PARTS, lab):
+    lab.live(nb.bar, PARTS)
+    return
+
+
+@app.cell(hide_code=True)
 def cluster_card(cluster_answers, lab, reconnect):
     nb.connection_card(lab, reconnect, cluster_answers)
     return
@@ -668,8 +674,8 @@ def what_a_smoke_test_proves():
 
 
 @app.cell(hide_code=True)
-def whole_lab(lab, titles):
-    lab.live(nb.titled, "### The whole lab", nb.scoreboard, titles)
+def whole_lab(PARTS, lab):
+    lab.live(nb.titled, "### The whole lab", nb.scoreboard, PARTS)
     return
 
 
@@ -767,14 +773,15 @@ def look(acted, lab, tick):
 
 
 @app.cell(hide_code=True)
-def titles_and_quiz():
-    titles = {
-        "policy": "1 · Serving policy",
-        "start": "2 · A model needs time",
-        "serving": "3 · What it serves, and what it refuses",
-        "rollout": "4 · Rolling out, losing nothing",
-        "queue": "5 · The queue nobody sees",
-    }
+def parts_and_quiz():
+    PARTS = (
+        nb.Part("1 · Serving policy", 10, ("policy",)),
+        nb.Part("2 · A model needs time", 22, ("start",)),
+        nb.Part("3 · What it serves, and what it refuses", 12, ("serving",)),
+        nb.Part("4 · Rolling out, losing nothing", 22, ("rollout",)),
+        nb.Part("5 · The queue nobody sees", 12, ("queue",)),
+        nb.Part("6 · What a smoke test proves", 4),
+    )
     QUESTIONS = [
         nb.Question(
             "The pod of vLLM has been Running for ten minutes; requests are refused. `kubectl get endpointslices` lists no address. "
@@ -841,7 +848,7 @@ def titles_and_quiz():
         ),
     ]
     answers = nb.quiz(QUESTIONS)
-    return QUESTIONS, answers, titles
+    return PARTS, QUESTIONS, answers
 
 
 if __name__ == "__main__":

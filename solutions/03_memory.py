@@ -37,6 +37,12 @@ def title():
 
 
 @app.cell(hide_code=True)
+def bar(PARTS, lab):
+    lab.live(nb.bar, PARTS)
+    return
+
+
+@app.cell(hide_code=True)
 def cluster_card(cluster_answers, lab, reconnect):
     nb.connection_card(lab, reconnect, cluster_answers)
     return
@@ -912,8 +918,8 @@ def upgrade_path(running_version, wanted_version):
 
 
 @app.cell(hide_code=True)
-def whole_lab(lab, titles):
-    lab.live(nb.titled, "### The whole lab", nb.scoreboard, titles)
+def whole_lab(PARTS, lab):
+    lab.live(nb.titled, "### The whole lab", nb.scoreboard, PARTS)
     return
 
 
@@ -1005,14 +1011,17 @@ def look(acted, lab, tick):
 
 
 @app.cell(hide_code=True)
-def titles_and_quiz():
-    titles = {
-        "install": "2 · A pod with a name and a volume",
-        "collection": "3 · A collection for your model",
-        "restart": "5 · The process dies",
-        "restore": "6 · The disk is gone",
-        "metrics": "7 · Seen by Prometheus",
-    }
+def parts_and_quiz():
+    PARTS = (
+        nb.Part("1 · How much will it hold?", 8),
+        nb.Part("2 · A pod with a name and a volume", 20, ("install",)),
+        nb.Part("3 · A collection for your model", 18, ("collection",)),
+        nb.Part("4 · Health is not correctness", 5),
+        nb.Part("5 · The process dies", 6, ("restart",)),
+        nb.Part("6 · The disk is gone", 14, ("restore",)),
+        nb.Part("7 · Seen by Prometheus", 8, ("metrics",)),
+        nb.Part("8 · Upgrades go one step at a time", 6),
+    )
     QUESTIONS = [
         nb.Question(
             "After a node drain `qdrant-0` has been running for two minutes, and readiness still fails. What do you do?",
@@ -1073,7 +1082,7 @@ def titles_and_quiz():
         ),
     ]
     quiz_answers = nb.quiz(QUESTIONS)
-    return QUESTIONS, quiz_answers, titles
+    return PARTS, QUESTIONS, quiz_answers
 
 
 if __name__ == "__main__":

@@ -52,6 +52,12 @@ def solved_note():
 
 
 @app.cell(hide_code=True)
+def bar(PARTS, lab):
+    lab.live(nb.bar, PARTS)
+    return
+
+
+@app.cell(hide_code=True)
 def cluster_card(cluster_answers, lab, reconnect):
     nb.connection_card(lab, reconnect, cluster_answers)
     return
@@ -576,8 +582,8 @@ def hints_gameday(lab):
 
 
 @app.cell(hide_code=True)
-def whole_lab(lab, titles):
-    lab.live(nb.scoreboard, titles)
+def whole_lab(PARTS, lab):
+    lab.live(nb.scoreboard, PARTS)
     return
 
 
@@ -653,15 +659,15 @@ def look(acted, lab, tick):
 
 
 @app.cell(hide_code=True)
-def titles_and_quiz():
-    titles = {
-        "inference": "The model server goes away",
-        "memory": "The memory goes away",
-        "attribution": "Name the layer",
-        "backoff": "The caller's side",
-        "herd": "The herd",
-        "gameday": "Game day",
-    }
+def parts_and_quiz():
+    PARTS = (
+        nb.Part("1 · The model server goes away", 10, ("inference",)),
+        nb.Part("2 · The memory goes away", 10, ("memory",)),
+        nb.Part("3 · Name the layer", 12, ("attribution",)),
+        nb.Part("4 · The caller's side", 20, ("backoff",)),
+        nb.Part("5 · The herd", 10, ("herd",)),
+        nb.Part("6 · Game day", 25, ("gameday",)),
+    )
     QUESTIONS = [
         nb.Question(
             "Inference is refused, retrieval is served. `kubectl get pods` shows vLLM Running, 0/1. What do you do?",
@@ -724,7 +730,7 @@ def titles_and_quiz():
         ),
     ]
     answers = nb.quiz(QUESTIONS)
-    return QUESTIONS, answers, titles
+    return PARTS, QUESTIONS, answers
 
 
 if __name__ == "__main__":

@@ -3,7 +3,8 @@
     lab, acted = open_page("01", reconnect.value)       # never raises; lab.cluster is None without a cluster
     connection_card(lab, reconnect, answers)            # the cluster's badge, its build, or the next command
     look(lab, tick, acted)                              # one grading run for the whole page, again and again
-    lab.live(board, "quota"); lab.live(scoreboard)      # verdicts in words, redrawn when they change
+    lab.live(board, "quota"); lab.live(scoreboard, parts)  # verdicts in words, redrawn when they change
+    lab.live(bar, parts)                                # points, parts and the next open one, always in sight
     lab.live(preview, manifest)                         # what the cell's text would change, as fresh as the board
     apply_panel(lab, manifest, button)                  # Apply button, and what became of it
     guess = predict("…?", {"a": "…"}); reveal(guess.value, truth="a", because="…")
@@ -17,7 +18,7 @@ learner's re-creates them. Buttons that one panel shows together are one `mo.ui.
 from __future__ import annotations
 
 from helpers.notebook.actions import delete_panel, guard_panel, shape_panel, start_panel
-from helpers.notebook.board import board, once_passed, passed, refresh, scoreboard
+from helpers.notebook.board import bar, board, once_passed, passed, refresh, scoreboard
 from helpers.notebook.building import build_card, connection_card
 from helpers.notebook.events import event_table, job_table, pod_table
 from helpers.notebook.hints import hints, task_hints
@@ -25,6 +26,7 @@ from helpers.notebook.html import card, code, course, inline, note, problem_card
 from helpers.notebook.layers import LAYERS, Layer, layer_picture
 from helpers.notebook.looks import LiveReport
 from helpers.notebook.panel import applied, apply_button, apply_panel, preview
+from helpers.notebook.parts import Part
 from helpers.notebook.predict import predict, reveal
 from helpers.notebook.quiz import Option, Question, quiz, quiz_board
 from helpers.notebook.session import (
@@ -45,10 +47,12 @@ __all__ = [
     "Layer",
     "LiveReport",
     "Option",
+    "Part",
     "Question",
     "applied",
     "apply_button",
     "apply_panel",
+    "bar",
     "board",
     "build_card",
     "card",

@@ -27,7 +27,7 @@ _SHARED = (
 def shape_panel(lab: LabSession, buttons: Mapping[str, Any]) -> Any:
     """The administrator's switch: one button for each shape; on another cluster, who can change it."""
     if lab.cluster is None or lab.profile is None:
-        return waiting_card()
+        return waiting_card(lab)
     if lab.profile.name != "embedded" or lab.cluster.scope.suffix:
         return card(inline(_FOREIGN))
     chosen = next((shape for shape, button in buttons.items() if lab.asked(button, by_hand=True)), None)
@@ -46,7 +46,7 @@ def _changed_shape(lab: LabSession, shape: str) -> mo.Html:
 def guard_panel(lab: LabSession, buttons: Mapping[str, Any]) -> Any:
     """Two buttons, `up` and `down`. Raise the taint that guards GPU nodes, or take it down; the commands that do the same."""
     if lab.cluster is None:
-        return waiting_card()
+        return waiting_card(lab)
     if lab.cluster.scope.suffix:
         return card(inline(_SHARED))
     pressed = next((way for way, button in buttons.items() if lab.asked(button, by_hand=True)), None)

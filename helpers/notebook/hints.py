@@ -11,7 +11,7 @@ import marimo as mo
 from markupsafe import Markup
 
 from helpers.notebook.html import course, inline
-from helpers.notebook.session import LabSession
+from helpers.notebook.session import LabSession, of_report
 
 if TYPE_CHECKING:
     from helpers.grading import CheckResult
@@ -38,9 +38,12 @@ def hints(*steps: str, solution: str = "", yours: str = "") -> mo.Html:
     return course(body)
 
 
+@of_report
 def task_hints(lab: LabSession, task: str, *steps: str, solution: str = "") -> mo.Html:
     """The hints of one task: the first begins with what its checks saw that is wrong."""
-    wrong = [result for result in lab.report.task(task) if result.status.value in _WRONG]
+    live = lab.report
+    measured = [result for result in live.task(task) if live.is_measured(result.check)]
+    wrong = [result for result in measured if result.status.value in _WRONG]
     return hints(*steps, solution=solution, yours=" ".join(map(_seen, wrong)))
 
 

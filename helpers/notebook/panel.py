@@ -55,7 +55,7 @@ def apply_panel(
         first: what was there before this part: the way back puts it back.
     """
     if lab.cluster is None:
-        return waiting_card()
+        return waiting_card(lab)
     row = mo.hstack([button, reset_part(lab, manifest, namespaces=namespaces, first=first)], justify="start")
     if not lab.asked(button):
         return row

@@ -22,22 +22,24 @@ NOTHING_TO_DELETE = "There was nothing to delete for this part."
 def reset_part(lab: LabSession, manifest: str, *, namespaces: Sequence[str] = (), first: str = "") -> Any:
     """A button that deletes the objects of a manifest, or puts them back as `first` has them."""
     return reset_button(
+        lab,
         lambda: undone(lab, manifest, namespaces=namespaces, first=first),
         tooltip="Puts the cluster back to where it was before the text above, so that this part can be done again.",
     )
 
 
-def reset_button(undo: Callable[[], str], *, tooltip: str) -> Any:
+def reset_button(lab: LabSession, undo: Callable[[], str], *, tooltip: str) -> Any:
     """The button of a part that has no manifest; `undo` says what it did. It answers in a corner of the page.
 
     What it does needs no cell to run: no name of the notebook is taken, and no edit re-creates it.
     """
     return mo.ui.button(
-        label="Reset this part", kind="neutral", tooltip=tooltip, on_click=lambda _: _announce(undo)
+        label="Reset this part", kind="neutral", tooltip=tooltip, on_click=lambda _: _announce(lab, undo)
     )
 
 
-def _announce(undo: Callable[[], str]) -> None:
+def _announce(lab: LabSession, undo: Callable[[], str]) -> None:
+    lab.changed()
     try:
         said, failed = undo(), False
     except LabError as problem:

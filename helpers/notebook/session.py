@@ -25,7 +25,7 @@ from helpers.errors import (
     StepMissing,
 )
 from helpers.notebook.html import code, course, inline, note, problem_card, word
-from helpers.notebook.looks import LiveReport, Looks
+from helpers.notebook.looks import LiveReport, Looks, Told
 
 if TYPE_CHECKING:
     from helpers.cluster import Cluster, Identity, Profile
@@ -39,7 +39,8 @@ class LabSession:
     """The cluster behind a lab's page, or the reason why there is none.
 
     `images` maps the course's image names to this cluster's references; empty without a cluster.
-    `pressed` stands in for every button where a solution runs headless.
+    `pressed` stands in for every button where a solution runs headless. `opening` is the session of a panel's
+    first frame: it has no cluster to ask, and says that it is being asked.
     """
 
     id: str
@@ -50,7 +51,8 @@ class LabSession:
     images: Mapping[str, str] = field(default_factory=dict)
     seat: Seat | None = None
     pressed: bool = False
-    looks: Looks = field(default_factory=lambda: Looks(LiveReport), compare=False)
+    opening: bool = False
+    looks: Looks = field(default_factory=lambda: Looks(lambda _: LiveReport()), compare=False)
     acted: Callable[[Any], None] = field(default=lambda _: None, compare=False)
 
     @property
@@ -61,9 +63,20 @@ class LabSession:
     def live(self, draw: Callable[Concatenate[LabSession, P], Any], *args: P.args, **kwargs: P.kwargs) -> Any:
         """What `draw(lab, …)` shows, as fresh as the board: after each look drawn again, and sent where it differs.
 
-        It is all that its cell shows: several parts are drawn by one function.
+        It is all that its cell shows: several parts are drawn by one function. Until the page's first look it is
+        what can be drawn without the cluster.
         """
-        return self.looks.follow(lambda: draw(self, *args, **kwargs))
+        first = replace(self, cluster=None, opening=True)
+        return self.looks.follow(
+            lambda: draw(self, *args, **kwargs),
+            first=lambda: draw(first, *args, **kwargs),
+            of_report=any(getattr(part, "of_report", False) for part in (draw, *args)),
+        )
+
+    def changed(self) -> None:
+        """The page changes the cluster: what was seen is being measured again, as soon as the change is done."""
+        self.looks.changed()
+        self.acted(lambda times: times + 1)
 
     def asked(self, button: Any, *, by_hand: bool = False) -> bool:
         """Whether this button was pressed, or all are; the page looks again as soon as what it does is done.
@@ -72,7 +85,7 @@ class LabSession:
             by_hand: not where a solution runs, which does the same in a cell of its own.
         """
         if button.value:
-            self.acted(lambda times: times + 1)
+            self.changed()
         return bool(button.value or (self.pressed and not by_hand))
 
     def card(self) -> mo.Html:
@@ -108,7 +121,9 @@ def open_page(lab: str, *_again: object, pressed: bool = False) -> tuple[LabSess
     """`open_lab` for a page: with it, marimo's state of how many buttons were pressed, which runs `look` again."""
     acted, set_acted = mo.state(0)
     session = open_lab(lab)
-    looks = Looks(lambda: grade_now(session))
+    looks = Looks(lambda told: grade_now(session, told))
+    if session.cluster is None:
+        looks.look()  # there is nothing to wait for
     return replace(session, pressed=pressed, looks=looks, acted=set_acted), acted
 
 
@@ -118,8 +133,8 @@ def look(lab: LabSession, tick: Any, acted: Callable[[], int]) -> None:
         lab.looks.look()
 
 
-def grade_now(lab: LabSession) -> LiveReport:
-    """Grade the lab as `course grade` does."""
+def grade_now(lab: LabSession, told: Told | None = None) -> LiveReport:
+    """Grade the lab as `course grade` does; each verdict is told as it comes."""
     if lab.cluster is None:
         return LiveReport(connected=False)
     from helpers.grading import grade
@@ -129,7 +144,7 @@ def grade_now(lab: LabSession) -> LiveReport:
     from helpers.stack.images import bringing
 
     try:
-        report = grade([load_lab(lab.id)], lab.cluster)
+        report = grade([load_lab(lab.id)], lab.cluster, on_verdict=told)
     except LabError as problem:
         return LiveReport(problem=problem)
     take_up(report, lab.seat)
@@ -197,7 +212,7 @@ def needs_cluster(
     @wraps(draw)
     def drawn(lab: LabSession, *args: P.args, **kwargs: P.kwargs) -> Any:
         if lab.cluster is None:
-            return waiting_card()
+            return waiting_card(lab)
         try:
             return draw(lab, *args, **kwargs)
         except LabError as problem:
@@ -222,8 +237,16 @@ def titled(
     return mo.vstack([mo.md(title), draw(lab, *args, **kwargs)])
 
 
-def waiting_card() -> mo.Html:
-    """A part of the page that has nothing to show until a cluster is connected."""
+def of_report(draw: Callable[P, Any]) -> Callable[P, Any]:
+    """A part of the page that shows verdicts and asks the cluster nothing: it follows each verdict as it comes."""
+    draw.of_report = True  # type: ignore[attr-defined]
+    return draw
+
+
+def waiting_card(lab: LabSession) -> mo.Html:
+    """A part of the page that has nothing to show until a cluster is connected, or has answered for the first time."""
+    if lab.opening:
+        return note("Measuring: the cluster is being asked.")
     if building.is_building(settings.cluster_name()):
         return note("This part appears by itself when the cluster is built.")
     return note("This part needs a cluster: `course up`, then Connect again.")

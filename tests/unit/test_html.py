@@ -260,7 +260,7 @@ LIVE = nb.LiveReport(REPORT)
 
 def looking(live: nb.LiveReport) -> nb.LabSession:
     """A page whose latest look at the cluster saw this."""
-    return nb.LabSession("01", looks=Looks(lambda: live))
+    return nb.LabSession("01", looks=Looks(lambda _: live))
 
 
 SEEN = SeenCheck(
@@ -394,7 +394,9 @@ PAGES: dict[str, tuple[int, Callable[[], Any]]] = {
     "the class: a learner": (8, lambda: class_board.learner_detail(CLASS, EVIL)),
     "the class: a check": (2, lambda: class_board.check_detail(CLASS, EVIL)),
     "verdicts": (6, lambda: nb.board(looking(LIVE), "t")),
-    "the score": (3, lambda: nb.scoreboard(looking(LIVE), {"t": EVIL})),
+    "the score": (3, lambda: nb.scoreboard(looking(LIVE), (nb.Part(EVIL, 5, ("t",)),))),
+    "the bar": (2, lambda: nb.bar(looking(LIVE), (nb.Part(f"1 · {EVIL}", 5, ("t",)),))),
+    "verdicts that are awaited": (1, lambda: nb.board(looking(replace(LIVE, measured={})), "t")),
     "the score while images come": (
         2,
         lambda: nb.scoreboard(looking(replace(LIVE, images=Bringing((EVIL,), 1.0, EVIL)))),
@@ -509,8 +511,8 @@ def test_what_marimo_shows_beside_a_page_is_escaped(monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(mo.status, "toast", lambda title, text, kind: lines.append(text))
     with spinner(EVIL, EVIL) as say:
         say(EVIL)
-    reset._announce(lambda: EVIL)
-    reset._announce(Mock(side_effect=LabError(EVIL)))
+    reset._announce(nb.LabSession("01"), lambda: EVIL)
+    reset._announce(nb.LabSession("01"), Mock(side_effect=LabError(EVIL)))
     assert len(lines) == 5
     for line in lines:
         assert_escaped_once(line)

@@ -56,9 +56,17 @@ class Facts:
         return mo.Html(text)
 
 
+def opened() -> Looks:
+    """The looks of a page that has looked already."""
+    looks = Looks(lambda _: LiveReport())
+    looks.look()
+    return looks
+
+
 def test_a_look_sends_a_panel_only_where_it_has_changed(sent: Queue[str]) -> None:
-    looks, facts = Looks(LiveReport), Facts()
-    assert looks.follow(facts.draw).text == "first"
+    looks, facts = opened(), Facts()
+    looks.follow(facts.draw)
+    assert sent.get_nowait() == "first", "a cell does not wait for a thread"
     for text in ("first", "second", "second", "third"):
         while not facts.drawn.empty():
             facts.drawn.get()
@@ -75,11 +83,12 @@ def test_a_look_sends_a_panel_only_where_it_has_changed(sent: Queue[str]) -> Non
 def test_a_panel_whose_cell_runs_again_is_left_to_that_run(
     sent: Queue[str], panels: Callable[[], list[mo.Thread]]
 ) -> None:
-    looks, facts, woken = Looks(LiveReport), Facts(), Facts()
+    looks, facts, woken = opened(), Facts(), Facts()
     looks.follow(facts.draw)
     (thread,) = panels()
     thread._exit_event.set()
     looks.follow(woken.draw)
+    assert [sent.get_nowait() for _ in range(2)] == ["first", "first"]
     facts.text = woken.text = "second"
     looks.look()
     assert sent.get(timeout=PATIENCE_S) == "second"
@@ -89,7 +98,7 @@ def test_a_panel_whose_cell_runs_again_is_left_to_that_run(
 
 def test_where_a_solution_runs_a_panel_is_drawn_once(panels: Callable[[], list[mo.Thread]]) -> None:
     facts = Facts()
-    Looks(LiveReport).follow(facts.draw)
+    Looks(lambda _: LiveReport()).follow(facts.draw)
     assert facts.drawn.qsize() == 1
     assert not panels()
 
@@ -102,7 +111,8 @@ def test_two_looks_say_the_same_but_for_how_long_they_took(tmp_path: Any) -> Non
     cluster = FakeCluster()
     one, two = _seen(cluster, tmp_path), _seen(cluster, tmp_path)
     assert one.report and two.report and one.says_the_same(two)
-    looks = Looks(iter([one, two]).__next__)
+    seen = iter([one, two])
+    looks = Looks(lambda _: next(seen))
     first = looks.report
     looks.look()
     assert looks.report is first

@@ -139,7 +139,7 @@ def test_the_quota_picture_draws_the_second_model_server_that_it_must_stop() -> 
 
 
 def test_the_board_says_the_verdict_in_words(fake_cluster: FakeCluster) -> None:
-    lab = replace(session(fake_cluster), looks=Looks(lambda: nb.grade_now(session(fake_cluster))))
+    lab = replace(session(fake_cluster), looks=Looks(lambda _: nb.grade_now(session(fake_cluster))))
     assert "NOT ATTEMPTED" in text(nb.board(lab, "namespaces"))
     assert "0 of" in text(nb.scoreboard(lab))
 

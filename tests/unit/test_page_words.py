@@ -45,7 +45,7 @@ def test_two_mistakes_behind_the_one_that_is_named_are_counted(tmp_path: Any) ->
     report = grade([MADE], FakeCluster(), journals=tmp_path)
     (result,) = report.verdicts
     assert result.observed == "3 (and 2 more to mend)"
-    lab = LabSession("01", looks=Looks(lambda: LiveReport(report)))
+    lab = LabSession("01", looks=Looks(lambda _: LiveReport(report)))
     shown = str(board(lab, "words").text)
     assert "and 2 more to mend" in shown
     assert shown.index("Put backends and probes in place") < shown.index("course start 04")
@@ -54,7 +54,7 @@ def test_two_mistakes_behind_the_one_that_is_named_are_counted(tmp_path: Any) ->
 
 def test_the_first_hint_begins_with_what_the_check_saw_of_the_learners(tmp_path: Any) -> None:
     report = grade([MADE], FakeCluster(), journals=tmp_path)
-    lab = LabSession("01", looks=Looks(lambda: LiveReport(report)))
+    lab = LabSession("01", looks=Looks(lambda _: LiveReport(report)))
     shown = str(task_hints(lab, "words", "a nudge", "the way").text)
     yours = "Yours: 3 (and 2 more to mend); expected: 1."
     assert shown.count(yours) == 1 and shown.index(yours) < shown.index("a nudge") < shown.index("the way")
@@ -111,7 +111,7 @@ def test_a_page_before_its_first_button_speaks_of_a_step_and_of_no_error(tmp_pat
     cluster = FakeCluster()
     report = grade([load_lab("04")], cluster, journals=tmp_path)
     lab = LabSession(
-        "04", cluster, cluster.identity(), cluster.profile(), looks=Looks(lambda: LiveReport(report))
+        "04", cluster, cluster.identity(), cluster.profile(), looks=Looks(lambda _: LiveReport(report))
     )
     panels = [board(lab, "isolation"), scoreboard(lab), forecast_matrix(lab, ""), observed_matrix(lab)]
     for panel in [*panels, three_noes(lab), enforcement_card(lab)]:

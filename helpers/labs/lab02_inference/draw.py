@@ -107,7 +107,7 @@ def deployment_panel(
         first: the fragments of the part before: the way back puts them back; without any it deletes the Deployment.
     """
     if not objects:
-        return waiting_card()
+        return waiting_card(lab)
     text = with_fragment(lab, objects, *fragments)
     whole = mo.accordion({"The whole Deployment": mo.md(f"```yaml\n{text}\n```")})
     said = [applied(lab, text)] if lab.asked(button) else []
@@ -125,7 +125,7 @@ def start_timeline(lab: LabSession, button: Any, *, by_hand: bool = False) -> An
     In a page it runs beside the other cells and ends by itself; where a solution runs it waits, unless `by_hand`.
     """
     if lab.cluster is None:
-        return waiting_card()
+        return waiting_card(lab)
     if not lab.asked(button, by_hand=by_hand):
         return note("The time line begins when you apply.")
     if lab.pressed:
@@ -402,13 +402,15 @@ def _with_button(lab: LabSession, button: Any, part: Callable[[], Any], *, job: 
     A witness's `job` is what the part leaves in the cluster: the way back deletes it.
     """
     if lab.cluster is None:
-        return waiting_card()
-    row = mo.hstack([button, _forget(lab.cluster, job)], justify="start") if job else button
+        return waiting_card(lab)
+    row = mo.hstack([button, _forget(lab, lab.cluster, job)], justify="start") if job else button
     return mo.vstack([row, part()]) if lab.asked(button) else row
 
 
-def _forget(cluster: Cluster, job: str) -> Any:
-    return reset_button(lambda: forgotten(cluster, job), tooltip=f"Deletes the Job {job} with what it saw.")
+def _forget(lab: LabSession, cluster: Cluster, job: str) -> Any:
+    return reset_button(
+        lab, lambda: forgotten(cluster, job), tooltip=f"Deletes the Job {job} with what it saw."
+    )
 
 
 def forgotten(cluster: Cluster, job: str) -> str:

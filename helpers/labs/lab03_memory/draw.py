@@ -55,8 +55,8 @@ def act(
     `undo` is the way back of the whole part, and says what it did.
     """
     if lab.cluster is None:
-        return waiting_card()
-    back = reset_button(undo, tooltip="Takes away what this part keeps in Qdrant.") if undo else None
+        return waiting_card(lab)
+    back = reset_button(lab, undo, tooltip="Takes away what this part keeps in Qdrant.") if undo else None
     row = mo.hstack([button, back], justify="start") if back else button
     if not lab.asked(button):
         return row
@@ -171,7 +171,7 @@ def ingest_panel(
     make = learner_input.checked(to_point)
     sample = _sample(passages[0], make)
     if lab.cluster is None:
-        return mo.vstack([sample, waiting_card()])
+        return mo.vstack([sample, waiting_card(lab)])
     parts = [sample, button]
     if lab.asked(button):
         parts.append(_ingest(lab, passages, make))
@@ -416,7 +416,7 @@ def vital_signs(lab: LabSession) -> mo.Html:
 def broken_panel(lab: LabSession, button: Any) -> Any:
     """A button that breaks a scratch collection in three ways, and shows what probes and queries say of it."""
     if lab.cluster is None:
-        return waiting_card()
+        return waiting_card(lab)
     return mo.vstack([button, _broken(lab)]) if lab.asked(button) else button
 
 

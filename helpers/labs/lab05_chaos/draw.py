@@ -63,9 +63,9 @@ def experiment_panel(
         work: what to run for each name: called with the cluster, on_progress and should_stop.
     """
     if lab.cluster is None:
-        return waiting_card()
+        return waiting_card(lab)
     back = reset_button(
-        lambda: without_journals(lab, names), tooltip="Deletes this part's journals from the cluster."
+        lab, lambda: without_journals(lab, names), tooltip="Deletes this part's journals from the cluster."
     )
     row = mo.hstack([*buttons.values(), back], justify="start")
     run, stop = (lab.asked(buttons[name], by_hand=True) for name in ("run", "stop"))
