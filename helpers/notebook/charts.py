@@ -1,4 +1,9 @@
-"""One look for all charts: mid-tones and a quiet grid that stand out on white and on near-black."""
+"""One look for all charts: as wide as their column, in mid-tones that stand out on white and on near-black.
+
+Words take the theme's own colour, which is dark on white and light on near-black: a grey that both could
+share would be hard to read on each. Charts that stand beside or below each other are charts of their own:
+Vega-Lite lets only those follow the width of their column.
+"""
 
 from __future__ import annotations
 
@@ -6,25 +11,30 @@ from typing import Any
 
 # Dark enough for white words on them, light enough to be seen on near-black.
 BLUE, TEAL, AMBER, GREY, RED, GREEN = "#3b7dd8", "#12938a", "#b9770e", "#6b7a90", "#d04848", "#25975a"
+# For lines that are no words.
 INK = "#7f8a99"
-WIDTH = 620
+# The style of words inside a chart: the theme's colour of labels.
+WORDS = "guide-label"
+# The least width of a plot that is counted on, in pixels: what fits there fits everywhere.
+LEAST_WIDTH = 560
+_LONGEST_LABEL_PX = 320
 
 
 def look(chart: Any) -> Any:
-    """A finished chart in the course's look; apply it last, to the outermost chart."""
+    """A finished chart in the course's look; apply it last, to a chart or to layers."""
     return (
-        chart.configure(background="transparent")
+        chart.properties(width="container")
+        .configure(background="transparent")
         .configure_axis(
-            labelColor=INK,
-            titleColor=INK,
             tickColor=INK,
             domainColor=INK,
             gridColor=INK,
             gridOpacity=0.2,
             labelFontSize=12,
+            labelLimit=_LONGEST_LABEL_PX,
             titleFontWeight="normal",
         )
-        .configure_legend(labelColor=INK, titleColor=INK, labelFontSize=12)
-        .configure_title(color=INK, fontSize=13)
+        .configure_legend(labelFontSize=12, labelLimit=_LONGEST_LABEL_PX)
+        .configure_title(fontSize=13)
         .configure_view(strokeOpacity=0)
     )

@@ -11,6 +11,7 @@ import marimo as mo
 import pandas as pd
 from markupsafe import Markup
 
+from helpers.notebook.charts import AMBER, WORDS, look
 from helpers.notebook.html import card, code, course, inline, note, table, word
 from helpers.notebook.session import LabSession, needs_cluster
 from helpers.stack import gpu
@@ -148,15 +149,14 @@ def idle_cost_chart(price_per_hour: float, cards: int) -> Any:
     )
     x = alt.X("hours:Q", title="hours held and idle", axis=alt.Axis(values=list(range(0, _WEEK_H + 1, 24))))
     y = alt.Y("cost:Q", title="cost in $", axis=alt.Axis(format="~s"))
-    base = (
-        alt.Chart(line).mark_area(line={"color": "#d97706"}, color="#d97706", opacity=0.18).encode(x=x, y=y)
-    )
-    points = (
-        alt.Chart(moments)
-        .mark_point(size=70, filled=True, color="#d97706")
-        .encode(x=x, y=y, tooltip=["label:N"])
-    )
-    words = points.mark_text(align="right", dx=-10, dy=-8, fontSize=12, color="#8a94a3").encode(
-        text="label:N"
-    )
-    return (base + points + words).properties(height=220, width=620)
+    base = alt.Chart(line).mark_area(line={"color": AMBER}, color=AMBER, opacity=0.18).encode(x=x, y=y)
+    points = alt.Chart(moments).mark_point(size=70, filled=True, color=AMBER)
+    # Beside its point, towards the middle of the picture: none ends beyond its edge.
+    is_early = moments["hours"] < _WEEK_H / 2
+    words = [
+        alt.Chart(moments[chosen]).mark_text(align=align, dx=dx, dy=dy, fontSize=12, style=WORDS)
+        for chosen, align, dx, dy in ((is_early, "left", 10, 8), (~is_early, "right", -10, -8))
+    ]
+    told = [layer.encode(x=x, y=y, text="label:N") for layer in words]
+    shown = points.encode(x=x, y=y, tooltip=["label:N"])
+    return look(alt.layer(base, shown, *told).properties(height=220))

@@ -18,7 +18,7 @@ from helpers.cluster.manifests import load, parse
 from helpers.cluster.patches import merge
 from helpers.errors import InvalidManifest, LabError
 from helpers.labs.lab02_inference import drain, queue_witness, witness
-from helpers.notebook.charts import AMBER, BLUE, GREEN, GREY, RED, TEAL, WIDTH, look
+from helpers.notebook.charts import AMBER, BLUE, GREEN, GREY, LEAST_WIDTH, RED, TEAL, look
 from helpers.notebook.html import card, code, course, cut, inline, note, problem_card, spinner, table, word
 from helpers.notebook.panel import applied, preview
 from helpers.notebook.reset import NOTHING_TO_DELETE, reset_button, reset_part
@@ -36,6 +36,8 @@ Manifest = dict[str, Any]
 START_TIMEOUT_S = 240.0
 REDRAW_S, SETTLE_S = 1.0, 4.0
 LETTER_PX = 6.3
+# Room for the labels of a y axis: one for charts that stand below each other over one x axis.
+_ONE_MARGIN_PX = 48
 LANES = ("phase", "container", "traffic")
 EMBEDDED_CACHE_BYTES = 402653184
 LEVELS = (1, 4, 12)
@@ -234,7 +236,7 @@ def timeline_chart(moments: Sequence[Moment]) -> Any:
     pods = dict.fromkeys(moment.pod.rpartition("-")[2] for moment in moments)
     lanes = [f"{pod} · {lane}" for pod in pods for lane in LANES]
     x = alt.X("from:Q", title="seconds since you pressed the button", scale=alt.Scale(domain=[0, end_s]))
-    y = alt.Y("lane:N", title=None, sort=lanes, axis=alt.Axis(labelLimit=200))
+    y = alt.Y("lane:N", title=None, sort=lanes, axis=alt.Axis(labelLimit=320))
     bars = (
         alt.Chart(frame)
         .mark_bar(height=18, cornerRadius=3)
@@ -256,12 +258,12 @@ def timeline_chart(moments: Sequence[Moment]) -> Any:
         .mark_text(align="left", dx=4, color="white", fontSize=11)
         .encode(x=x, y=y, text="shown:N")
     )
-    return look((bars + words).properties(width=WIDTH, height=28 * len(lanes)))
+    return look((bars + words).properties(height=28 * len(lanes)))
 
 
 def _stretch(item: Segment, end_s: float) -> dict[str, Any]:
     """A stretch as a row; its word is written only where it fits, and a moment still shows as a line."""
-    room_px = (item.end_s - item.begin_s) / end_s * WIDTH - 8
+    room_px = (item.end_s - item.begin_s) / end_s * LEAST_WIDTH - 8
     return {
         "lane": item.lane,
         "says": item.said,
@@ -356,7 +358,7 @@ def kv_picture(lab: LabSession, config_yaml: str) -> Any:
         .mark_bar(height=18, cornerRadius=3)
         .encode(
             x=alt.X("tokens:Q", title="tokens", axis=alt.Axis(tickCount=6)),
-            y=alt.Y("what:N", title=None, sort=None, axis=alt.Axis(labelLimit=200)),
+            y=alt.Y("what:N", title=None, sort=None, axis=alt.Axis(labelLimit=320)),
             color=alt.Color("tone:N", scale=None),
             tooltip=["what:N", alt.Tooltip("tokens:Q", format=",")],
         )
@@ -366,7 +368,7 @@ def kv_picture(lab: LabSession, config_yaml: str) -> Any:
         "<small>One token of SmolLM2-135M costs {model.bytes_per_token:,} bytes of cache: "
         "a key and a value in each of 30 layers for 3 KV heads of 64 numbers.</small>"
     ).format(pill=pill, length=length, seqs=seqs, wanted=wanted, held=held, model=SMOLLM2_135M)
-    return mo.vstack([look(bars.properties(width=WIDTH, height=64)), course(words, live=True)])
+    return mo.vstack([look(bars.properties(height=64)), course(words, live=True)])
 
 
 def kv_tokens(lab: LabSession) -> int:
@@ -509,7 +511,7 @@ def context_panel(lab: LabSession, prompt: str, answer_tokens: int, *_triggers: 
     said = Markup(
         "{} prompt {} (with the chat template) + answer {} of a context of {} (dashed line): <b>{}</b>"
     ).format(verdict, counted.count, answer_tokens, counted.max_model_len, over)
-    return mo.vstack([look((bar + rule).properties(width=WIDTH, height=30)), course(said, live=True)])
+    return mo.vstack([look((bar + rule).properties(height=30)), course(said, live=True)])
 
 
 def _served(lab: LabSession) -> bool:
@@ -691,13 +693,12 @@ def level_charts(levels: Sequence[Level]) -> Any:
     wait = base.mark_bar(color=AMBER, opacity=0.45, size=34).encode(y=y) + base.mark_tick(
         color=AMBER, thickness=4, size=34
     ).encode(y="median:Q")
-    side = {"width": WIDTH // 2 - 40, "height": 190}
-    return look(
-        alt.hconcat(
-            throughput.properties(title="All clients together", **side),
-            wait.properties(title="One client's wait: median (line), 95th percentile (bar)", **side),
-        )
-    )
+    whose_wait = ["One client's wait:", "median (line), 95th percentile (bar)"]
+    sides = [
+        look(throughput.properties(title=["All clients", "together"], height=190)),
+        look(wait.properties(title=whose_wait, height=190)),
+    ]
+    return mo.hstack(sides, widths="equal")
 
 
 def queue_chart(level: Level) -> Any:
@@ -720,13 +721,11 @@ def queue_chart(level: Level) -> Any:
         .mark_line(interpolate="step-after", strokeWidth=2)
         .encode(
             x=alt.X("s:Q", title="seconds"),
-            y=alt.Y("requests:Q"),
+            y=alt.Y("requests:Q", axis=alt.Axis(minExtent=_ONE_MARGIN_PX)),
             color=colour,
             tooltip=["s:Q", "series:N", "requests:Q"],
         )
-        .properties(
-            width=WIDTH, height=150, title=f"{level.clients} clients: the queue by the server's own metrics"
-        )
+        .properties(height=150, title=f"{level.clients} clients: the queue by the server's own metrics")
     )
     use = pd.DataFrame([{"s": sample.at_s, "KV cache": sample.kv_usage} for sample in level.samples])
     cache = (
@@ -734,8 +733,12 @@ def queue_chart(level: Level) -> Any:
         .mark_area(color=TEAL, opacity=0.25, line={"color": TEAL}, interpolate="step-after")
         .encode(
             x=alt.X("s:Q", title="seconds"),
-            y=alt.Y("KV cache:Q", title="KV cache in use", axis=alt.Axis(format="%", tickCount=3)),
+            y=alt.Y(
+                "KV cache:Q",
+                title="KV cache",
+                axis=alt.Axis(format="%", tickCount=3, minExtent=_ONE_MARGIN_PX),
+            ),
         )
-        .properties(width=WIDTH, height=80)
+        .properties(height=80)
     )
-    return look(alt.vconcat(lines, cache))
+    return mo.vstack([look(lines), look(cache)], gap=0)

@@ -13,7 +13,7 @@ from markupsafe import Markup
 from helpers.atomic_file import write_atomically
 from helpers.errors import Forbidden, InvalidInput, LabError, StepMissing
 from helpers.labs.lab03_memory import learner_input, sizing
-from helpers.notebook.charts import AMBER, BLUE, GREEN, GREY, RED, WIDTH, look
+from helpers.notebook.charts import AMBER, BLUE, GREEN, GREY, RED, look
 from helpers.notebook.html import card, code, course, cut, inline, note, problem_card, spinner, table, word
 from helpers.notebook.reset import NOTHING_TO_DELETE, reset_button
 from helpers.notebook.session import LabSession, needs_cluster, waiting_card
@@ -249,7 +249,7 @@ def sizing_picture(plan: sizing.Collection, claim: str) -> Any:
         .mark_tick(thickness=3, size=36, color=RED)
         .encode(x="GiB:Q", y=alt.Y("where:N", sort=list(_PLACES)))
     )
-    chart = look((bars + line).properties(height=40 * len(_PLACES), width=WIDTH))
+    chart = look((bars + line).properties(height=40 * len(_PLACES)))
     return mo.vstack([chart, _sizing_words(result, claim, claimed_gib)], gap=0.3)
 
 
@@ -483,7 +483,7 @@ def timeline(moments: Sequence[Moment]) -> Any:
                 alt.Tooltip("to:Q", format=".1f"),
             ],
         )
-        .properties(height=130, width=WIDTH)
+        .properties(height=130)
     )
 
 

@@ -17,7 +17,7 @@ from markupsafe import Markup
 
 from helpers import kubeyaml
 from helpers.errors import LabError, StepMissing
-from helpers.notebook.charts import INK, look
+from helpers.notebook.charts import GREEN, INK, RED, WORDS, look
 from helpers.notebook.html import card, code, course, inline, note, problem_card, table, word
 from helpers.notebook.panel import apply_button, preview
 from helpers.notebook.reset import NOTHING_TO_DELETE, reset_button
@@ -46,6 +46,8 @@ _LEGEND = (
     "kube-proxy sends calls there as long as it does, and the client's lane can stay green."
 )
 _REDRAW_S = 1.0
+# Room for the labels of a y axis: one for charts that stand below each other over one x axis.
+_ONE_MARGIN_PX = 48
 _THREAD = "experiment: "
 
 
@@ -230,12 +232,19 @@ def chart(record: Record) -> Any:
     )
     marks = pd.DataFrame(list(_marks(record)), columns=["t", "what"])
     rules = alt.Chart(marks).mark_rule(strokeDash=[4, 3], color=INK).encode(x="t:Q")
-    labels = (
-        alt.Chart(marks)
-        .mark_text(align="left", dx=4, dy=-4, baseline="bottom", color=INK)
-        .encode(x="t:Q", y=alt.value(0), text="what")
-    )
-    return look(alt.layer(bars, rules, labels).properties(width=640, height=34 * max(1, len(lanes))))
+    return look(alt.layer(bars, rules, *_words(marks, rows)).properties(height=34 * max(1, len(lanes))))
+
+
+def _words(marks: pd.DataFrame, rows: pd.DataFrame) -> list[Any]:
+    """What happened, above its line: to the right of it, or to the left where the picture would end."""
+    middle = (rows["start"].min() + rows["end"].max()) / 2 if len(rows) else 0.0
+    sides = ((marks[marks["t"] <= middle], "left", 4), (marks[marks["t"] > middle], "right", -4))
+    return [
+        alt.Chart(side)
+        .mark_text(align=align, dx=dx, dy=-4, baseline="bottom", style=WORDS)
+        .encode(x="t:Q", y=alt.value(0), text="what:N")
+        for side, align, dx in sides
+    ]
 
 
 _LANES = ("client: inference", "client: retrieval", "endpoints: vllm", "endpoints: qdrant")
@@ -333,7 +342,7 @@ def herd_chart(lab: LabSession) -> Any:
     lines = pd.DataFrame(queue, columns=["herd", "t", "running", "waiting"])
     ticks = pd.DataFrame(back, columns=["herd", "t"])
     first, last = min([*lines["t"], *ticks["t"], 0.0]), max([*lines["t"], *ticks["t"]])
-    return look(_herd_picture(lines, ticks, alt.Scale(domain=[first, last], nice=False)))
+    return herd_picture(lines, ticks, alt.Scale(domain=[first, last], nice=False))
 
 
 def herd_queue(record: Record) -> list[tuple[float, float, float]]:
@@ -356,38 +365,42 @@ def _herd_result(record: Record) -> tuple[dict[str, Any], float]:
     return result, min((float(row[0]) for row in result.get("arrivals", [])), default=injected)
 
 
-def _herd_picture(lines: pd.DataFrame, ticks: pd.DataFrame, scale: alt.Scale) -> Any:
+def herd_picture(lines: pd.DataFrame, ticks: pd.DataFrame, scale: alt.Scale) -> Any:
     """The queue above, the clients that came back below, over one axis."""
     shown = list(_HERDS.values())
-    colour = alt.Color(
-        "herd:N",
-        title=None,
-        scale=alt.Scale(domain=shown, range=["#d64545", "#2f9e63"]),
-        legend=alt.Legend(orient="top"),
-    )
+    scale_of = alt.Scale(domain=shown, range=[RED, GREEN])
     line = (
         alt.Chart(lines)
         .mark_line(interpolate="step-after", strokeWidth=2.5)
         .encode(
             x=alt.X("t:Q", title=None, scale=scale, axis=alt.Axis(labels=False, ticks=False)),
-            y=alt.Y("waiting:Q", title="waiting inside vLLM", axis=alt.Axis(tickMinStep=1)),
-            color=colour,
+            y=alt.Y(
+                "waiting:Q",
+                title="waiting inside vLLM",
+                axis=alt.Axis(tickMinStep=1, minExtent=_ONE_MARGIN_PX),
+            ),
+            color=alt.Color("herd:N", title=None, scale=scale_of, legend=alt.Legend(orient="top")),
             tooltip=["herd", alt.Tooltip("t:Q", format=".1f"), "running", "waiting"],
         )
-        .properties(width=560, height=180)
+        .properties(height=180)
     )
     tick = (
         alt.Chart(ticks)
         .mark_tick(thickness=2, size=20)
         .encode(
             x=alt.X("t:Q", title="seconds since the herd lost the backend", scale=scale),
-            y=alt.Y("herd:N", title="came back", sort=shown, axis=alt.Axis(labels=False, ticks=False)),
-            color=colour,
+            y=alt.Y(
+                "herd:N",
+                title="came back",
+                sort=shown,
+                axis=alt.Axis(labels=False, ticks=False, minExtent=_ONE_MARGIN_PX),
+            ),
+            color=alt.Color("herd:N", scale=scale_of, legend=None),
             tooltip=["herd", alt.Tooltip("t:Q", format=".2f")],
         )
-        .properties(width=560, height=56)
+        .properties(height=56)
     )
-    return alt.vconcat(line, tick, spacing=6)
+    return mo.vstack([look(line), look(tick)], gap=0)
 
 
 @needs_cluster

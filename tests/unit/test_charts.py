@@ -1,0 +1,147 @@
+"""Every chart of the labs: as wide as its column, nothing cut, words in the theme's own colour."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from helpers.chaos.journal import Record
+from helpers.labs.lab01_substrate import draw_gpu
+from helpers.labs.lab02_inference import draw as draw_inference
+from helpers.labs.lab03_memory import draw as draw_memory
+from helpers.labs.lab03_memory import sizing
+from helpers.labs.lab05_chaos import draw as draw_chaos
+from helpers.notebook.charts import LEAST_WIDTH, WORDS, look
+from helpers.notebook.session import LabSession
+from helpers.settings import REPOSITORY
+from helpers.stack import memory, serving
+from helpers.stack.load import LoadResult, Outcome, QueueSample
+from tests.unit.test_chaos_page import sample
+
+POLICY = (
+    "kind: ConfigMap\napiVersion: v1\nmetadata: {name: vllm-model-config}\n"
+    'data: {MAX_MODEL_LEN: "4096", MAX_NUM_SEQS: "4"}'
+)
+LEVEL = draw_inference.Level(
+    4,
+    LoadResult((Outcome(0, 0.0, 1.0, None, None),), 1.0),
+    (QueueSample(0.0, 1, 0, 0.1), QueueSample(1.0, 4, 2, 0.4)),
+)
+START = [
+    serving.Moment(at_s, "vllm-abc-x1", "Running", "running", False, ready, 0)
+    for at_s, ready in ((0.0, False), (9.0, True))
+]
+REPLACED = [memory.Moment(at_s, "new", "Running", True, 1, "200") for at_s in (0.0, 3.0)]
+EXPERIMENT = Record(
+    (
+        {"kind": "start"},
+        {"kind": "inject", "t": 1.0},
+        sample(0, "a"),
+        sample(9, "a"),
+        {"kind": "healed", "t": 9.0},
+    )
+)
+HERD = [("without jitter", 0.0, 1.0, 0.0), ("with jitter", 1.0, 1.0, 3.0)]
+MODULES = (draw_gpu, draw_inference, draw_memory, draw_chaos)
+DRAWN = {
+    "lab 01: what idle cards cost": lambda: draw_gpu.idle_cost_chart(2.5, 4),
+    "lab 02: a start": lambda: draw_inference.timeline_chart(START),
+    "lab 02: the KV cache": lambda: draw_inference.kv_picture(LabSession("02"), POLICY),
+    "lab 02: load": lambda: draw_inference.level_charts([LEVEL]),
+    "lab 02: the queue": lambda: draw_inference.queue_chart(LEVEL),
+    "lab 03: the plan": lambda: draw_memory.sizing_picture(sizing.Collection(1_000_000, 384), "16Gi"),
+    "lab 03: a replacement": lambda: draw_memory.timeline(REPLACED),
+    "lab 05: an experiment": lambda: draw_chaos.chart(EXPERIMENT),
+    "lab 05: the herds": lambda: draw_chaos.herd_picture(*herd()),
+}
+
+
+def herd() -> tuple[Any, ...]:
+    import altair as alt
+    import pandas as pd
+
+    lines = pd.DataFrame(HERD, columns=["herd", "t", "running", "waiting"])
+    return lines, lines[["herd", "t"]], alt.Scale(domain=[0, 1], nice=False)
+
+
+@pytest.fixture(params=DRAWN)
+def specs(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
+    """What the finished charts of one panel tell Vega-Lite."""
+    finished: list[Any] = []
+
+    def recorded(chart: Any) -> Any:
+        finished.append(look(chart))
+        return finished[-1]
+
+    for module in MODULES:
+        monkeypatch.setattr(module, "look", recorded)
+    DRAWN[request.param]()
+    assert finished, "a chart that is shown must have been given the course's look"
+    return [chart.to_dict() for chart in finished]
+
+
+def layers(spec: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    yield spec
+    for inner in spec.get("layer", ()):
+        yield from layers(inner)
+
+
+def test_a_chart_is_as_wide_as_its_column(specs: list[dict[str, Any]]) -> None:
+    for spec in specs:
+        assert spec["width"] == "container"
+        # Vega-Lite lets only single and layered charts follow their container.
+        assert not {"hconcat", "vconcat", "concat", "facet", "repeat"} & spec.keys()
+        assert all("width" not in layer for layer in layers(spec) if layer is not spec)
+
+
+def test_words_have_the_themes_colour_unless_they_stand_on_a_bar(specs: list[dict[str, Any]]) -> None:
+    for spec in specs:
+        config = spec["config"]
+        for part in ("axis", "legend", "title"):
+            assert not {"labelColor", "titleColor", "color"} & config.get(part, {}).keys()
+        for layer in layers(spec):
+            mark = layer.get("mark", {})
+            if mark.get("type") == "text":
+                assert mark.get("style") == WORDS or mark["color"] == "white"
+
+
+def test_no_label_is_cut(specs: list[dict[str, Any]]) -> None:
+    for spec in specs:
+        limits = [spec["config"]["axis"]["labelLimit"], spec["config"]["legend"]["labelLimit"]]
+        limits += [int(found) for found in re.findall(r"'labelLimit': (\d+)", str(spec))]
+        labels = [value for rows in spec["datasets"].values() for row in rows for value in row.values()]
+        longest = max((len(value) for value in labels if isinstance(value, str)), default=0)
+        assert min(limits) >= 260 and longest * draw_inference.LETTER_PX <= 320
+        for layer in layers(spec):
+            title = layer.get("title", "")
+            for line in [title] if isinstance(title, str) else title:
+                assert len(line) * 7.5 <= LEAST_WIDTH / (
+                    2 if len(specs) > 1 and isinstance(title, list) else 1
+                )
+
+
+def test_words_beside_a_point_go_towards_the_middle() -> None:
+    spec = draw_chaos.chart(EXPERIMENT).to_dict()
+    words = [layer for layer in layers(spec) if layer.get("mark", {}).get("type") == "text"]
+    sides = {
+        layer["mark"]["align"]: {row["what"] for row in spec["datasets"][layer["data"]["name"]]}
+        for layer in words
+    }
+    assert "healed" in sides["right"] and "healed" not in sides["left"] and sides["left"]
+
+
+@pytest.mark.parametrize("module", MODULES, ids=lambda module: module.__name__.split(".")[2])
+def test_no_chart_has_a_width_of_its_own_or_is_put_beside_another_by_vega(module: Any) -> None:
+    text = Path(module.__file__).read_text()
+    assert not re.search(r"properties\([^)]*width=", text) and not re.search(r"alt\.[hv]?concat\(", text)
+
+
+def test_all_modules_that_draw_charts_are_in_this_file() -> None:
+    drawing = {
+        path for path in (REPOSITORY / "helpers" / "labs").glob("*/*.py") if "alt.Chart(" in path.read_text()
+    }
+    assert drawing == {Path(module.__file__) for module in MODULES}
