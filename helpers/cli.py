@@ -356,12 +356,29 @@ def check_author(
     rich_help_panel=LABS,
     context_settings={"allow_extra_args": True, "ignore_unknown_options": True},
 )
-def open_notebook(lab: LabArgument, context: typer.Context) -> None:
+def open_notebook(
+    lab: LabArgument,
+    context: typer.Context,
+    mend: Annotated[
+        bool, typer.Option("--mend", help="First put back what is missing from the page; your answers stay.")
+    ] = False,
+    fresh: Annotated[
+        bool,
+        typer.Option("--fresh", help="First put all of the page back as it was given; the former is kept."),
+    ] = False,
+) -> None:
     """Open the notebook in the browser; further options go to `marimo edit` (--headless, --port)."""
     from helpers.grading.solution import notebook_of
     from helpers.shell import variables
 
+    if mend and fresh:
+        raise typer.BadParameter("--mend keeps your answers and --fresh replaces them: give one of the two")
     notebook = notebook_of(lab, "labs")
+    if mend or fresh:
+        from helpers.notebook.fresh_page import renew
+
+        say(str(renew(notebook, notebook_of(lab, "solutions"), keep_answers=mend)))
+        say("Close the tab of the former page, if it is open: what it saves would replace this one.")
     _bring_in_images(lab)
     command = [sys.executable, "-m", "marimo", "edit", str(notebook), *context.args]
     sys.stdout.flush()

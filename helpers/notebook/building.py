@@ -11,7 +11,7 @@ from markupsafe import Markup
 
 from helpers import building, settings
 from helpers.building import Build, BuildStep
-from helpers.notebook.html import course, word
+from helpers.notebook.html import course, note, word
 from helpers.notebook.session import LabSession
 
 LOOK_EVERY_S = 2.0
@@ -26,10 +26,16 @@ def connection_card(lab: LabSession, reconnect: Any, answers: Callable[[Any], No
     """
     build = None if lab.cluster is not None else building.read(settings.cluster_name())
     if build is None or build.state == "done":
-        return mo.vstack([lab.card(), reconnect])
+        return mo.vstack([lab.card(), _ways(lab, reconnect)])
     if build.state == "running":
         mo.Thread(target=_follow, args=(build.cluster, reconnect, answers), daemon=True).start()
     return mo.vstack([build_card(build), reconnect])
+
+
+def _ways(lab: LabSession, reconnect: Any) -> Any:
+    """Back to the cluster, and back to a whole page where a click deleted a cell."""
+    said = f"A cell of this page is gone? Close the page; `course open {lab.id} --mend` puts back what is missing."
+    return mo.hstack([reconnect, note(said)], justify="start", align="center")
 
 
 def build_card(build: Build, now: float | None = None) -> mo.Html:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import cache
 
-from markdown.extensions.toc import slugify
+import marimo as mo
 
 
 @dataclass(frozen=True)
@@ -30,7 +32,13 @@ class Part:
     @property
     def anchor(self) -> str:
         """The id that marimo's markdown gives to its heading."""
-        return slugify(self.title, "-")
+        return _heading_id(self.title)
+
+
+@cache
+def _heading_id(title: str) -> str:
+    found = re.search(r'\bid="([^"]*)"', mo.md(f"## {title}").text)
+    return found[1] if found else ""
 
 
 def part_of(parts: Iterable[Part], task: str) -> Part | None:

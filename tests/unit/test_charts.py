@@ -144,4 +144,4 @@ def test_all_modules_that_draw_charts_are_in_this_file() -> None:
     drawing = {
         path for path in (REPOSITORY / "helpers" / "labs").glob("*/*.py") if "alt.Chart(" in path.read_text()
     }
-    assert drawing == {Path(module.__file__) for module in MODULES}
+    assert drawing == {Path(str(module.__file__)) for module in MODULES}

@@ -38,7 +38,7 @@ def test_the_parts_are_the_headings_of_the_page_and_marimo_gives_them_these_ids(
     assert [part.title for part in parts] == headings
     for part in parts:
         assert f'id="{part.anchor}"' in mo.md(f"## {part.title}").text
-        assert part.number.isdigit()
+        assert part.number.isdigit() and part.anchor.startswith(f"{part.number}-")
 
 
 @each_lab

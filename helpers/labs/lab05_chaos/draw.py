@@ -238,13 +238,12 @@ def chart(record: Record) -> Any:
 def _words(marks: pd.DataFrame, rows: pd.DataFrame) -> list[Any]:
     """What happened, above its line: to the right of it, or to the left where the picture would end."""
     middle = (rows["start"].min() + rows["end"].max()) / 2 if len(rows) else 0.0
-    sides = ((marks[marks["t"] <= middle], "left", 4), (marks[marks["t"] > middle], "right", -4))
-    return [
-        alt.Chart(side)
-        .mark_text(align=align, dx=dx, dy=-4, baseline="bottom", style=WORDS)
-        .encode(x="t:Q", y=alt.value(0), text="what:N")
-        for side, align, dx in sides
+    early, late = marks[marks["t"] <= middle], marks[marks["t"] > middle]
+    words = [
+        alt.Chart(early).mark_text(align="left", dx=4, dy=-4, baseline="bottom", style=WORDS),
+        alt.Chart(late).mark_text(align="right", dx=-4, dy=-4, baseline="bottom", style=WORDS),
     ]
+    return [layer.encode(x="t:Q", y=alt.value(0), text="what:N") for layer in words]
 
 
 _LANES = ("client: inference", "client: retrieval", "endpoints: vllm", "endpoints: qdrant")
