@@ -102,7 +102,7 @@ def bar(lab: LabSession, parts: Sequence[Part]) -> mo.Html:
     """One line that stays in sight: points, the parts, and the way to the next one that is open."""
     live = lab.report
     if live.problem is not None or not live.is_known:
-        points, open_part = Markup("<b>not connected</b>"), None
+        points, open_part = Markup("<b>no points yet</b>"), None
         results: list[CheckResult] = []
     else:
         results = _results(lab, live)
