@@ -369,7 +369,7 @@ def _():
 
 @app.cell(hide_code=True)
 def _(lab, policy_yaml):
-    draw.kv_picture(lab, policy_yaml)
+    lab.live(draw.kv_picture, policy_yaml)
     return
 
 

@@ -771,7 +771,7 @@ def _():
 
 @app.cell(hide_code=True)
 def _(lab, monitor_yaml):
-    nb.preview(lab, monitor_yaml)
+    lab.live(nb.preview, monitor_yaml)
     return
 
 

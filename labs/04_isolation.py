@@ -193,7 +193,7 @@ def _():
 
 @app.cell(hide_code=True)
 def _(lab, qdrant_yaml):
-    draw.forecast_matrix(lab, qdrant_yaml)
+    lab.live(draw.forecast_matrix, qdrant_yaml)
     return
 
 
@@ -338,7 +338,7 @@ def _():
 
 @app.cell(hide_code=True)
 def _(deny_yaml, lab):
-    draw.forecast_matrix(lab, deny_yaml)
+    lab.live(draw.forecast_matrix, deny_yaml)
     return
 
 
@@ -447,7 +447,7 @@ def _():
 
 @app.cell(hide_code=True)
 def _(lab, label_yaml):
-    draw.forecast_matrix(lab, label_yaml)
+    lab.live(draw.forecast_matrix, label_yaml)
     return
 
 

@@ -387,7 +387,7 @@ def the_kv_cache():
 
 @app.cell(hide_code=True)
 def kv_picture(lab, policy_yaml):
-    draw.kv_picture(lab, policy_yaml)
+    lab.live(draw.kv_picture, policy_yaml)
     return
 
 

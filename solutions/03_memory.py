@@ -850,7 +850,7 @@ def shown_monitor_yaml():
 
 @app.cell(hide_code=True)
 def monitor_preview(lab, monitor_yaml):
-    nb.preview(lab, monitor_yaml)
+    lab.live(nb.preview, monitor_yaml)
     return
 
 

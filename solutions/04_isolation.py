@@ -235,7 +235,7 @@ def qdrant_yaml():
 
 @app.cell(hide_code=True)
 def forecast_matrix(lab, qdrant_yaml):
-    draw.forecast_matrix(lab, qdrant_yaml)
+    lab.live(draw.forecast_matrix, qdrant_yaml)
     return
 
 
@@ -409,7 +409,7 @@ def deny_yaml():
 
 @app.cell(hide_code=True)
 def forecast_matrix_2(deny_yaml, lab):
-    draw.forecast_matrix(lab, deny_yaml)
+    lab.live(draw.forecast_matrix, deny_yaml)
     return
 
 
@@ -561,7 +561,7 @@ def label_yaml():
 
 @app.cell(hide_code=True)
 def forecast_matrix_3(lab, label_yaml):
-    draw.forecast_matrix(lab, label_yaml)
+    lab.live(draw.forecast_matrix, label_yaml)
     return
 
 

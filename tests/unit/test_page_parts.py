@@ -126,3 +126,22 @@ def test_the_style_keeps_the_bar_in_sight_and_headings_clear_of_it() -> None:
     )
     assert rule and "position: sticky !important" in rule[1] and "top: 0" in rule[1]
     assert "h2[id]" in css and "scroll-margin-top" in css
+
+
+@each_lab
+def test_what_a_page_reads_from_the_cluster_is_drawn_beside_its_cells(lab: Path) -> None:
+    """Panels without a button: one that asks the cluster in its cell would hold up the page, and grow old."""
+    asking = {
+        "preview",
+        "event_table",
+        "pod_table",
+        "job_table",
+        "board",
+        "scoreboard",
+        "bar",
+        "forecast_matrix",
+    }
+    asking |= {"kv_picture", "observed_matrix", "enforcement_card", "vital_signs", "releases", "herd_chart"}
+    calls = [node for node in ast.walk(ast.parse(lab.read_text())) if isinstance(node, ast.Call)]
+    named = [node.func.attr for node in calls if isinstance(node.func, ast.Attribute)]
+    assert not asking & set(named), "give it to lab.live"
