@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterator
 from dataclasses import replace
+from pathlib import Path
 from queue import Queue
 from typing import Any
 
@@ -28,7 +29,7 @@ NAMESPACE = "apiVersion: v1\nkind: Namespace\nmetadata: {name: llm-system}\n"
 class Slow:
     """A grading run that tells each verdict when the test says so."""
 
-    def __init__(self, tmp_path: Any) -> None:
+    def __init__(self, tmp_path: Path) -> None:
         self.cluster = FakeCluster()
         self.report = grade([load_lab("01")], self.cluster, journals=tmp_path)
         self.told, self.began = Queue[Told](), Queue[None]()
@@ -48,6 +49,15 @@ class Slow:
 
 
 @pytest.fixture
+def run(tmp_path: Path) -> Iterator[Slow]:
+    """A grading run that ends with the test at the latest."""
+    run = Slow(tmp_path)
+    yield run
+    for _ in range(5):
+        run.may_end.release()
+
+
+@pytest.fixture
 def sent(monkeypatch: pytest.MonkeyPatch) -> Iterator[Queue[str]]:
     """What the panels of a page send to the browser, in order; their threads end with the test."""
     before, outputs = set(threading.enumerate()), Queue[str]()
@@ -60,9 +70,8 @@ def sent(monkeypatch: pytest.MonkeyPatch) -> Iterator[Queue[str]]:
 
 
 def test_a_board_shows_its_criteria_before_any_answer_and_each_verdict_as_it_comes(
-    sent: Queue[str], tmp_path: Any
+    sent: Queue[str], run: Slow
 ) -> None:
-    run = Slow(tmp_path)
     run.session().live(nb.board, "namespaces")
     first = sent.get(timeout=PATIENCE_S)
     asked = [check for check in load_lab("01").checks if check.task == "namespaces"]
@@ -76,8 +85,8 @@ def test_a_board_shows_its_criteria_before_any_answer_and_each_verdict_as_it_com
     assert "measuring" not in last and last.count("<section") == 2
 
 
-def test_the_score_and_the_bar_are_there_before_any_answer(sent: Queue[str], tmp_path: Any) -> None:
-    lab = Slow(tmp_path).session()
+def test_the_score_and_the_bar_are_there_before_any_answer(sent: Queue[str], run: Slow) -> None:
+    lab = run.session()
     lab.live(nb.scoreboard, PARTS)
     score = sent.get(timeout=PATIENCE_S)
     assert f"0 of {sum(check.points for check in load_lab('01').checks):g} points" in score
@@ -88,9 +97,8 @@ def test_the_score_and_the_bar_are_there_before_any_answer(sent: Queue[str], tmp
 
 
 def test_a_panel_that_asks_the_cluster_is_no_page_that_waits(
-    sent: Queue[str], tmp_path: Any, monkeypatch: pytest.MonkeyPatch
+    sent: Queue[str], run: Slow, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    run = Slow(tmp_path)
     lab, may_answer = run.session(), threading.Event()
     diff = FakeCluster.diff
 
@@ -106,21 +114,20 @@ def test_a_panel_that_asks_the_cluster_is_no_page_that_waits(
     assert "would be created" in sent.get(timeout=PATIENCE_S), "the first look need not end for it"
 
 
-def test_a_panel_that_fails_beside_its_cell_says_so(sent: Queue[str], tmp_path: Any) -> None:
+def test_a_panel_that_fails_beside_its_cell_says_so(sent: Queue[str], run: Slow) -> None:
     def draw(lab: nb.LabSession) -> Any:
         if lab.opening:
             return nb.note("first")
         raise ZeroDivisionError("a <bug>")
 
-    Slow(tmp_path).session().live(draw)
+    run.session().live(draw)
     assert "first" in sent.get(timeout=PATIENCE_S)
     assert "ZeroDivisionError: a &lt;bug&gt;" in sent.get(timeout=PATIENCE_S)
 
 
 def test_what_was_seen_before_a_change_is_measuring_until_it_is_seen_again(
-    sent: Queue[str], tmp_path: Any
+    sent: Queue[str], run: Slow
 ) -> None:
-    run = Slow(tmp_path)
     lab = run.session()
     run.may_end.release()
     lab.looks.look()
@@ -140,8 +147,7 @@ def test_what_was_seen_before_a_change_is_measuring_until_it_is_seen_again(
     look.join(PATIENCE_S)
 
 
-def test_a_look_that_began_before_a_change_does_not_answer_for_it(tmp_path: Any) -> None:
-    run = Slow(tmp_path)
+def test_a_look_that_began_before_a_change_does_not_answer_for_it(run: Slow) -> None:
     looks = Looks(run)
     look = threading.Thread(target=looks.look, daemon=True)
     look.start()
@@ -155,8 +161,8 @@ def test_a_look_that_began_before_a_change_does_not_answer_for_it(tmp_path: Any)
     assert looks._is_old and not looks.is_first
 
 
-def test_hints_and_the_next_step_keep_to_what_is_not_old(tmp_path: Any) -> None:
-    report = Slow(tmp_path).report
+def test_hints_and_the_next_step_keep_to_what_is_not_old(run: Slow) -> None:
+    report = run.report
     wrong = replace(report.verdicts[0], status=type(report.verdicts[0].status).FAIL, observed="two of three")
     report = replace(report, verdicts=(wrong, *report.verdicts[1:]))
 
