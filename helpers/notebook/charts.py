@@ -13,8 +13,8 @@ from typing import Any
 BLUE, TEAL, AMBER, GREY, RED, GREEN = "#3b7dd8", "#12938a", "#b9770e", "#6b7a90", "#d04848", "#25975a"
 # For lines that are no words.
 INK = "#7f8a99"
-# The style of words inside a chart: the theme's colour of labels.
-WORDS = "guide-label"
+# Words inside a chart: a canvas takes this from the page around it, in light and in dark.
+WORDS = "currentColor"
 # The least width of a plot that is counted on, in pixels: what fits there fits everywhere.
 LEAST_WIDTH = 560
 _LONGEST_LABEL_PX = 320
