@@ -1,7 +1,7 @@
 """One look for all charts: as wide as their column, in mid-tones that stand out on white and on near-black.
 
-Words take the theme's own colour, which is dark on white and light on near-black: a grey that both could
-share would be hard to read on each. Charts that stand beside or below each other are charts of their own:
+Labels and titles take the theme's own colour, dark on white and light on near-black. Words inside a chart
+cannot: they have the one blue that stands out as much on the one as on the other. Charts that stand beside or below each other are charts of their own:
 Vega-Lite lets only those follow the width of their column.
 """
 
@@ -13,8 +13,8 @@ from typing import Any
 BLUE, TEAL, AMBER, GREY, RED, GREEN = "#3b7dd8", "#12938a", "#b9770e", "#6b7a90", "#d04848", "#25975a"
 # For lines that are no words.
 INK = "#7f8a99"
-# Words inside a chart: a canvas takes this from the page around it, in light and in dark.
-WORDS = "currentColor"
+# Words inside a chart, set bold: as far from white as from near-black.
+WORDS = "#3f7fd4"
 # The least width of a plot that is counted on, in pixels: what fits there fits everywhere.
 LEAST_WIDTH = 560
 _LONGEST_LABEL_PX = 320

@@ -154,8 +154,12 @@ def idle_cost_chart(price_per_hour: float, cards: int) -> Any:
     # Beside its point, towards the middle of the picture: none ends beyond its edge.
     is_early = moments["hours"] < _WEEK_H / 2
     words = [
-        alt.Chart(moments[is_early]).mark_text(align="left", dx=10, dy=8, fontSize=12, color=WORDS),
-        alt.Chart(moments[~is_early]).mark_text(align="right", dx=-10, dy=-8, fontSize=12, color=WORDS),
+        alt.Chart(moments[is_early]).mark_text(
+            align="left", dx=10, dy=8, fontSize=12, color=WORDS, fontWeight="bold"
+        ),
+        alt.Chart(moments[~is_early]).mark_text(
+            align="right", dx=-10, dy=-8, fontSize=12, color=WORDS, fontWeight="bold"
+        ),
     ]
     told = [layer.encode(x=x, y=y, text="label:N") for layer in words]
     shown = points.encode(x=x, y=y, tooltip=["label:N"])

@@ -240,8 +240,12 @@ def _words(marks: pd.DataFrame, rows: pd.DataFrame) -> list[Any]:
     middle = (rows["start"].min() + rows["end"].max()) / 2 if len(rows) else 0.0
     early, late = marks[marks["t"] <= middle], marks[marks["t"] > middle]
     words = [
-        alt.Chart(early).mark_text(align="left", dx=4, dy=-4, baseline="bottom", color=WORDS),
-        alt.Chart(late).mark_text(align="right", dx=-4, dy=-4, baseline="bottom", color=WORDS),
+        alt.Chart(early).mark_text(
+            align="left", dx=4, dy=-4, baseline="bottom", color=WORDS, fontWeight="bold"
+        ),
+        alt.Chart(late).mark_text(
+            align="right", dx=-4, dy=-4, baseline="bottom", color=WORDS, fontWeight="bold"
+        ),
     ]
     return [layer.encode(x="t:Q", y=alt.value(0), text="what:N") for layer in words]
 
