@@ -25,6 +25,8 @@ COURSE_NAMESPACES = (
 NAME_LABEL = "kubernetes.io/metadata.name"
 # `vllm.llm-system`, `vllm.llm-system.svc.cluster.local:8000`: a Service's name in a namespace of the course.
 _HOST = re.compile(rf"(?<=[a-z0-9]\.)({'|'.join(COURSE_NAMESPACES)})(?![a-z0-9-])")
+# `-n llm-system`, `namespace llm-apps`: where a command line names one.
+_ARGUMENT = re.compile(rf"(?<=[ -])(n|namespaces?)([ =])({'|'.join(COURSE_NAMESPACES)})(?![a-z0-9-])")
 
 
 def is_course_namespace(name: str) -> bool:
@@ -49,6 +51,12 @@ class Scope:
         if self.suffix and is_course_namespace(real):
             return real.removesuffix(f"-{self.suffix}")
         return real
+
+    def command(self, line: str) -> str:
+        """A command line in which every namespace of the course is the real one, also in a Service's name."""
+        if not self.suffix:
+            return line
+        return str(self._hosts(_ARGUMENT.sub(rf"\1\2\3-{self.suffix}", line)))
 
     def manifest(self, manifest: dict[str, Any]) -> dict[str, Any]:
         """A copy of the manifest in which every reference to a course namespace is mapped."""

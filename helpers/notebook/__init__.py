@@ -7,6 +7,7 @@
     lab.live(bar, parts)                                # points, parts and the next open one, always in sight
     lab.live(preview, manifest)                         # what the cell's text would change, as fresh as the board
     apply_panel(lab, manifest, button)                  # Apply button, and what became of it
+    by_hand(lab, "kubectl get pods -n llm-system")      # what to type in the page's terminal, on this cluster
     guess = predict("…?", {"a": "…"}); reveal(guess.value, truth="a", because="…")
     lab.live(task_hints, "quota", "a nudge", "the way")  # the first begins with what the task's checks saw
     hints("a nudge", "the way"); quiz([...]); quiz_board(answers, QUESTIONS); layer_picture("substrate")
@@ -20,6 +21,7 @@ from __future__ import annotations
 from helpers.notebook.actions import delete_panel, guard_panel, shape_panel, start_panel
 from helpers.notebook.board import bar, board, once_passed, passed, refresh, scoreboard
 from helpers.notebook.building import build_card, connection_card
+from helpers.notebook.by_hand import by_hand, client_yaml
 from helpers.notebook.events import event_table, job_table, pod_table
 from helpers.notebook.hints import hints, task_hints
 from helpers.notebook.html import card, code, course, inline, note, problem_card, spinner, table, word
@@ -55,7 +57,9 @@ __all__ = [
     "bar",
     "board",
     "build_card",
+    "by_hand",
     "card",
+    "client_yaml",
     "code",
     "connection_card",
     "course",
