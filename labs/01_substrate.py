@@ -25,7 +25,7 @@ def _():
     or the scheduler.
 
     *90 minutes. You change a live cluster, and that cluster's state is graded. It makes no difference whether you
-    press the buttons on this page or use `kubectl` in a terminal.*
+    press the buttons on this page or use `kubectl` in its terminal, which `Ctrl`+`` ` `` opens.*
     """)
     return
 
@@ -632,8 +632,9 @@ def _(lab):
         "`nodeSelector` can tell them apart.",
         "`kubectl get nodes --show-labels` shows the label and its value while the node offers each shape.",
         "Write the selector as `nodeSelector: {nvidia.com/gpu.sharing-strategy: …}`, with the value that suits the situation.",
-        "Have you done lab 02 already? Then vLLM holds the card, and every Job here waits. `kubectl scale deployment vllm "
-        "-n llm-system --replicas=0` frees it; `--replicas=1` brings vLLM back when you have finished.",
+        "Have you done lab 02 already? Then vLLM holds the card, and every Job here waits. In the page's terminal "
+        "(`Ctrl`+`` ` ``), `kubectl scale deployment vllm -n llm-system --replicas=0` frees it; `--replicas=1` brings vLLM "
+        "back when you have finished.",
     )
     return
 
@@ -771,7 +772,7 @@ def _():
     and you pay the same. Measure it: `idle-holder` takes the card and sleeps, `next-in-line` waits for it.
 
     **Your turn.** When `model-server` of part 5 has ended and the card is free, apply both, wait until `next-in-line` has
-    waited for at least ten seconds, and then end the holder.
+    waited for at least ten seconds, and then end the holder, by hand or with the button below.
     """)
     return
 
@@ -813,6 +814,31 @@ def _(idle_yaml, lab):
 @app.cell(hide_code=True)
 def _(apply_idle, idle_yaml, lab):
     nb.apply_panel(lab, idle_yaml, apply_idle)
+    return
+
+
+@app.cell(hide_code=True)
+def _():
+    mo.md(r"""
+    **By hand.** While `next-in-line` waits, look into the pod that holds the card: what runs in it (`ps`), and what was it
+    given (`NVIDIA_VISIBLE_DEVICES` in `env`)? The last lines of `describe` say what the other one waits for. Then end the
+    holder with the fourth command. The last one shows `next-in-line` in its turn: nobody had to apply it again.
+    """)
+    return
+
+
+@app.cell(hide_code=True)
+def _(lab):
+    nb.by_hand(
+        lab,
+        r"""
+        kubectl exec -n llm-workshop idle-holder -- ps
+        kubectl exec -n llm-workshop idle-holder -- env
+        kubectl describe pod next-in-line -n llm-workshop
+        kubectl delete pod idle-holder -n llm-workshop
+        kubectl get pod next-in-line -n llm-workshop
+        """,
+    )
     return
 
 

@@ -31,7 +31,8 @@ def _():
     You will give Qdrant a volume and a name, fill it, find out what its health checks do not tell you, kill it, lose
     its disk, and get everything back.
 
-    *90 minutes. The cluster's state is graded: the buttons here, and `kubectl`, `helm` or `curl` in a terminal, count the same.*
+    *90 minutes. The cluster's state is graded: the buttons here, and `kubectl` or `helm` in the page's
+    terminal (`Ctrl`+`` ` ``), count the same.*
     """)
     return
 
@@ -508,6 +509,70 @@ def _(break_memory, lab):
 @app.cell(hide_code=True)
 def _():
     mo.md(r"""
+    **By hand.** Ask Qdrant from a pod of `llm-apps`, as an application would. The first request is the readiness probe's.
+    The second counts the passages of the layer `memory`. The third is the same, but for one letter.
+    """)
+    return
+
+
+@app.cell(hide_code=True)
+def _(lab):
+    lab.live(nb.preview, nb.client_yaml())
+    return
+
+
+@app.cell(hide_code=True)
+def _(apply_client, lab):
+    nb.apply_panel(lab, nb.client_yaml(), apply_client)
+    return
+
+
+@app.cell(hide_code=True)
+def _():
+    guess_field = nb.predict(
+        "The third request filters by `Layer`, a field that no point has. What does Qdrant answer?",
+        {
+            "missing": "404: there is no such field",
+            "index": "400: the field has no index",
+            "zero": "200, with a count of 0",
+        },
+    )
+    guess_field
+    return (guess_field,)
+
+
+@app.cell(hide_code=True)
+def _(lab):
+    nb.by_hand(
+        lab,
+        r"""
+        kubectl wait -n llm-apps pod/curl-client --for=condition=Ready --timeout=90s
+        kubectl exec -n llm-apps curl-client -- curl -sS http://qdrant.llm-system.svc.cluster.local:6333/readyz
+        kubectl exec -n llm-apps curl-client -- curl -sS http://qdrant.llm-system.svc.cluster.local:6333/collections/course_docs/points/count -H 'Content-Type: application/json' -d '{"exact": true, "filter": {"must": [{"key": "layer", "match": {"value": "memory"}}]}}'
+        kubectl exec -n llm-apps curl-client -- curl -sS http://qdrant.llm-system.svc.cluster.local:6333/collections/course_docs/points/count -H 'Content-Type: application/json' -d '{"exact": true, "filter": {"must": [{"key": "Layer", "match": {"value": "memory"}}]}}'
+        """,
+    )
+    return
+
+
+@app.cell(hide_code=True)
+def _(guess_field):
+    nb.reveal(
+        guess_field.value,
+        truth="zero",
+        because="A payload has no schema. A field that no point has is a condition that no point meets, and zero is a valid "
+        "answer. To its users a misspelt filter looks like an empty memory; only a question with a known answer tells.",
+        instead={
+            "missing": "404 is for a collection that is not there. Payload fields are not declared anywhere.",
+            "index": "An index makes a filter fast. Without one, Qdrant looks at each point.",
+        },
+    )
+    return
+
+
+@app.cell(hide_code=True)
+def _():
+    mo.md(r"""
     ## 5 · The process dies
 
     Delete the pod. The StatefulSet creates another with the same name, on the same claim; Qdrant opens its segments and
@@ -713,10 +778,11 @@ def _(lab):
         nb.task_hints,
         "restore",
         "Look at the table of part 4 between the steps: it is green all the time, whatever the collection holds.",
-        "With kubectl: `kubectl scale statefulset qdrant --replicas=0`, `kubectl delete pvc qdrant-storage-qdrant-0`, "
-        "`kubectl scale statefulset qdrant --replicas=1`.",
-        "With curl, through `kubectl port-forward`: `POST /collections/course_docs/snapshots` takes one, "
-        "`POST /collections/course_docs/snapshots/upload?priority=snapshot` with the form field `snapshot` restores one.",
+        "Losing the volume by hand: `kubectl scale statefulset qdrant -n llm-system --replicas=0`, "
+        "`kubectl delete pvc qdrant-storage-qdrant-0 -n llm-system`, `kubectl scale statefulset qdrant -n llm-system --replicas=1`.",
+        "A snapshot by hand: `kubectl port-forward -n llm-system service/qdrant 6333:6333 &`, and then with curl on this machine "
+        "`POST /collections/course_docs/snapshots` takes one, `POST /collections/course_docs/snapshots/upload?priority=snapshot` "
+        "with the form field `snapshot` restores one.",
         "The note is missing after the restore? Then the snapshot was taken before the note was written. What is newer than the "
         "last snapshot is lost; how much loss you accept is called the recovery point objective.",
     )
@@ -902,6 +968,7 @@ def _():
     make_collection = nb.apply_button("Make the collection")
     ingest = nb.apply_button("Ingest the corpus")
     break_memory = nb.apply_button("Show me three broken memories", kind="neutral")
+    apply_client = nb.apply_button("Apply curl-client", kind="neutral")
     kill_pod = nb.apply_button("Delete the pod", kind="warn")
     write_note = nb.apply_button("1 · Write the note")
     take_copy = nb.apply_button("2 · Take a snapshot, and copy it here")
@@ -910,6 +977,7 @@ def _():
     kill_again = nb.apply_button("5 · Delete the pod once more", kind="warn")
     return (
         answered,
+        apply_client,
         apply_memory,
         break_memory,
         cluster_answers,

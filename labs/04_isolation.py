@@ -24,7 +24,7 @@ def _():
     what in your cluster, close what should be closed, and keep the stack working while you do it.
 
     *90 minutes. The matrix of real connections is graded. It makes no difference whether you press the buttons on this
-    page or use `kubectl` in a terminal.*
+    page or use `kubectl` in its terminal, which `Ctrl`+`` ` `` opens.*
     """)
     return
 
@@ -496,6 +496,59 @@ def _():
 @app.cell(hide_code=True)
 def _(apply_label, lab):
     draw.three_noes(lab, apply_label)
+    return
+
+
+@app.cell(hide_code=True)
+def _():
+    mo.md(r"""
+    **By hand.** curl says by its **exit code** how far it came, and `kubectl exec` passes the code on: 0, an answer; 6, the
+    name was not found; 7, refused; 28, nothing came back in time; 22 (with `-f`), an HTTP status of 400 or more. Ask vLLM
+    as the application, then as the outsider, and at last the API server without a token.
+    """)
+    return
+
+
+@app.cell(hide_code=True)
+def _():
+    guess_exit = nb.predict(
+        "Your policies are in force. With which code does the outsider's curl end?",
+        {
+            "name": "6: its namespace does not see the name of the Service",
+            "packet": "28 or 7: it gets no connection",
+            "status": "22: vLLM answers that it is forbidden",
+        },
+    )
+    guess_exit
+    return (guess_exit,)
+
+
+@app.cell(hide_code=True)
+def _(lab):
+    nb.by_hand(
+        lab,
+        r"""
+        kubectl exec -n llm-apps probe-app -- curl -fsS -m 3 -w '%{http_code}\n' http://vllm.llm-system.svc.cluster.local:8000/health
+        kubectl exec -n llm-outside probe-outsider -- curl -fsS -m 3 http://vllm.llm-system.svc.cluster.local:8000/health
+        kubectl exec -n llm-apps probe-app -- curl -fsSk -m 3 https://kubernetes.default.svc.cluster.local/api/v1/nodes
+        """,
+    )
+    return
+
+
+@app.cell(hide_code=True)
+def _(guess_exit):
+    nb.reveal(
+        guess_exit.value,
+        truth="packet",
+        because="Every pod may ask DNS here but for those that you isolated, and a name says nothing about who may connect. The "
+        "connection is then dropped (28) or, by some network plugins, refused (7). The API server's answer ends with 22: "
+        "a status means that the packet arrived, and that no policy stopped it.",
+        instead={
+            "name": "Names are the same for all: a policy for ingress stops connections, and not the question for an address.",
+            "status": "vLLM would have to read the request first. It never sees it.",
+        },
+    )
     return
 
 

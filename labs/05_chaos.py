@@ -35,7 +35,7 @@ def _():
 
     *100 minutes. The experiments leave journals in the cluster, and these are graded. Each entry is sealed, so that an
     edited journal is noticed. It makes no difference whether you start an experiment here or with `course experiment` in
-    a terminal.*
+    the page's terminal, which `Ctrl`+`` ` `` opens.*
     """)
     return
 
@@ -126,6 +126,61 @@ def _(guess_vllm):
 @app.cell(hide_code=True)
 def _(lab):
     lab.live(nb.board, "inference")
+    return
+
+
+@app.cell(hide_code=True)
+def _():
+    mo.md(r"""
+    **By hand.** The experiment looked for you. When it has ended, do it yourself: delete vLLM's pod, and ask both sides,
+    Kubernetes and a client. The first command returns when the old pod is gone. If the second lists no address yet, type
+    it again; then the others, while the model loads. The last one asks the layer that nobody touched.
+    """)
+    return
+
+
+@app.cell(hide_code=True)
+def _():
+    guess_slice = nb.predict(
+        "vLLM's new pod runs, and is loading its model. What does `kubectl get endpointslices` list for the Service?",
+        {
+            "nothing": "No address: the pod is not Ready",
+            "listed": "The new pod's address",
+            "old": "The old pod's address, until the new one is Ready",
+        },
+    )
+    guess_slice
+    return (guess_slice,)
+
+
+@app.cell(hide_code=True)
+def _(lab):
+    nb.by_hand(
+        lab,
+        r"""
+        kubectl delete pod -n llm-system -l app=vllm
+        kubectl get endpointslices -n llm-system -l kubernetes.io/service-name=vllm
+        kubectl describe endpointslices -n llm-system -l kubernetes.io/service-name=vllm
+        kubectl exec -n llm-apps probe-app -- curl -sS -m 3 http://vllm.llm-system.svc.cluster.local:8000/health
+        kubectl exec -n llm-apps probe-app -- curl -sS -m 3 http://qdrant.llm-system.svc.cluster.local:6333/readyz
+        """,
+    )
+    return
+
+
+@app.cell(hide_code=True)
+def _(guess_slice):
+    nb.reveal(
+        guess_slice.value,
+        truth="listed",
+        because="An EndpointSlice lists every pod that the selector finds, with conditions beside each address, and `kubectl get` "
+        "leaves these out. `describe` shows `Ready: false`: no traffic goes there, and the client is refused. So an address "
+        "in this list does not mean that somebody is served.",
+        instead={
+            "nothing": "That is what the older `kubectl get endpoints` shows: only addresses that are ready.",
+            "old": "The old pod's address leaves the list with the pod.",
+        },
+    )
     return
 
 
@@ -396,8 +451,8 @@ def _():
     ## 6 · Game day
 
     A seed picks a fault, and you are not told which. Clients keep calling. Find the **layer** and the **cause** in the
-    cluster, commit your diagnosis (apply the ConfigMap below), and repair the fault, with `kubectl` or in a cell of your
-    own. The game day ends when both clients have been served for five seconds, or after fifteen minutes; then whatever is
+    cluster, commit your diagnosis (apply the ConfigMap below), and repair the fault, with `kubectl` in the page's
+    terminal (`Ctrl`+`` ` ``) or in a cell of your own. The game day ends when both clients have been served for five seconds, or after fifteen minutes; then whatever is
     left of the fault is undone. The objective: the backend that was *not* hit keeps 97 % of its requests. Restarting everything is not a repair.
     """)
     return

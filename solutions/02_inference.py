@@ -24,7 +24,8 @@ def title():
     In this lab you run a real vLLM in `llm-system`, keep it alive while it loads, send it valid and invalid requests,
     fill its queue, and replace it **without losing an answer**.
 
-    *90 minutes. You change a live cluster; what the cluster and the service do is graded.*
+    *90 minutes. You change a live cluster; what the cluster and the service do is graded. `kubectl` is in the page's
+    terminal, which `Ctrl`+`` ` `` opens.*
     """)
     return
 
@@ -353,6 +354,71 @@ def guess_retry_answer(guess_retry):
         instead={
             "later": "While a model is loading, connections are refused: nothing is there yet that could answer 404.",
             "other": "A Service sends requests to every pod that its selector finds. Those can differ, as in a canary; here there is one template.",
+        },
+    )
+    return
+
+
+@app.cell(hide_code=True)
+def ask_by_hand():
+    mo.md(r"""
+    **By hand.** This page reaches vLLM through the API server, as `kubectl port-forward` does: no network policy stops it.
+    An application asks from a pod, by the Service's name. Put a pod with curl into `llm-apps`, and do the same: ask
+    what is served (`id` and `max_model_len`), and then a question of two words.
+    """)
+    return
+
+
+@app.cell(hide_code=True)
+def preview_client(lab):
+    lab.live(nb.preview, nb.client_yaml())
+    return
+
+
+@app.cell(hide_code=True)
+def apply_the_client(apply_client, lab):
+    nb.apply_panel(lab, nb.client_yaml(), apply_client)
+    return
+
+
+@app.cell(hide_code=True)
+def guess_tokens():
+    guess_tokens = nb.predict(
+        "“Say hello.” is two words and a full stop. What does `usage.prompt_tokens` in the answer say?",
+        {
+            "three": "3: what you wrote, and nothing else",
+            "template": "Some thirty: the server puts something around it",
+            "whole": "As much as `max_model_len`: a request reserves the whole context",
+        },
+    )
+    guess_tokens
+    return (guess_tokens,)
+
+
+@app.cell(hide_code=True)
+def by_hand_serving(lab):
+    nb.by_hand(
+        lab,
+        r"""
+        kubectl wait -n llm-apps pod/curl-client --for=condition=Ready --timeout=90s
+        kubectl exec -n llm-apps curl-client -- curl -sS http://vllm.llm-system.svc.cluster.local:8000/v1/models
+        kubectl exec -n llm-apps curl-client -- curl -sS http://vllm.llm-system.svc.cluster.local:8000/v1/chat/completions -H 'Content-Type: application/json' -d '{"model": "$SERVED_MODEL", "messages": [{"role": "user", "content": "Say hello."}], "max_tokens": 8}'
+        """,
+    )
+    return
+
+
+@app.cell(hide_code=True)
+def guess_tokens_answer(guess_tokens):
+    nb.reveal(
+        guess_tokens.value,
+        truth="template",
+        because="The chat template puts a system prompt, roles and marks around each message. The model reads all of it, and all "
+        "of it counts against `MAX_MODEL_LEN`: this is the little room that part 1 asks for. Look at `finish_reason` too: "
+        "`length` means that `max_tokens` broke the answer off, `stop` that the model ended it.",
+        instead={
+            "three": "That is what a completion of plain text would count. A chat is put into a template first.",
+            "whole": "Only what is read and written takes places in the cache. The context is the limit of both together.",
         },
     )
     return
@@ -749,11 +815,13 @@ def buttons():
     drain_now = nb.apply_button("Start the witness, then replace the pod")
     ask = nb.apply_button("Ask", kind="neutral")
     measure = nb.apply_button("Measure 1, 4 and 12 clients", kind="neutral")
+    apply_client = nb.apply_button("Apply curl-client", kind="neutral")
     prompt = mo.ui.text_area("What does a Kubernetes Service do?", label="prompt", full_width=True)
     answer_tokens = mo.ui.slider(16, 4096, 16, value=512, label="tokens for the answer", show_value=True)
     return (
         answer_tokens,
         answered,
+        apply_client,
         apply_policy,
         apply_rollout,
         apply_start,
@@ -784,18 +852,16 @@ def parts_and_quiz():
     )
     QUESTIONS = [
         nb.Question(
-            "The pod of vLLM has been Running for ten minutes; requests are refused. `kubectl get endpointslices` lists no address. "
+            "The pod of vLLM has been Running for ten minutes; requests are refused. `kubectl describe endpointslices` shows its address with `Ready: false`. "
             "Where do you look first?",
             (
                 nb.Option("At the prompt: it may be too long", "Then there would be an answer: 400."),
                 nb.Option(
                     "At the readiness probe and the pod's events",
-                    "No address means not Ready, and the events name the probe that fails and what it got.",
+                    "An address that is not ready gets no traffic, and the events name the probe that fails and what it got.",
                     right=True,
                 ),
-                nb.Option(
-                    "At the Service's type", "A Service of any type has endpoints once a pod is ready."
-                ),
+                nb.Option("At the Service's type", "A Service of any type sends its traffic to ready pods."),
             ),
         ),
         nb.Question(

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
 APPS = "llm-apps"
 WITNESS, QUEUE_WITNESS = "drain-witness", "queue-witness"
+CLIENT = "curl-client"
 # What the applications of later labs send and expect: the context must hold both.
 LONGEST_PROMPT, LONGEST_ANSWER = 3000, 500
 # What the chat templates of the course's models add: a system prompt, roles and their marks.
@@ -56,6 +57,7 @@ LAB_OBJECTS = (
     ("PersistentVolumeClaim", CLAIM, NAMESPACE),
     ("Job", WITNESS, APPS),
     ("Job", QUEUE_WITNESS, APPS),
+    ("Pod", CLIENT, APPS),
 )
 
 
@@ -317,8 +319,8 @@ def ready_and_reachable(cluster: ClusterView) -> Verdict:
     """One ready pod of vLLM holds a GPU, is the Service's only endpoint, and answers.
 
     Why: Running means that a process runs, Ready that it answers: only a ready pod is among the Service's endpoints.
-    Hint: `kubectl describe pod` names the probe that fails; `kubectl get endpointslices` shows who gets traffic.
-    Next: kubectl get endpointslices -n llm-system -l kubernetes.io/service-name=vllm
+    Hint: `kubectl describe pod` names the probe that fails; `kubectl describe endpointslices` shows which address is ready.
+    Next: kubectl describe endpointslices -n llm-system -l kubernetes.io/service-name=vllm
     """
     deployment = cluster.deployment(DEPLOYMENT, NAMESPACE)
     pods = [pod for pod in cluster.pods(NAMESPACE, labels=LABELS) if pod.is_live]

@@ -62,7 +62,7 @@ def start(cluster: Cluster, progress: Progress = quiet) -> list[str]:
 
 @lab.reset
 def reset(cluster: Cluster, progress: Progress = quiet) -> list[str]:
-    """Remove Qdrant with its claims; a second reset changes nothing."""
+    """Remove Qdrant with its claims, and the pod that asks it; a second reset changes nothing."""
     done = []
     for kind, name in (("StatefulSet", STATEFUL_SET), ("Service", SERVICE), ("Service", memory.HEADLESS)):
         if cluster.delete(kind, name, NAMESPACE, wait_s=60):
@@ -74,6 +74,8 @@ def reset(cluster: Cluster, progress: Progress = quiet) -> list[str]:
         progress(f"deleting claim {claim.name}")
         cluster.delete("PersistentVolumeClaim", claim.name, NAMESPACE, wait_s=60)
         done.append(f"PersistentVolumeClaim {claim.name} deleted")
+    if cluster.delete("Pod", "curl-client", "llm-apps", grace_s=1):
+        done.append("Pod curl-client deleted")
     # Helm's own memory of the release: without it, the next install is a first one again.
     for revision in helm.revisions(view):
         cluster.delete("Secret", revision.record.name, NAMESPACE, wait_s=60)
