@@ -640,7 +640,7 @@ def guess_field_answer(guess_field):
         guess_field.value,
         truth="zero",
         because="A payload has no schema. A field that no point has is a condition that no point meets, and zero is a valid "
-        "answer. To its users a misspelt filter looks like an empty memory; only a question with a known answer tells.",
+        "answer. To its users a misspelled filter looks like an empty memory; only a question with a known answer tells.",
         instead={
             "missing": "404 is for a collection that is not there. Payload fields are not declared anywhere.",
             "index": "An index makes a filter fast. Without one, Qdrant looks at each point.",
