@@ -577,6 +577,18 @@ def _(lab):
 
 
 @app.cell(hide_code=True)
+def _(deny_yaml, lab, label_yaml, qdrant_yaml):
+    lab.live(draw.other_policies, qdrant_yaml, deny_yaml, label_yaml)
+    return
+
+
+@app.cell(hide_code=True)
+def _(delete_others, deny_yaml, lab, label_yaml, qdrant_yaml):
+    draw.delete_other_policies(lab, delete_others, qdrant_yaml, deny_yaml, label_yaml)
+    return
+
+
+@app.cell(hide_code=True)
 def _(PARTS, lab):
     lab.live(nb.scoreboard, PARTS)
     return
@@ -630,12 +642,14 @@ def _():
     apply_qdrant = nb.apply_button("Apply the allow-list")
     apply_deny = nb.apply_button("Apply the default")
     apply_label = nb.apply_button("Apply both policies")
+    delete_others = nb.apply_button("Delete the policies that no text names", kind="danger")
     return (
         answered,
         apply_deny,
         apply_label,
         apply_qdrant,
         cluster_answers,
+        delete_others,
         place,
         reconnect,
     )

@@ -1053,7 +1053,8 @@ def hints_idle(lab):
         nb.task_hints,
         "idle",
         "If `next-in-line` ran at once, nobody held the card, or the node offers several: part 4's picture shows it.",
-        "The holder must be placed first. Apply again: both pods are replaced.",
+        "The holder must be placed first. Apply again: both pods are replaced. If both of them wait, another pod holds the card: "
+        "part 4's picture names it.",
         "`kubectl delete pod idle-holder -n llm-workshop` ends the holder, as does the button.",
     )
     return

@@ -185,6 +185,20 @@ def test_each_page_has_commands_to_type_by_hand_the_same_as_its_solution(lab: st
     assert typed(lab, "labs") == typed(lab)
 
 
+@pytest.mark.parametrize("lab", LABS)
+def test_a_page_says_at_its_top_how_its_terminal_is_opened(lab: str) -> None:
+    first = notebook_of(lab, "labs").read_text().partition("nb.connection_card")[0]
+    assert "terminal" in first and "`Ctrl`+`` ` ``" in first
+
+
+@pytest.mark.parametrize("lab", LABS)
+def test_a_command_of_a_page_that_changes_or_enters_an_object_says_its_namespace(lab: str) -> None:
+    """Typed as it is printed, one without would look in the namespace `default`."""
+    page = notebook_of(lab, "labs").read_text()
+    commands = re.findall(r"`(kubectl (?:delete|scale|logs|exec|port-forward|rollout|patch) [^`\n]*)`", page)
+    assert [command for command in commands if " -n " not in command] == []
+
+
 def test_every_lab_asks_a_pod_from_inside_and_all_but_the_first_by_curl() -> None:
     for lab in LABS:
         inside = [kubectl(command).inside for command in typed(lab)]

@@ -20,6 +20,7 @@ from helpers.errors import StepMissing
 from helpers.labs.lab02_inference import draw as draw_inference
 from helpers.labs.lab02_inference import witness
 from helpers.labs.lab03_memory import draw as draw_memory
+from helpers.labs.lab04_isolation import draw as draw_isolation
 from helpers.labs.lab05_chaos import draw as draw_chaos
 from helpers.notebook.panel import applied
 from helpers.notebook.reset import undone
@@ -189,3 +190,30 @@ def test_a_collection_and_a_note_are_taken_away_again(
     assert draw_memory.without_collection(lab).startswith("Deleted: collection course_docs")
     assert draw_memory.without_collection(lab) == NOTHING
     app.state.server.storage.close()
+
+
+POLICY = """
+apiVersion: networking.k8s.io/v1
+kind: NetworkPolicy
+metadata: {name: %s, namespace: llm-system}
+spec: {podSelector: {}}
+"""
+
+
+def test_a_policy_that_was_renamed_is_named_and_goes_by_a_button() -> None:
+    cluster = namespaced("llm-system")
+    cluster.apply(first_policy())
+    lab = session("04", cluster)
+    for name in ("too-wide", "mine"):
+        applied(lab, POLICY % name)
+    other = str(draw_isolation.other_policies(lab, POLICY % "mine").text)
+    assert "<code>too-wide</code>" in other and "<code>mine</code>" not in other
+    draw_isolation.delete_other_policies(lab, IDLE, POLICY % "mine")
+    assert len(cluster.view().network_policies("llm-system")) == 3, "not without the button"
+    pressed = SimpleNamespace(value=True)
+    draw_isolation._deleted(lab, ["kind: ["])
+    assert len(cluster.view().network_policies("llm-system")) == 3, "nor while a text cannot be read"
+    draw_isolation.delete_other_policies(lab, pressed, POLICY % "mine")
+    left = {policy.name for policy in cluster.view().network_policies("llm-system")}
+    assert left == {"mine", "vllm-ingress-from-llm-apps"}
+    assert "Every policy" in str(draw_isolation.other_policies(lab, POLICY % "mine").text)

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import marimo as mo
 from markupsafe import Markup
 
-from helpers.notebook.html import card, course, inline, problem_card, table, word
-from helpers.notebook.session import LabSession, needs_cluster
+from helpers.cluster.manifests import load
+from helpers.notebook.html import card, code, course, inline, note, problem_card, table, word
+from helpers.notebook.session import LabSession, needs_cluster, waiting_card
+from helpers.stack.bring_up import SYSTEM, first_policy
 
 if TYPE_CHECKING:
     from helpers.stack.network import Pair, Reachability
@@ -231,3 +233,37 @@ def enforcement_card(lab: LabSession) -> mo.Html:
     tone, shown = ("PASS", "enforced") if found.enforced else ("FAIL", "stored, not enforced")
     said = Markup('<div class="card row">{}<span>{}</span></div>')
     return course(said.format(word(tone, shown), inline(found.observed)), live=True)
+
+
+@needs_cluster
+def other_policies(lab: LabSession, *texts: str) -> mo.Html:
+    """Which policies of llm-system no text of the page names any more: renamed ones stay, and go on allowing."""
+    found = _others(lab, texts)
+    if not found:
+        return note(f"Every policy in `{SYSTEM}` is named by a text on this page.", live=True)
+    said = Markup(
+        "No text on this page names {}. A policy that you renamed stays under its old name, and what it allows "
+        "stays allowed."
+    )
+    return card(said.format(code(*found)), live=True)
+
+
+def delete_other_policies(lab: LabSession, button: Any, *texts: str) -> Any:
+    """The button that deletes them, and which it deleted."""
+    if lab.cluster is None:
+        return waiting_card()
+    return mo.vstack([button, _deleted(lab, texts)]) if lab.asked(button, by_hand=True) else button
+
+
+@needs_cluster
+def _deleted(lab: LabSession, texts: Sequence[str]) -> mo.Html:
+    assert lab.cluster is not None
+    gone = [name for name in _others(lab, texts) if lab.cluster.delete("NetworkPolicy", name, SYSTEM)]
+    shown = Markup("{} Deleted: {}").format(word("PASS", "done"), code(*gone)) if gone else "There is none."
+    return course(shown, live=True)
+
+
+def _others(lab: LabSession, texts: Sequence[str]) -> list[str]:
+    assert lab.cluster is not None
+    named = {item["metadata"]["name"] for text in (first_policy(), *texts) for item in load(lab.render(text))}
+    return [item.name for item in lab.cluster.view().network_policies(SYSTEM) if item.name not in named]
