@@ -822,7 +822,7 @@ def _():
     mo.md(r"""
     **By hand.** While `next-in-line` waits, look into the pod that holds the card: what runs in it (`ps`), and what was it
     given (`NVIDIA_VISIBLE_DEVICES` in `env`)? The last lines of `describe` say what the other one waits for. Then end the
-    holder with the fourth command. The last one shows `next-in-line` in its turn: nobody had to apply it again.
+    holder with the fourth command. The last one shows that `next-in-line` is placed: nobody had to apply it again.
     """)
     return
 

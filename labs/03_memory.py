@@ -510,7 +510,7 @@ def _(break_memory, lab):
 def _():
     mo.md(r"""
     **By hand.** Ask Qdrant from a pod of `llm-apps`, as an application would. The first request is the readiness probe's.
-    The second counts the passages of the layer `memory`. The third is the same, but for one letter.
+    The second counts the passages of the layer `memory`. The third differs from it in one letter.
     """)
     return
 

@@ -134,7 +134,7 @@ def _():
     mo.md(r"""
     **By hand.** The experiment looked for you. When it has ended, do it yourself: delete vLLM's pod, and ask both sides,
     Kubernetes and a client. The first command returns when the old pod is gone. If the second lists no address yet, type
-    it again; then the others, while the model loads. The last one asks the layer that nobody touched.
+    it again. Type the others while the model loads. The last one asks the layer that nobody touched.
     """)
     return
 

@@ -589,7 +589,7 @@ def broken_panel(break_memory, lab):
 def count_by_hand():
     mo.md(r"""
     **By hand.** Ask Qdrant from a pod of `llm-apps`, as an application would. The first request is the readiness probe's.
-    The second counts the passages of the layer `memory`. The third is the same, but for one letter.
+    The second counts the passages of the layer `memory`. The third differs from it in one letter.
     """)
     return
 

@@ -627,7 +627,7 @@ def ask_by_hand():
     mo.md(r"""
     **By hand.** curl says by its **exit code** how far it came, and `kubectl exec` passes the code on: 0, an answer; 6, the
     name was not found; 7, refused; 28, nothing came back in time; 22 (with `-f`), an HTTP status of 400 or more. Ask vLLM
-    as the application, then as the outsider, and at last the API server without a token.
+    as the application, then as the outsider. Then ask the API server without a token.
     """)
     return
 
@@ -664,11 +664,11 @@ def guess_exit_answer(guess_exit):
     nb.reveal(
         guess_exit.value,
         truth="packet",
-        because="Every pod may ask DNS here but for those that you isolated, and a name says nothing about who may connect. The "
-        "connection is then dropped (28) or, by some network plugins, refused (7). The API server's answer ends with 22: "
-        "a status means that the packet arrived, and that no policy stopped it.",
+        because="The outsider may ask DNS, so it finds the address of vLLM. Its connection is then dropped (28) or, by some network "
+        "plugins, refused (7). The API server's answer ends with 22: a status means that the packet arrived, and that no "
+        "policy stopped it.",
         instead={
-            "name": "Names are the same for all: a policy for ingress stops connections, and not the question for an address.",
+            "name": "DNS answers every namespace alike. Your policies say who may connect to vLLM, not who may ask for its address.",
             "status": "vLLM would have to read the request first. It never sees it.",
         },
     )
