@@ -6,10 +6,8 @@ address that curl asks. Each is held to the manifests, to the image's tools, and
 
 from __future__ import annotations
 
-import ast
 import json
 import re
-import shlex
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -36,6 +34,7 @@ from helpers.settings import REPOSITORY
 from helpers.stack import memory
 from helpers.stack.probes import probe_pods
 from helpers.terminal import _KUBECTL
+from tests.typed_commands import Typed, typed
 
 sys.path.insert(0, str(REPOSITORY / "helpers" / "embedded" / "images" / "qdrant"))
 
@@ -61,18 +60,6 @@ CURL_SWITCHES = set("fsSk")
 
 
 @dataclass(frozen=True)
-class Typed:
-    """One command of one page."""
-
-    lab: str
-    line: str
-
-    @property
-    def words(self) -> list[str]:
-        return shlex.split(self.line)
-
-
-@dataclass(frozen=True)
 class Kubectl:
     """What a kubectl command says."""
 
@@ -81,18 +68,6 @@ class Kubectl:
     namespace: str
     labels: dict[str, str]
     inside: tuple[str, ...]
-
-
-def typed(lab: str, folder: str = "solutions") -> list[Typed]:
-    """The commands of a lab's cards, in the page's order."""
-    tree = ast.parse(notebook_of(lab, folder).read_text())
-    cards = [
-        node.args[1]
-        for node in ast.walk(tree)
-        if isinstance(node, ast.Call) and ast.unparse(node.func) == "nb.by_hand"
-    ]
-    texts = [ast.literal_eval(card) for card in cards]
-    return [Typed(lab, line.strip()) for text in texts for line in text.strip().splitlines()]
 
 
 ALL = [command for lab in LABS for command in typed(lab)]
