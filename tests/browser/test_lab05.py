@@ -39,7 +39,8 @@ def test_a_retry_function_is_judged_by_a_real_restart(lab: LabPage, cluster: Clu
 
     lab.press("Judge my function")
     judged = lab.cell("Judge my function")
-    expect(judged).to_contain_text("into the fault")
+    # While it runs: what each client meets at this moment. The progress line beside it may change too fast to be read.
+    expect(judged).to_contain_text("client of qdrant (retrieval)")
     expect(judged).to_contain_text("done and undone")
     lab.sees(FAST, "FAIL", "bad-request: 5 attempts")
     assert cluster.view().pod("qdrant-0", "llm-system").uid != before

@@ -251,7 +251,7 @@ def other_policies(lab: LabSession, *texts: str) -> mo.Html:
 def delete_other_policies(lab: LabSession, button: Any, *texts: str) -> Any:
     """The button that deletes them, and which it deleted."""
     if lab.cluster is None:
-        return waiting_card()
+        return waiting_card(lab)
     return mo.vstack([button, _deleted(lab, texts)]) if lab.asked(button, by_hand=True) else button
 
 
