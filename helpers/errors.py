@@ -51,6 +51,10 @@ class ObjectMissing(LabError):
         self.kind, self.name, self.namespace = kind, name, namespace
 
 
+class LogGone(LabError):
+    """The kubelet has deleted the container, and its log with it."""
+
+
 class Refused(LabError):
     """The API server refused the object: admission, validation or a conflict.
 

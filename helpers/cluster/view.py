@@ -31,11 +31,13 @@ from helpers.cluster.resource import (
     now_text,
 )
 from helpers.cluster.scope import Scope
-from helpers.errors import Forbidden, InvalidManifest, ObjectMissing, Refused
+from helpers.errors import Forbidden, InvalidManifest, LogGone, ObjectMissing, Refused
 from helpers.evidence import Evidence
 
 Kind = TypeVar("Kind", bound=Resource)
 MANAGER = "course"
+# The kubelet's own sentence: readLogs of pkg/kubelet/kuberuntime, when the runtime no longer has the container.
+_NO_LOG = "unable to retrieve container logs for "
 # The label of pods that the grader brought itself; their images and commands are its own.
 PROBE_LABEL = "course.llm-stack/probe"
 
@@ -233,7 +235,11 @@ class ClusterView:
         previous: bool = False,
         tail_lines: int = 50,
     ) -> str:
-        """The end of a container's log; `previous` is the one before its last restart."""
+        """The end of a container's log; `previous` is the one before its last restart.
+
+        Raises:
+            LogGone: the container has been deleted. The kubelet says so in place of the log, with status 200.
+        """
         real = self.scope.namespace(namespace)
         query = {"tailLines": str(tail_lines)}
         if container:
@@ -242,7 +248,13 @@ class ClusterView:
             query["previous"] = "true"
         path = f"/api/v1/namespaces/{real}/pods/{pod}/log"
         asked = Asked(f"the log of pod {pod}", "Pod", pod, real)
-        return self._api.text(path, asked, query=query, deadline=self._deadline)
+        text = self._api.text(path, asked, query=query, deadline=self._deadline)
+        if text.startswith(_NO_LOG):
+            raise LogGone(
+                f"the log of pod {pod} went with its container; the next one writes a new log",
+                next_command=f"kubectl logs -n {real} {pod}",
+            )
+        return text
 
     def http(
         self,

@@ -103,3 +103,38 @@ def test_a_policy_is_held_against_the_cache() -> None:
 
     assert "fits" in drawn(4) and "16,384" in drawn(4)
     assert "too large" in drawn(16) and "65,536" in drawn(16)
+
+
+def _crashed(last: dict[str, Any], now: dict[str, Any], *, restarts: int) -> LabSession:
+    lab = _session()
+    assert isinstance(lab.cluster, FakeCluster)
+    lab.cluster.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "llm-system"}})
+    state = {"name": "vllm", "restartCount": restarts, "lastState": last, "state": now, "ready": False}
+    lab.cluster.add_pod("vllm-0", "llm-system", labels={"app": "vllm"}, status={"containerStatuses": [state]})
+    return lab
+
+
+ENDED = {"terminated": {"exitCode": 1, "reason": "Error"}}
+
+
+def test_a_container_that_is_down_shows_its_own_log_and_not_the_one_before() -> None:
+    lab = _crashed({"terminated": {"exitCode": 137, "reason": "Error"}}, ENDED, restarts=1)
+    assert isinstance(lab.cluster, FakeCluster)
+    lab.cluster.set_log("llm-system", "vllm-0", "Error: this time", container="vllm")
+    lab.cluster.set_log("llm-system", "vllm-0", "Error: the time before", container="vllm", previous=True)
+    text = draw.crash_panel(lab).text
+    assert "Exit code <b>1</b>" in text and "this time" in text and "the time before" not in text
+
+
+def test_the_first_end_is_told_before_the_container_starts_again() -> None:
+    text = draw.crash_panel(_crashed({}, ENDED, restarts=0)).text
+    assert "Exit code <b>1</b>" in text and "has not ended yet" not in text
+
+
+def test_a_log_that_went_with_its_container_is_told_in_words() -> None:
+    lab = _crashed(ENDED, {"running": {}}, restarts=2)
+    assert isinstance(lab.cluster, FakeCluster)
+    gone = "unable to retrieve container logs for containerd://7daa58"
+    lab.cluster.set_log("llm-system", "vllm-0", gone, container="vllm", previous=True)
+    text = draw.crash_panel(lab).text
+    assert "containerd" not in text and "went with its container" in text

@@ -299,28 +299,34 @@ def crash_panel(lab: LabSession) -> mo.Html:
     state = next((item for item in pod.container_states if item.name == serving.CONTAINER), None)
     events = view.events(serving.NAMESPACE, involved=("Pod", pod.name))
     killed = [event for event in events if event.reason == "Killing"]
-    if state is None or state.last_exit_code is None:
+    # Ended a moment ago and not yet started again: that end is the newest, and its log is no previous one.
+    is_down = state is not None and state.exit_code is not None
+    exit_code = state and (state.exit_code if is_down else state.last_exit_code)
+    if state is None or exit_code is None:
         if killed:
             being = word("refused", "being ended")
             return card(Markup("{} {}: {}.").format(being, code(pod.name), inline(killed[-1].message)))
         none = word("none", "no crash")
         return card(Markup("{} The container of {} has not ended yet.").format(none, code(pod.name)))
     by = inline(f"killed: {killed[-1].message}" if killed else "by itself: the kubelet did not kill it")
-    log = "\n".join(_last_words(lab, pod)) or "(empty: it ended before it wrote its first line)"
+    log = (
+        "\n".join(_last_words(lab, pod, previous=not is_down))
+        or "(empty: it ended before it wrote its first line)"
+    )
     return card(
         Markup(
             '<div class="row">{ended}<span><code>{pod.name}</code> ended {by}. '
-            "Exit code <b>{state.last_exit_code}</b>, restarts: {state.restarts}.</span></div>"
+            "Exit code <b>{exit_code}</b>, restarts: {state.restarts}.</span></div>"
             "<details open><summary>The end of its log</summary><pre>{log}</pre></details>"
-        ).format(ended=word("refused", "ended"), pod=pod, by=by, state=state, log=log)
+        ).format(ended=word("refused", "ended"), pod=pod, by=by, exit_code=exit_code, state=state, log=log)
     )
 
 
-def _last_words(lab: LabSession, pod: Pod, most: int = 8) -> list[str]:
+def _last_words(lab: LabSession, pod: Pod, *, previous: bool, most: int = 8) -> list[str]:
     assert lab.cluster is not None
     try:
         log = lab.cluster.logs(
-            serving.NAMESPACE, pod.name, container=serving.CONTAINER, previous=True, tail_lines=120
+            serving.NAMESPACE, pod.name, container=serving.CONTAINER, previous=previous, tail_lines=120
         )
     except LabError as problem:
         return [str(problem)]
