@@ -16,14 +16,19 @@ def course(*words: str, timeout_s: float = 1500) -> subprocess.CompletedProcess[
 
 def typed(command: list[str], *, given: str = "", timeout_s: float) -> subprocess.CompletedProcess[str]:
     """Run any command in the course's folder, with `given` on its standard input; on the same cluster."""
-    foreign = os.environ.get("COURSE_TEST_KUBECONFIG")
     return subprocess.run(
         command,
         cwd=REPOSITORY,
-        env={**os.environ, **({"COURSE_KUBECONFIG": foreign} if foreign else {})},
+        env=environment(),
         input=given,
         capture_output=True,
         text=True,
         timeout=timeout_s,
         check=False,
     )
+
+
+def environment() -> dict[str, str]:
+    """This process's own variables; with COURSE_TEST_KUBECONFIG the course's name for that cluster too."""
+    foreign = os.environ.get("COURSE_TEST_KUBECONFIG")
+    return {**os.environ, **({"COURSE_KUBECONFIG": foreign} if foreign else {})}
