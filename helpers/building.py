@@ -40,7 +40,10 @@ class BuildStep:
 
 @dataclass(frozen=True)
 class Build:
-    """A cluster's build as it is now; `began` is in seconds since the epoch."""
+    """A cluster's build as it is now; `began` is in seconds since the epoch.
+
+    `page_s` and `answers_s` say how long after that the page could be opened and the API server answered.
+    """
 
     cluster: str
     began: float
@@ -48,6 +51,8 @@ class Build:
     steps: tuple[BuildStep, ...] = ()
     message: str = ""
     next_command: str = ""
+    page_s: float | None = None
+    answers_s: float | None = None
 
     def with_step(self, step: BuildStep) -> Build:
         """The same with one step changed, or with one more."""

@@ -434,9 +434,12 @@ def helm(context: typer.Context) -> None:
     """Helm on the cluster in use, built at its first use: `course helm list -A`."""
     from helpers.embedded.helm import ensure_helm
     from helpers.embedded.steps import Steps
+    from helpers.embedded.turns import first
     from helpers.shell import helm as run_helm
 
-    run_helm(ensure_helm(Steps()), context.args)
+    with first():
+        command = ensure_helm(Steps())
+    run_helm(command, context.args)
 
 
 @app.command(rich_help_panel=CLUSTERS)

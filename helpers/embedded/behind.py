@@ -2,6 +2,7 @@
 
 The builder is a process of its own, which ends with the notebook server: whoever presses Ctrl-C there
 leaves nothing running. What was compiled until then is kept, and the next `make lab` goes on from it.
+Once the cluster answers, the same process fetches what later labs need (ahead.py).
 """
 
 from __future__ import annotations
@@ -10,18 +11,21 @@ import ctypes
 import os
 import signal
 import sys
+import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
+from typing import TextIO
 
 from rich.console import Console
 
 from helpers import building, settings
-from helpers.building import BuildStep, Record
-from helpers.embedded import cache, elevate, entry
+from helpers.building import Build, BuildStep, Record
+from helpers.embedded import ahead, cache, elevate, entry
 from helpers.embedded.binaries import SOURCE_LIST
+from helpers.embedded.launch import keep_kubeconfig
 from helpers.embedded.steps import Step, Steps
 from helpers.errors import LabError
 from helpers.terminal import say
@@ -36,6 +40,7 @@ USUAL_S = {
 }
 START_S = [("Preparing the system images", 9.0), ("Initialising the cluster with kubeadm", 8.0)]
 _PR_SET_PDEATHSIG = 1
+_LISTEN = "0A"  # the kernel's TCP_LISTEN, as its table has it
 
 
 class RecordedSteps(Steps):
@@ -77,49 +82,124 @@ def begin(cluster: str) -> bool:
     if building.is_building(cluster):
         return False
     helper = None if entry.is_root() else elevate.start()
+    _apart(lambda parent: _build(cluster, helper, parent))
+    return True
+
+
+def up_then_fetch(cluster: str, steps: Steps) -> None:
+    """Start a cluster whose parts are there, and fetch what later labs need in a process of its own."""
+    helper = None if entry.is_root() else elevate.start()
+    try:
+        entry.up(cluster, steps, helper=helper)
+    except BaseException:
+        if helper is not None:
+            helper.end()
+        raise
+    _apart(lambda parent: _fetch(cluster, helper, parent))
+
+
+def _apart(do: Callable[[int], int]) -> None:
+    """Do it in a process of its own; it is given this one's id."""
     parent = os.getpid()
+    sys.stderr.flush()
     if os.fork() == 0:
         code = 1
         try:
-            code = _build(cluster, helper, parent)
+            code = do(parent)
         finally:
             os._exit(code)
-    return True
+
+
+def _fetch(cluster: str, helper: elevate.Root | None, parent: int) -> int:
+    _end_with(parent)
+    try:
+        ahead.behind_page(cluster, helper)
+    except KeyboardInterrupt:
+        return 1
+    finally:
+        if helper is not None:
+            helper.end()
+    return 0
 
 
 def _build(cluster: str, helper: elevate.Root | None, parent: int) -> int:
     _end_with(parent)
-    with building.recording(cluster, planned()) as record, _log().open("a", buffering=1) as log:
-        if record is None:
-            return 0
-        os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
-        steps = RecordedSteps(record, Console(file=log, highlight=False, width=120))
-        try:
-            _up(cluster, helper, steps)
-        except LabError as error:
-            _fell(record, "failed", str(error), error.next_command or "course doctor")
-            return 1
-        except KeyboardInterrupt:
-            _fell(record, "interrupted", "the build was interrupted", "make lab")
-            return 1
-        except Exception as bug:  # noqa: BLE001 - nobody else would tell the learner
-            _fell(
-                record, "failed", f"the course itself failed: {type(bug).__name__}: {bug}", f"less {log.name}"
-            )
-            return 1
-        finally:
-            if helper is not None:
-                helper.end()
-        record.write(replace(record.build, state="done"))
-        say(f"The cluster is ready, {(time.time() - record.build.began) / 60:.1f} min after the start.")
-        return 0
+    try:
+        with building.recording(cluster, planned()) as record, _log().open("a", buffering=1) as log:
+            if record is None:
+                return 0
+            os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
+            if code := _built(cluster, helper, parent, record, log):
+                return code
+        ahead.behind_page(cluster, helper)
+    except KeyboardInterrupt:
+        return 1
+    finally:
+        if helper is not None:
+            helper.end()
+    return 0
 
 
-def _up(cluster: str, helper: elevate.Root | None, steps: Steps) -> None:
-    if helper is None:
-        entry.up(cluster, steps)
-    else:
-        entry.up_through(helper, cluster, steps)
+def _built(cluster: str, helper: elevate.Root | None, parent: int, record: Record, log: TextIO) -> int:
+    console = Console(file=log, highlight=False, width=120)
+    page = _Page(parent, record.build.began)
+
+    def answers(name: str, text: str) -> None:
+        keep_kubeconfig(name, text)
+        record.write(replace(record.build, answers_s=time.time() - record.build.began))
+
+    try:
+        entry.up(cluster, RecordedSteps(record, console), helper=helper, on_kubeconfig=answers)
+    except LabError as error:
+        _fell(record, "failed", str(error), error.next_command or "course doctor")
+        return 1
+    except KeyboardInterrupt:
+        _fell(record, "interrupted", "the build was interrupted", "make lab")
+        return 1
+    except Exception as bug:  # noqa: BLE001 - nobody else would tell the learner
+        _fell(record, "failed", f"the course itself failed: {type(bug).__name__}: {bug}", f"less {log.name}")
+        return 1
+    record.write(replace(record.build, state="done", page_s=page.after_s))
+    said = f"The cluster is ready. {times(record.build, time.time())}"
+    console.print(said)
+    say(said)
+    return 0
+
+
+def times(build: Build, now: float) -> str:
+    """How long after the start each of the things came that a learner waits for."""
+    came = {"page": build.page_s, "API server": build.answers_s, "ready": now - build.began}
+    return "After the start: " + ", ".join(f"{name} {s:.0f} s" for name, s in came.items() if s is not None)
+
+
+class _Page:
+    """When the notebook server, which this process's parent becomes, was there to be opened."""
+
+    def __init__(self, server: int, began: float) -> None:
+        self.after_s: float | None = None
+        self._server, self._began = server, began
+        threading.Thread(target=self._watch, daemon=True).start()
+
+    def _watch(self) -> None:
+        with suppress(OSError):  # it has ended
+            while not listens(self._server):
+                time.sleep(0.2)
+            self.after_s = time.time() - self._began
+
+
+def listens(pid: int) -> bool:
+    """Whether a process takes TCP connections."""
+    process = Path(f"/proc/{pid}")
+    sockets = set()
+    for file in (process / "fd").iterdir():
+        with suppress(FileNotFoundError):  # closed meanwhile
+            sockets.add(str(file.readlink()))
+    rows = [row.split() for table in ("tcp", "tcp6") for row in _rows(process / "net" / table)]
+    return any(row[3] == _LISTEN and f"socket:[{row[9]}]" in sockets for row in rows)
+
+
+def _rows(table: Path) -> list[str]:
+    return table.read_text().splitlines()[1:] if table.exists() else []
 
 
 def _fell(record: Record, state: building.State, message: str, next_command: str) -> None:

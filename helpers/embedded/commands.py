@@ -1,4 +1,4 @@
-"""The embedded cluster's commands: `course up`, `down`, `status`, `doctor`, `kubeconfig`, `gpu`, `cache`, `images`."""
+"""The embedded cluster's commands: `course up`, `prefetch`, `down`, `status`, `doctor`, `kubeconfig`, `gpu`, `cache`, `images`."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ Name = Annotated[
 
 def register(app: typer.Typer) -> None:
     """Add the embedded cluster's commands to the command line."""
-    for command in (up, lab, down, status, doctor, kubeconfig, gpu, cache):
+    for command in (up, lab, prefetch, down, status, doctor, kubeconfig, gpu, cache):
         app.command(rich_help_panel=CLUSTERS)(command)
     images = typer.Typer(no_args_is_help=True, help="The images of the labs' workloads.")
     images.command("list")(images_list)
@@ -56,13 +56,13 @@ def lab(
     import os
     import sys
 
-    from helpers.embedded import behind, entry
+    from helpers.embedded import behind
     from helpers.embedded.steps import Steps
 
     if behind.is_built():
         steps = Steps()
         with steps.total():
-            entry.up(cluster_name(), steps)
+            behind.up_then_fetch(cluster_name(), steps)
     elif behind.begin(cluster_name()):
         say("The cluster is being built; the page shows the progress. Ctrl-C ends both.")
     else:
@@ -70,6 +70,20 @@ def lab(
     # In this very process: the build ends with it.
     words = [sys.executable, "-m", "helpers.cli", "open", number, *(["--headless"] if headless else [])]
     os.execv(words[0], words)
+
+
+def prefetch(name: Name = "") -> None:
+    """Fetch and build now what later labs need: their images, with model and packages, and Helm.
+
+    `course lab` does it behind the page, at the lowest priority.
+    """
+    from helpers.embedded.ahead import fetch, things
+    from helpers.embedded.entry import helper_of_root
+    from helpers.embedded.steps import Steps
+
+    steps = Steps()
+    with steps.total(), helper_of_root() as helper:
+        fetch(things(name or cluster_name(), helper), steps)
 
 
 def down(

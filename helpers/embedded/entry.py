@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 from helpers import settings
 from helpers.cluster.doctor import Finding
-from helpers.embedded import kept, launch
+from helpers.embedded import kept, launch, turns
 from helpers.embedded.binaries import ensure_binaries, offer_kubectl
 from helpers.embedded.cache import cache_dir, clear, sizes_mib
 from helpers.embedded.elevate import Root, root
@@ -26,23 +27,39 @@ def is_root() -> bool:
     return os.geteuid() == 0
 
 
-def up(name: str, steps: Steps, *, source: Source | None = None) -> None:
-    """Bring the cluster up, new or as it was left."""
+def up(
+    name: str,
+    steps: Steps,
+    *,
+    source: Source | None = None,
+    helper: Root | None = None,
+    on_kubeconfig: Callable[[str, str], None] = launch.keep_kubeconfig,
+) -> None:
+    """Bring the cluster up, new or as it was left.
+
+    `on_kubeconfig` is given the cluster's name and its kubeconfig, as soon as its API server answers.
+    """
     launch.checked(name)
-    if is_root():
-        launch.up(name, steps, source=source)
+    with turns.first(), helper_of_root(helper) as helper:
+        if helper is not None:
+            _up_through(helper, name, steps, source, on_kubeconfig)
+            return
+        launch.up(name, steps, source=source, hand_out=on_kubeconfig)
         offer_kubectl(ensure_binaries(steps))
-        return
-    with root() as helper:
-        up_through(helper, name, steps, source=source)
 
 
-def up_through(helper: Root, name: str, steps: Steps, *, source: Source | None = None) -> None:
+def _up_through(
+    helper: Root,
+    name: str,
+    steps: Steps,
+    source: Source | None,
+    on_kubeconfig: Callable[[str, str], None],
+) -> None:
     """`up` for a user: the machine is looked at first, commands are compiled here, the node starts there."""
     helper.call("prepare", steps)
     offer_kubectl(ensure_binaries(steps))
     chosen = str(source or "")
-    helper.call("up", steps, on_kubeconfig=launch.keep_kubeconfig, name=name, source=chosen)
+    helper.call("up", steps, on_kubeconfig=on_kubeconfig, name=name, source=chosen)
 
 
 def down(name: str, steps: Steps, *, delete: bool = False) -> bool:
@@ -66,11 +83,21 @@ def change_gpus(name: str, steps: Steps, **change: Any) -> str:
 
 def load(name: str, names: Sequence[str], steps: Steps) -> list[str]:
     """Make and import images into the running cluster; returns the names of those it lacked."""
-    if is_root():
-        return launch.load(name, names, steps)
-    launch.running(name)
-    ensure_binaries(steps)
-    return _ask("load", steps, name=name, names=list(names))
+    with turns.first():
+        if is_root():
+            return launch.load(name, names, steps)
+        launch.running(name)
+        ensure_binaries(steps)
+        return _ask("load", steps, name=name, names=list(names))
+
+
+def fetch_ahead(name: str, names: Sequence[str], steps: Steps, *, helper: Root | None = None) -> None:
+    """Make images before anybody asks for them, and import them where the cluster runs."""
+    with helper_of_root(helper) as helper:
+        if helper is None:
+            launch.fetch_ahead(name, names, steps)
+        else:
+            helper.call("fetch_ahead", steps, name=name, names=list(names))
 
 
 def keep(name: str, key: str, steps: Steps, *, label: str) -> None:
@@ -88,14 +115,15 @@ def is_kept(key: str) -> bool:
 
 def put_back(name: str, key: str, steps: Steps, *, replace: bool = False) -> None:
     """Start a copy of the kept cluster as the cluster of that name."""
-    if is_root():
-        kept.put_back(name, key, steps, replace=replace)
+    with turns.first():
+        if is_root():
+            kept.put_back(name, key, steps, replace=replace)
+            offer_kubectl(ensure_binaries(steps))
+            return
         offer_kubectl(ensure_binaries(steps))
-        return
-    offer_kubectl(ensure_binaries(steps))
-    with root() as helper:
-        arguments = {"name": name, "key": key, "replace": replace}
-        helper.call("put_back", steps, on_kubeconfig=launch.keep_kubeconfig, **arguments)
+        with root() as helper:
+            arguments = {"name": name, "key": key, "replace": replace}
+            helper.call("put_back", steps, on_kubeconfig=launch.keep_kubeconfig, **arguments)
 
 
 def state(name: str) -> State:
@@ -126,6 +154,16 @@ def cache_sizes(*, delete: bool) -> dict[str, float]:
         require_none_running()
         clear()
     return sizes
+
+
+@contextmanager
+def helper_of_root(helper: Root | None = None) -> Iterator[Root | None]:
+    """The helper that was given, or one until the block ends; None for root, who needs none."""
+    if helper is not None or is_root():
+        yield helper
+        return
+    with root() as own:
+        yield own
 
 
 def _ask(operation: str, steps: Steps, **arguments: Any) -> Any:

@@ -144,9 +144,23 @@ def change_gpus(
 def load(name: str, names: Sequence[str], steps: Steps) -> list[str]:
     """Make and import images into the running cluster; returns the names of those it lacked."""
     sandbox, pid = running(name)
-    store = Store.of(sandbox, pid, ensure_binaries(steps))
-    source = registry.settled(None, sandbox.data(registry.REMEMBERED))
-    return load_images(store, named(names), source, steps)
+    with disk_faults():
+        store = Store.of(sandbox, pid, ensure_binaries(steps))
+        source = registry.settled(None, sandbox.data(registry.REMEMBERED))
+        return load_images(store, named(names), source, steps)
+
+
+def fetch_ahead(name: str, names: Sequence[str], steps: Steps) -> None:
+    """Make images before anybody asks for them, and import them where the cluster runs."""
+    sandbox = existing(name)
+    if sandbox is not None and sandbox.pid() is not None:
+        load(name, names, steps)
+        return
+    preflight.require(steps)
+    source = registry.settled(None, sandbox.data(registry.REMEMBERED)) if sandbox else Source.LOCAL
+    for spec in named(names):
+        if registry.reference(spec, source) == spec.reference:  # any other is pulled into a cluster that runs
+            built(spec, steps)
 
 
 def existing(name: str) -> Sandbox | None:
@@ -193,9 +207,11 @@ def disk_faults() -> Iterator[None]:
     try:
         yield
     except OSError as cause:
-        if cause.errno != errno.ENOSPC:
+        # A whole tree that is copied collects its faults in one without a number.
+        if cause.errno != errno.ENOSPC and os.strerror(errno.ENOSPC) not in str(cause):
             raise
-        raise DiskFull(f"no space left for {cause.filename}", next_command=DISK_FULL_NEXT) from cause
+        where = f" for {cause.filename}" if cause.filename else ""
+        raise DiskFull(f"no space left{where}", next_command=DISK_FULL_NEXT) from cause
 
 
 @contextmanager

@@ -153,6 +153,23 @@ def load(line: Line, name: str, names: Sequence[str]) -> list[str]:
 
 
 @operation
+def fetch_ahead(line: Line, name: str, names: Sequence[str]) -> None:
+    """Make images that a later lab needs, and import them into the cluster where it runs."""
+    from helpers.embedded import launch
+
+    with launch.disk_faults():
+        launch.fetch_ahead(name, names, ToldSteps(line))
+
+
+@operation
+def step_aside(line: Line) -> None:
+    """Be of the lowest priority from now on: nobody waits for what comes next."""
+    from helpers.embedded import turns
+
+    turns.step_aside()
+
+
+@operation
 def state(line: Line, name: str) -> dict[str, Any]:
     """What runs, as `course status` shows it."""
     from helpers.embedded.status import state as read

@@ -41,7 +41,7 @@ class DiskFull(StepFailed):
 
 
 DISK_FULL_NEXT = "df -h; then: course up, it continues from here"
-_NEXT = {
+NEXT = {
     DiskFull: DISK_FULL_NEXT,
     NoNetwork: "check the network and its proxies (curl -I https://proxy.golang.org); then: course up",
 }
@@ -61,7 +61,7 @@ _SIGNS = {
 }
 
 
-def _fault(output: str) -> type[StepFailed]:
+def fault(output: str) -> type[StepFailed]:
     """What a command's last words say about why it failed."""
     last = output[-4000:].lower()
     return next((kind for kind, signs in _SIGNS.items() if any(sign in last for sign in signs)), StepFailed)
@@ -163,10 +163,10 @@ def run(
     if process.returncode != 0:
         where = f" (all of it: {log})" if log else ""
         last = "".join(deque(output, TAIL_LINES)).rstrip()
-        kind = _fault("".join(output))
+        kind = fault("".join(output))
         raise kind(
             f"`{' '.join(words[:3])}` ended with {process.returncode}{where}\n{last}",
-            next_command=_NEXT.get(kind, next_command),
+            next_command=NEXT.get(kind, next_command),
         )
     return "".join(output)
 

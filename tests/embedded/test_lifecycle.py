@@ -12,8 +12,11 @@ from pathlib import Path
 
 import pytest
 
-from helpers.embedded import addresses, cache, kept, launch
+from helpers.embedded import addresses, cache, entry, kept, launch
+from helpers.embedded.binaries import ensure_binaries
+from helpers.embedded.images import image
 from helpers.embedded.kubeapi import TRANSIENT
+from helpers.embedded.loading import Store
 from helpers.embedded.observe import takes_objects
 from helpers.embedded.sandbox import Sandbox
 from helpers.settings import REPOSITORY, cluster_dir, kubeconfig_path
@@ -71,6 +74,13 @@ spec:
     eventually(lambda: node.kubectl(*phase) == "Succeeded", "the pod has written")
     assert node.kubectl("logs", "writer") == "kept"
     node.kubectl("delete", "-f", "/etc/course/claim.yaml")
+
+
+def test_what_is_fetched_ahead_is_in_the_cluster_before_its_lab_is_opened(node: Node) -> None:
+    entry.fetch_ahead(node.name, ["qdrant"], quiet())
+    store = Store.of(node.sandbox, node.pid, ensure_binaries(quiet()))
+    assert image("qdrant").reference in store.digests()
+    assert entry.load(node.name, ["qdrant"], quiet()) == []
 
 
 def test_two_clusters_do_not_disturb_each_other(node: Node, fresh_name: str) -> None:

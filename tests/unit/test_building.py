@@ -5,17 +5,19 @@ from __future__ import annotations
 import io
 import os
 import signal
+import socket
 import subprocess
 import sys
 import textwrap
 import time
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from rich.console import Console
 
-from helpers import building
+from helpers import building, settings
 from helpers.building import Build, BuildStep
 from helpers.embedded import behind
 from helpers.errors import EnvironmentFault
@@ -97,7 +99,7 @@ def test_the_card_of_a_failed_build_names_the_reason_and_the_next_command() -> N
 def test_what_failed_is_on_the_card_and_in_the_terminal(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    def fail(cluster: str, steps: object) -> None:
+    def fail(cluster: str, steps: object, **more: object) -> None:
         raise EnvironmentFault("no space left", next_command="df -h")
 
     monkeypatch.setattr(behind.entry, "up", fail)
@@ -110,10 +112,37 @@ def test_what_failed_is_on_the_card_and_in_the_terminal(
     assert "Next: df -h" in capsys.readouterr().err
 
 
+def test_how_long_each_thing_took_is_kept(
+    home: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def up(cluster: str, steps: object, *, on_kubeconfig: Callable[[str, str], None], **more: object) -> None:
+        on_kubeconfig(cluster, "apiVersion: v1")
+
+    monkeypatch.setattr(behind.entry, "up", up)
+    monkeypatch.setattr(behind, "_end_with", lambda parent: None)
+    monkeypatch.setattr(behind.os, "dup2", lambda one, other: None)
+    monkeypatch.setattr(behind.ahead, "behind_page", lambda cluster, helper: None)
+    with socket.socket() as page:
+        page.bind(("127.0.0.1", 0))
+        page.listen()
+        _until(lambda: behind.listens(os.getpid()))
+        monkeypatch.setattr(behind, "listens", lambda pid: pid == os.getpid())
+        assert behind._build("lab", None, os.getpid()) == 0
+    seen = building.read("lab")
+    assert seen is not None and seen.state == "done"
+    assert seen.answers_s is not None and seen.answers_s >= 0.0
+    assert settings.kubeconfig_path("lab").read_text() == "apiVersion: v1"
+    assert behind.times(replace(seen, began=0.0, page_s=4.2, answers_s=390.0), 400.0) == (
+        "After the start: page 4 s, API server 390 s, ready 400 s"
+    )
+    for text in (capsys.readouterr().err, (home / "logs" / "build.log").read_text()):
+        assert "The cluster is ready. After the start: " in text
+
+
 SERVER = """\
     import subprocess, sys, time
     from helpers.embedded import behind
-    def build(cluster, steps):
+    def build(cluster, steps, **more):
         with steps.step("Building"):
             subprocess.run(["sleep", "600"])
     behind.entry.is_root = lambda: True

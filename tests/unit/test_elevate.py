@@ -11,7 +11,7 @@ import pytest
 from rich.console import Console
 
 from helpers import settings
-from helpers.embedded import binaries, cache, elevate, launch
+from helpers.embedded import binaries, cache, elevate, launch, turns
 from helpers.embedded.elevate import NoRoot
 from helpers.embedded.steps import StepFailed, Steps
 
@@ -110,6 +110,13 @@ def test_the_helper_ends_when_nobody_asks_any_more(ordinary: Path) -> None:
     root = elevate.start()
     root.end()
     assert root._process.returncode == 0
+
+
+def test_the_helper_steps_aside_when_nobody_waits_for_it(ordinary: Path) -> None:
+    with elevate.root() as root:
+        before = os.getpriority(os.PRIO_PROCESS, root._process.pid)
+        root.call("step_aside", quiet())
+        assert os.getpriority(os.PRIO_PROCESS, root._process.pid) == max(before, turns.LOWEST)
 
 
 def test_it_knows_nothing_of_the_users_environment_but_what_it_needs(

@@ -18,7 +18,7 @@ from importlib import import_module
 from pathlib import Path
 
 from helpers.embedded import cache
-from helpers.embedded.steps import leaving_no_bytecode
+from helpers.embedded.steps import NEXT, StepFailed, fault, leaving_no_bytecode
 from helpers.errors import EnvironmentFault
 from helpers.progress import Progress
 from helpers.settings import REPOSITORY, node_cache_dir
@@ -119,10 +119,13 @@ def run(command: Iterable[str | Path], *, what: str, env: dict[str, str] | None 
             f"{what}: {words[0]} is not installed", next_command=f"apt-get install {words[0]}"
         ) from error
     if done.returncode != 0:
-        tail = "\n".join((done.stderr or done.stdout).strip().splitlines()[-ERROR_LINES:])
-        raise ImageBuildFailed(
-            f"{what} failed (exit {done.returncode}):\n{tail}", next_command="course doctor"
-        )
+        said = (done.stderr or done.stdout).strip()
+        tail = "\n".join(said.splitlines()[-ERROR_LINES:])
+        message = f"{what} failed (exit {done.returncode}):\n{tail}"
+        kind = fault(said)
+        if kind is StepFailed:
+            raise ImageBuildFailed(message, next_command="course doctor")
+        raise kind(message, next_command=NEXT[kind])
     return done.stdout
 
 
