@@ -43,6 +43,12 @@ def cluster_card(cluster_answers, lab, reconnect):
 
 
 @app.cell(hide_code=True)
+def place_panel(lab, place):
+    mo.vstack([mo.md("Lab 01 leaves two namespaces and a quota. If you begin here, make them now; what is there stays as it is."), nb.start_panel(lab, place)])
+    return
+
+
+@app.cell(hide_code=True)
 def layer_picture():
     nb.layer_picture(focus="inference")
     return
@@ -809,6 +815,7 @@ def pressed():
 def buttons():
     reconnect = mo.ui.run_button(label="Connect again")
     answered, cluster_answers = mo.state(None)
+    place = nb.apply_button("Put namespaces and quota in place", kind="neutral")
     apply_policy = nb.apply_button("Apply the policy")
     apply_start = nb.apply_button("Apply the Deployment")
     apply_rollout = nb.apply_button("Apply the rollout")
@@ -829,6 +836,7 @@ def buttons():
         cluster_answers,
         drain_now,
         measure,
+        place,
         prompt,
         reconnect,
     )

@@ -50,6 +50,12 @@ def cluster_card(cluster_answers, lab, reconnect):
 
 
 @app.cell(hide_code=True)
+def place_panel(lab, place):
+    mo.vstack([mo.md("Lab 01 leaves two namespaces. If you begin here, make them now; what is there stays as it is."), nb.start_panel(lab, place)])
+    return
+
+
+@app.cell(hide_code=True)
 def layer_picture():
     nb.layer_picture(focus="memory")
     return
@@ -145,7 +151,7 @@ def a_pod_with_a_name_and():
     A **StatefulSet** gives its pod three things that outlive it: the name `qdrant-0`, the claim
     `qdrant-storage-qdrant-0`, and a DNS name under a **headless Service**. You write them once yourself, with the names
     and labels of Qdrant's official chart; further down, Helm writes them for you, and the same checks count. On the
-    embedded cluster the image is *Qdrant's engine, embedded server*; `course start 03` brings it in.
+    embedded cluster the image is *Qdrant's engine, embedded server*; the button at the top of the page, or `course start 03`, brings it in.
 
     **Your turn.** A colleague wrote the manifest below, and it would even start. Three things in it are wrong:
 
@@ -296,7 +302,7 @@ def hints_install(lab):
         "and `resources.requests.storage`. Without `storageClassName` the cluster's default class serves it.",
         "A headless Service has `clusterIP: None`. `publishNotReadyAddresses: true` lets names resolve while Qdrant loads.",
         "`/healthz` and `/livez` are about the process, `/readyz` is about the shards.",
-        "If the image cannot be pulled: `course start 03`.",
+        "If the image cannot be pulled: the button at the top of the page, or `course start 03`, brings it in.",
     )
     return
 
@@ -1043,6 +1049,7 @@ def pressed():
 def buttons():
     reconnect = mo.ui.run_button(label="Connect again")
     answered, cluster_answers = mo.state(None)
+    place = nb.apply_button("Put the namespaces in place", kind="neutral")
     apply_memory = nb.apply_button("Apply Qdrant")
     make_collection = nb.apply_button("Make the collection")
     ingest = nb.apply_button("Ingest the corpus")
@@ -1065,6 +1072,7 @@ def buttons():
         kill_pod,
         lose,
         make_collection,
+        place,
         reconnect,
         restore,
         take_copy,

@@ -9,7 +9,17 @@ import marimo as mo
 from markupsafe import Markup
 
 from helpers.errors import HalfReplaced, Refused, WaitFailed
-from helpers.notebook.html import card, code, course, inline, spinner, table, word
+from helpers.notebook.html import (
+    card,
+    code,
+    course,
+    has_button,
+    inline,
+    next_step,
+    spinner,
+    table,
+    word,
+)
 from helpers.notebook.reset import objects_of, reset_part
 from helpers.notebook.session import LabSession, needs_cluster, waiting_card
 
@@ -31,6 +41,7 @@ _BECAME = {
     "replaced": "deleted and created anew",
 }
 _SHOWN_FIELDS = 12
+_NO_NAMESPACE = "no Namespace named"
 
 
 def apply_button(label: str = "Apply to the cluster", *, kind: Any = "success") -> Any:
@@ -68,7 +79,8 @@ def preview(lab: LabSession, manifest: str, *, namespaces: Sequence[str] = ()) -
     assert lab.cluster is not None
     changes = lab.cluster.diff(objects_of(lab, manifest, namespaces), replacing=True)
     head = Markup("<small>Preview: the API server's answer to a dry run. Nothing has been changed.</small>")
-    return card(head + Markup("").join(map(_change, changes)), live=True)
+    first = _comes_first(lab, [change.reason for change in changes])
+    return card(head + Markup("").join(map(_change, changes)) + first, live=True)
 
 
 @needs_cluster
@@ -76,7 +88,16 @@ def applied(lab: LabSession, manifest: str, *, namespaces: Sequence[str] = ()) -
     """Apply the manifest, object by object, and say what became of each."""
     with spinner("Applying") as say:
         said = [_apply(lab, item, say) for item in objects_of(lab, manifest, namespaces)]
-    return course(Markup("").join(Markup("<div>{}</div>").format(line) for line in said), live=True)
+    lines = Markup("").join(Markup("<div>{}</div>").format(line) for line in said)
+    return course(lines + _comes_first(lab, said), live=True)
+
+
+def _comes_first(lab: LabSession, said: Sequence[str]) -> Markup:
+    """Where a namespace of the lab's start state is missing: how the page puts that state in place."""
+    command = f"course start {lab.id}"
+    if not has_button(command) or not any(_NO_NAMESPACE in line for line in said):
+        return Markup()
+    return Markup("<div>This lab begins with its namespaces: {}.</div>").format(inline(next_step(command)))
 
 
 def _apply(lab: LabSession, item: dict[str, Any], say: Callable[[str], None]) -> Markup:
@@ -93,7 +114,7 @@ def _apply(lab: LabSession, item: dict[str, Any], say: Callable[[str], None]) ->
 
 
 def _change(change: Change) -> Markup:
-    early = change.action == "refused" and change.reason.startswith("no Namespace named")
+    early = change.action == "refused" and change.reason.startswith(_NO_NAMESPACE)
     action = "wait" if early else change.action
     head = Markup('<div class="row">{}<span>{} {}{}</span></div>').format(
         word(action, _SAYS.get(action, action)),

@@ -27,6 +27,7 @@ from helpers.notebook.board import board, passed, scoreboard
 from helpers.notebook.hints import task_hints
 from helpers.notebook.html import next_step, problem_card
 from helpers.notebook.looks import LiveReport, Looks
+from helpers.notebook.panel import applied, preview
 from helpers.notebook.session import LabSession, needs_cluster
 from helpers.settings import REPOSITORY
 from helpers.stack.policy_forecast import Decision
@@ -95,6 +96,30 @@ def test_a_button_of_the_page_comes_before_the_command_that_does_the_same() -> N
     assert next_step("kubectl get pods") == "`kubectl get pods`"
     assert next_step("") == ""
     assert "<b>Put backends and probes in place</b>" in str(problem_card("x", "course start 04").text)
+
+
+CONFIG = "{apiVersion: v1, kind: ConfigMap, metadata: {name: a, namespace: llm-system}}"
+
+
+@pytest.mark.parametrize("number", ["02", "03"])
+def test_a_lab_that_is_opened_first_says_how_its_namespaces_are_made(number: str) -> None:
+    cluster = FakeCluster()
+    lab = LabSession(number, cluster, cluster.identity(), cluster.profile())
+    button = next_step(f"course start {number}").split("**")[1]
+    source = next((REPOSITORY / "labs").glob(f"{number}_*.py")).read_text()
+    assert f'nb.apply_button("{button}"' in source and "nb.start_panel(lab, place)" in source
+    for panel in (preview(lab, CONFIG), applied(lab, CONFIG)):
+        shown = str(panel.text)
+        assert "no Namespace named llm-system" in shown
+        assert f"press <b>{button}</b> above" in shown and f"course start {number}" in shown
+    cluster.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "llm-system"}})
+    assert "course start" not in str(preview(lab, CONFIG).text)
+
+
+def test_a_lab_whose_exercise_makes_the_namespaces_names_no_other_way() -> None:
+    cluster = FakeCluster()
+    lab = LabSession("01", cluster, cluster.identity(), cluster.profile())
+    assert "course start" not in str(preview(lab, CONFIG).text)
 
 
 def test_what_a_button_cures_is_no_failure_of_the_environment() -> None:
