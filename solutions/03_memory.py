@@ -51,7 +51,14 @@ def cluster_card(cluster_answers, lab, reconnect):
 
 @app.cell(hide_code=True)
 def place_panel(lab, place):
-    mo.vstack([mo.md("Lab 01 leaves two namespaces. If you begin here, make them now; what is there stays as it is."), nb.start_panel(lab, place)])
+    mo.vstack(
+        [
+            mo.md(
+                "Lab 01 leaves two namespaces. If you begin here, make them now; what is there stays as it is."
+            ),
+            nb.start_panel(lab, place),
+        ]
+    )
     return
 
 
