@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import dataclass
 from typing import Any
 
 from helpers.errors import Forbidden, InvalidManifest, LabError, ObjectMissing, Refused, ServerFault
+
+_TYPED_PATCH = re.compile(r"^failed to create typed patch object(?: \([^)]*\))?: (?:errors:\s*)?")
+# How Go prints the value that it got: &value.valueUnstructured{Value:3500}, or &{3500}.
+_GO_VALUE = re.compile(r"&(?:value\.valueUnstructured)?\{(?:Value:)?([^{}\n]*)\}")
 
 
 @dataclass(frozen=True)
@@ -64,7 +69,7 @@ def error_of(response: Response, asked: Asked) -> LabError:
             next_command="course doctor",
         )
     if code >= 500 and _is_schema_error(said):
-        return InvalidManifest(said)
+        return InvalidManifest(_in_words(said))
     if code == 404 and status is None and response.body.startswith(b"404 page not found"):
         return _not_served(asked)
     if code >= 500 or code == 429 or status is None:
@@ -100,6 +105,20 @@ def _is_schema_error(said: str) -> bool:
     # Server-side apply reports a field that is not in the schema as an internal error (500):
     # https://github.com/kubernetes/kubernetes/issues/107952
     return "failed to create typed patch object" in said or "field not declared in schema" in said
+
+
+def _in_words(said: str) -> str:
+    """Server-side apply's complaint about a field, without the API server's own types."""
+    if not _TYPED_PATCH.search(said):
+        return said
+    problems = _GO_VALUE.sub(r"\1", _TYPED_PATCH.sub("", said)).split("\n")
+    return "; ".join(_problem(line.strip()) for line in problems if line.strip())
+
+
+def _problem(line: str) -> str:
+    if line.endswith(": field not declared in schema"):
+        return line.replace("field not declared in schema", "there is no such field here")
+    return f"{line}: put it between quotes" if ": expected string, got " in line else line
 
 
 def is_admission(said: str) -> bool:

@@ -60,7 +60,7 @@ def parse(text: str) -> list[Any]:
 
 def _objects(document: Any, number: int) -> Iterator[dict[str, Any]]:
     if not isinstance(document, dict):
-        raise InvalidManifest(f"document {number} is not an object but {type(document).__name__}")
+        raise InvalidManifest(f"document {number} is `{document!r:.40}`, and no object: it has no `kind:`")
     missing = [key for key in ("apiVersion", "kind") if not document.get(key)]
     if missing:
         raise InvalidManifest(f"document {number} has no {' and no '.join(missing)}")

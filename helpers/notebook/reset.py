@@ -33,9 +33,10 @@ def reset_button(lab: LabSession, undo: Callable[[], str], *, tooltip: str) -> A
 
     What it does needs no cell to run: no name of the notebook is taken, and no edit re-creates it.
     """
-    return mo.ui.button(
+    button = mo.ui.button(
         label="Reset this part", kind="neutral", tooltip=tooltip, on_click=lambda _: _announce(lab, undo)
     )
+    return lab.keep(button)
 
 
 def _announce(lab: LabSession, undo: Callable[[], str]) -> None:

@@ -54,6 +54,7 @@ class LabSession:
     opening: bool = False
     looks: Looks = field(default_factory=lambda: Looks(lambda _: LiveReport()), compare=False)
     acted: Callable[[Any], None] = field(default=lambda _: None, compare=False)
+    _kept: dict[str, Any] = field(default_factory=dict, compare=False, repr=False)
 
     @property
     def report(self) -> LiveReport:
@@ -72,6 +73,14 @@ class LabSession:
             first=lambda: draw(first, *args, **kwargs),
             of_report=any(getattr(part, "of_report", False) for part in (draw, *args)),
         )
+
+    def keep(self, element: Any) -> Any:
+        """Keep an element that no name of the notebook stands for: marimo holds it weakly, and would forget it.
+
+        A cell that runs again gives its elements the same ids: the former ones go.
+        """
+        self._kept[str(element._id)] = element
+        return element
 
     def changed(self) -> None:
         """The page changes the cluster: what was seen is being measured again, as soon as the change is done."""

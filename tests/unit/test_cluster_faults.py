@@ -223,6 +223,28 @@ def test_every_refusal_has_its_own_name_and_is_not_repeated(
         assert len(served.requests) == 1
 
 
+TYPED = "failed to create typed patch object (llm-system/vllm; apps/v1, Kind=Deployment): "
+
+
+@pytest.mark.parametrize(
+    ("said", "words"),
+    [
+        (
+            ".data.MAX_MODEL_LEN: expected string, got &value.valueUnstructured{Value:3500}",
+            ".data.MAX_MODEL_LEN: expected string, got 3500: put it between quotes",
+        ),
+        (
+            'errors:\n  .spec.a[name="vllm"].livenessProb: field not declared in schema\n  .spec.enableServiceLinks: expected boolean, got &{false}',
+            '.spec.a[name="vllm"].livenessProb: there is no such field here; .spec.enableServiceLinks: expected boolean, got false',
+        ),
+    ],
+)
+def test_a_field_of_a_wrong_type_is_told_without_the_servers_own_types(said: str, words: str) -> None:
+    with serving(status(500, "", TYPED + said)) as served, pytest.raises(InvalidManifest) as error:
+        read(served.url)
+    assert str(error.value) == words
+
+
 def test_a_change_that_may_have_happened_is_not_sent_twice() -> None:
     manifest = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"generateName": "a-", "namespace": "b"}}
     with serving(status(500, "InternalError", "boom")) as served:

@@ -135,7 +135,7 @@ metadata: {name: c}
     [
         ("a: 1\n  b: 2", "not YAML: line 2"),
         ("a: b: c", "not YAML: line 1"),
-        ("- 1", "document 1 is not an object but list"),
+        ("- 1", r"document 1 is `\[1\]`, and no object: it has no `kind:`"),
         ("apiVersion: v1\nmetadata: {name: a}", "document 1 has no kind"),
         ("metadata: {name: a}", "no apiVersion and no kind"),
         ("apiVersion: v1\nkind: Pod", "has no metadata.name"),
@@ -156,7 +156,7 @@ metadata: {name: c}
         ("apiVersion: v1\nkind: Pod\nmetadata: {name: a, namespace: b%c}", "may not contain '%'"),
         ("apiVersion: 1\nkind: Pod\nmetadata: {name: a}", "apiVersion is `1`"),
         ("apiVersion: v1\nkind: List\nitems: x", "items is not a list"),
-        ("apiVersion: v1\nkind: List\nitems: [x]", "document 1 is not an object but str"),
+        ("apiVersion: v1\nkind: List\nitems: [x]", "document 1 is `'x'`, and no object"),
         ("", "no object"),
         ("# only a comment", "no object"),
     ],

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import gc
 import sys
+import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import marimo as mo
 import pytest
 import yaml
 from starlette.testclient import TestClient
@@ -70,6 +73,26 @@ def panels(lab: nb.LabSession) -> Iterator[Any]:
 def test_the_way_back_stands_at_every_panel_that_applies_something() -> None:
     for panel in panels(session("02", namespaced("llm-system"))):
         assert "Reset this part" in str(panel.text)
+
+
+def test_the_way_back_lives_as_long_as_the_page_shows_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    made: list[weakref.ref[Any]] = []
+
+    def button(**options: Any) -> Any:
+        element = real(**options)
+        made.append(weakref.ref(element))
+        return element
+
+    real = mo.ui.button
+    monkeypatch.setattr(mo.ui, "button", button)
+    lab = session("02", namespaced("llm-system"))
+    shown = [str(panel.text) for panel in panels(lab)]
+    gc.collect()
+    # marimo itself keeps no element that has no name: pressing a forgotten one does nothing, without a word.
+    assert len(made) == len(shown) and all(ref() is not None for ref in made)
+    del lab
+    gc.collect()
+    assert all(ref() is None for ref in made)
 
 
 def test_a_rollout_is_taken_back_to_the_deployment_of_the_part_before() -> None:

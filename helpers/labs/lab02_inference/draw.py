@@ -308,14 +308,18 @@ def crash_panel(lab: LabSession) -> mo.Html:
             return card(Markup("{} {}: {}.").format(being, code(pod.name), inline(killed[-1].message)))
         none = word("none", "no crash")
         return card(Markup("{} The container of {} has not ended yet.").format(none, code(pod.name)))
-    by = inline(f"killed: {killed[-1].message}" if killed else "by itself: the kubelet did not kill it")
+    by = inline(
+        f"was killed by the kubelet: {killed[-1].message}"
+        if killed
+        else "ended by itself: the kubelet did not kill it"
+    )
     log = (
         "\n".join(_last_words(lab, pod, previous=not is_down))
         or "(empty: it ended before it wrote its first line)"
     )
     return card(
         Markup(
-            '<div class="row">{ended}<span><code>{pod.name}</code> ended {by}. '
+            '<div class="row">{ended}<span><code>{pod.name}</code> {by}. '
             "Exit code <b>{exit_code}</b>, restarts: {state.restarts}.</span></div>"
             "<details open><summary>The end of its log</summary><pre>{log}</pre></details>"
         ).format(ended=word("refused", "ended"), pod=pod, by=by, exit_code=exit_code, state=state, log=log)
