@@ -11,11 +11,12 @@ import pytest
 
 from helpers.cluster import Cluster
 from helpers.errors import LabError
+from helpers.labs.registry import lab_ids
 from helpers.stack import inference, serving
 from helpers.stack.inference import InferenceClient, InferenceFault
 from tests.live.openai_features import FEATURES, answer_of
 
-pytestmark = [pytest.mark.live, pytest.mark.gpu_engine, pytest.mark.solved("02")]
+pytestmark = [pytest.mark.live, pytest.mark.gpu_engine, pytest.mark.solved(*lab_ids())]
 ASKER = "asker"
 
 
@@ -89,6 +90,7 @@ def test_a_wrong_request_is_refused_for_its_reason(client: InferenceClient, ask:
 def test_every_sampling_feature_is_answered_and_the_engine_lives_on(cluster: Cluster) -> None:
     """One server answers all of them: what ends its engine would fail every feature after it."""
     model, wrong = cluster.profile().served_model_name, {}
+    before = _restarts(cluster)
     with (
         cluster.port_forward(serving.NAMESPACE, f"service/{serving.SERVICE}", serving.PORT) as forward,
         httpx.Client(base_url=forward.url, timeout=120, trust_env=False) as client,
@@ -102,8 +104,13 @@ def test_every_sampling_feature_is_answered_and_the_engine_lives_on(cluster: Clu
             alive = client.get("/health").status_code == 200
             if not (fits and alive):
                 wrong[feature.name] = (answer.status_code, alive, answer.text[:300])
+    assert wrong == {} and _restarts(cluster) == before
+
+
+def _restarts(cluster: Cluster) -> dict[str, int]:
+    """Of each container of vLLM; on a copy of a cluster they began anew with the node."""
     (pod,) = cluster.view().pods(serving.NAMESPACE, labels=serving.LABELS)
-    assert wrong == {} and all(state.restarts == 0 for state in pod.container_states)
+    return {f"{pod.uid} {state.name}": state.restarts for state in pod.container_states}
 
 
 def test_a_truncated_model_is_copied_anew_and_a_killed_stream_is_noticed(

@@ -1,4 +1,8 @@
-"""Lab 01's page: its solution and its texts for kubectl are in step with it, and its solution passes."""
+"""Lab 01's page: its solution and its texts for kubectl are in step with it.
+
+That its solution passes, and does no harm the second time, is shown by tests/live/test_journey.py and
+tests/live/test_labs_together.py.
+"""
 
 from __future__ import annotations
 
@@ -6,14 +10,7 @@ import re
 import textwrap
 from pathlib import Path
 
-import pytest
-
-from helpers.cluster import Cluster
-from helpers.grading import Status, grade
-from helpers.grading.lifecycle import reset
-from helpers.labs.registry import load_lab
 from helpers.settings import REPOSITORY
-from tests.notebooks.notebook_app import app_of
 
 LAB, SOLUTION = (REPOSITORY / folder / "01_substrate.py" for folder in ("labs", "solutions"))
 _SIGNATURE = re.compile(r"^def \w+\(([^)]*)\):", re.M)
@@ -47,18 +44,3 @@ def test_the_texts_for_kubectl_are_those_of_the_page() -> None:
         written = files[variable.removesuffix("_yaml")]
         lines = [line for line in written.splitlines() if not line.startswith("#")]
         assert lines == textwrap.dedent(text).splitlines()
-
-
-@pytest.mark.live
-@pytest.mark.embedded
-def test_the_solution_turns_the_lab_all_pass_and_a_second_run_is_harmless(cluster: Cluster) -> None:
-    reset(load_lab("01"), cluster, lambda text: None)
-    for _ in range(2):
-        app_of(SOLUTION).run(defs={"pressed": True})
-        verdicts = {
-            result.check: (result.status, result.observed)
-            for result in grade([load_lab("01")], cluster).verdicts
-        }
-        assert {name: seen for name, seen in verdicts.items() if seen[0] is not Status.PASS} == {}
-    reset(load_lab("01"), cluster, lambda text: None)
-    assert reset(load_lab("01"), cluster, lambda text: None) == []
