@@ -14,11 +14,12 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import TextIO
 
+import psutil
 from rich.console import Console
 
 from helpers import building, settings
@@ -40,7 +41,6 @@ USUAL_S = {
 }
 START_S = [("Preparing the system images", 9.0), ("Initialising the cluster with kubeadm", 8.0)]
 _PR_SET_PDEATHSIG = 1
-_LISTEN = "0A"  # the kernel's TCP_LISTEN, as its table has it
 
 
 class RecordedSteps(Steps):
@@ -82,7 +82,7 @@ def begin(cluster: str) -> bool:
     if building.is_building(cluster):
         return False
     helper = None if entry.is_root() else elevate.start()
-    _apart(lambda parent: _build(cluster, helper, parent))
+    _apart(helper, lambda parent: _build(cluster, helper, parent))
     return True
 
 
@@ -95,48 +95,33 @@ def up_then_fetch(cluster: str, steps: Steps) -> None:
         if helper is not None:
             helper.end()
         raise
-    _apart(lambda parent: _fetch(cluster, helper, parent))
+    _apart(helper, lambda _: ahead.behind_page(cluster, helper))
 
 
-def _apart(do: Callable[[int], int]) -> None:
-    """Do it in a process of its own; it is given this one's id."""
+def _apart(helper: elevate.Root | None, do: Callable[[int], int | None]) -> None:
+    """Do it in a process of its own, which ends with this one and lets the helper go; it is given this one's id."""
     parent = os.getpid()
     sys.stderr.flush()
     if os.fork() == 0:
         code = 1
         try:
-            code = do(parent)
+            with suppress(KeyboardInterrupt), ExitStack() as at_the_end:
+                if helper is not None:
+                    at_the_end.callback(helper.end)
+                _end_with(parent)
+                code = do(parent) or 0
         finally:
             os._exit(code)
 
 
-def _fetch(cluster: str, helper: elevate.Root | None, parent: int) -> int:
-    _end_with(parent)
-    try:
-        ahead.behind_page(cluster, helper)
-    except KeyboardInterrupt:
-        return 1
-    finally:
-        if helper is not None:
-            helper.end()
-    return 0
-
-
 def _build(cluster: str, helper: elevate.Root | None, parent: int) -> int:
-    _end_with(parent)
-    try:
-        with building.recording(cluster, planned()) as record, _log().open("a", buffering=1) as log:
-            if record is None:
-                return 0
-            os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
-            if code := _built(cluster, helper, parent, record, log):
-                return code
-        ahead.behind_page(cluster, helper)
-    except KeyboardInterrupt:
-        return 1
-    finally:
-        if helper is not None:
-            helper.end()
+    with building.recording(cluster, planned()) as record, _log().open("a", buffering=1) as log:
+        if record is None:
+            return 0
+        os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
+        if code := _built(cluster, helper, parent, record, log):
+            return code
+    ahead.behind_page(cluster, helper)
     return 0
 
 
@@ -181,7 +166,7 @@ class _Page:
         threading.Thread(target=self._watch, daemon=True).start()
 
     def _watch(self) -> None:
-        with suppress(OSError):  # it has ended
+        with suppress(psutil.Error):  # it has ended
             while not listens(self._server):
                 time.sleep(0.2)
             self.after_s = time.time() - self._began
@@ -189,17 +174,7 @@ class _Page:
 
 def listens(pid: int) -> bool:
     """Whether a process takes TCP connections."""
-    process = Path(f"/proc/{pid}")
-    sockets = set()
-    for file in (process / "fd").iterdir():
-        with suppress(FileNotFoundError):  # closed meanwhile
-            sockets.add(str(file.readlink()))
-    rows = [row.split() for table in ("tcp", "tcp6") for row in _rows(process / "net" / table)]
-    return any(row[3] == _LISTEN and f"socket:[{row[9]}]" in sockets for row in rows)
-
-
-def _rows(table: Path) -> list[str]:
-    return table.read_text().splitlines()[1:] if table.exists() else []
+    return any(found.status == psutil.CONN_LISTEN for found in psutil.Process(pid).net_connections("tcp"))
 
 
 def _fell(record: Record, state: building.State, message: str, next_command: str) -> None:

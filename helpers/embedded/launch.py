@@ -158,9 +158,12 @@ def fetch_ahead(name: str, names: Sequence[str], steps: Steps) -> None:
         return
     preflight.require(steps)
     source = registry.settled(None, sandbox.data(registry.REMEMBERED)) if sandbox else Source.LOCAL
-    for spec in named(names):
-        if registry.reference(spec, source) == spec.reference:  # any other is pulled into a cluster that runs
-            built(spec, steps)
+    with disk_faults():
+        for spec in named(names):
+            if (
+                registry.reference(spec, source) == spec.reference
+            ):  # any other is pulled into a cluster that runs
+                built(spec, steps)
 
 
 def existing(name: str) -> Sandbox | None:

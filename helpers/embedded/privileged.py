@@ -157,8 +157,7 @@ def fetch_ahead(line: Line, name: str, names: Sequence[str]) -> None:
     """Make images that a later lab needs, and import them into the cluster where it runs."""
     from helpers.embedded import launch
 
-    with launch.disk_faults():
-        launch.fetch_ahead(name, names, ToldSteps(line))
+    launch.fetch_ahead(name, names, ToldSteps(line))
 
 
 @operation
