@@ -12,15 +12,11 @@ from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
-from marimo._ast.app_config import _AppConfig
-from marimo._ast.cell import CellConfig
-from marimo._ast.codegen import generate_filecontents
-from marimo._ast.names import TOPLEVEL_CELL_PREFIX
 from marimo._ast.parse import MarimoFileError, NonMarimoPythonScriptError, parse_notebook
-from marimo._schemas.serialization import CellDef, ClassCell, FunctionCell, NotebookSerialization
+from marimo._schemas.serialization import CellDef, NotebookSerialization
 
 from helpers.atomic_file import write_atomically
-from helpers.notebook.lab_source import UNNAMED, lab_text
+from helpers.notebook.lab_source import lab_text, written
 
 KEPT = "kept"
 # What an exercise is known by, also where its code cannot be read as Python.
@@ -104,28 +100,9 @@ def _with_answers(fresh: str, answers: Mapping[str, str]) -> str:
     """The page as it is given, with what the learner wrote in the cells of these names."""
     notebook = _notebook(fresh)
     assert notebook is not None
-    codes = [answers.get(_known_by(cell.code), cell.code) for cell in notebook.cells]
-    return generate_filecontents(
-        codes=codes,
-        names=[_name(cell, code) for cell, code in zip(notebook.cells, codes, strict=True)],
-        cell_configs=[CellConfig.from_dict(cell.options) for cell in notebook.cells],
-        config=_AppConfig.from_untrusted_dict(dict(notebook.app.options)),
+    return written(
+        notebook, notebook.cells, [answers.get(_known_by(cell.code), cell.code) for cell in notebook.cells]
     )
-
-
-def _name(cell: CellDef, code: str) -> str:
-    """A function that other cells call keeps its name, as long as its cell is only that function."""
-    if not isinstance(cell, FunctionCell | ClassCell):
-        return cell.name
-    is_whole = code == cell.code or (code.startswith(f"def {cell.name}(") and _statements(code) == 1)
-    return f"{TOPLEVEL_CELL_PREFIX}{cell.name}" if is_whole else UNNAMED
-
-
-def _statements(code: str) -> int:
-    try:
-        return len(ast.parse(code).body)
-    except SyntaxError:
-        return 0
 
 
 def _keep(page: Path, former: str) -> Path:

@@ -15,7 +15,7 @@ marimo itself reads and writes the notebooks.
 from __future__ import annotations
 
 import ast
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -69,9 +69,15 @@ def lab_text(solution: Path, given: Path | None = None) -> str:
     drafts = _drafts(given or GIVEN / solution.stem[:2], notebook, solution)
     _refuse_bare_exercises(notebook, drafts, solution)
     cells = [cell for cell in notebook.cells if cell.name in drafts or not cell.name.startswith(LEFT_OUT)]
+    codes = [drafts[cell.name].code(cell.code) if cell.name in drafts else cell.code for cell in cells]
+    return written(notebook, cells, codes)
+
+
+def written(notebook: NotebookSerialization, cells: Sequence[CellDef], codes: Sequence[str]) -> str:
+    """A lab with these cells of a notebook, and in each of them this code."""
     return generate_filecontents(
-        codes=[drafts[cell.name].code(cell.code) if cell.name in drafts else cell.code for cell in cells],
-        names=[_name(cell, drafts.get(cell.name)) for cell in cells],
+        codes=list(codes),
+        names=[_name(cell, code) for cell, code in zip(cells, codes, strict=True)],
         cell_configs=[CellConfig.from_dict(cell.options) for cell in cells],
         config=_config(notebook),
     )
@@ -132,15 +138,20 @@ def _variable(file: Path, solved: str) -> str:
     )
 
 
-def _name(cell: CellDef, draft: Draft | None) -> str:
-    """A function that other cells call keeps its name: it is the name they call it by."""
+def _name(cell: CellDef, code: str) -> str:
+    """A function that other cells call keeps its name, as long as its cell is only that function."""
     if cell.name == SETUP_CELL_NAME:
         return cell.name
-    if isinstance(cell, FunctionCell | ClassCell) and (
-        draft is None or f"def {cell.name}(" in draft.code("")
-    ):
+    if isinstance(cell, FunctionCell | ClassCell) and (code == cell.code or _is_function(cell.name, code)):
         return f"{TOPLEVEL_CELL_PREFIX}{cell.name}"
     return UNNAMED
+
+
+def _is_function(name: str, code: str) -> bool:
+    try:
+        return code.startswith(f"def {name}(") and len(ast.parse(code).body) == 1
+    except SyntaxError:
+        return False
 
 
 def _config(notebook: NotebookSerialization) -> _AppConfig:
