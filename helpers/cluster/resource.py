@@ -179,6 +179,16 @@ class ContainerState:
     last_exit_code: int | None = None
     last_reason: str = ""
 
+    @property
+    def is_down(self) -> bool:
+        """Whether it has ended and was not started again: its own log, and no previous one, tells of that end."""
+        return self.exit_code is not None
+
+    @property
+    def newest_exit_code(self) -> int | None:
+        """Of the end that came last; None where there was none."""
+        return self.exit_code if self.is_down else self.last_exit_code
+
 
 # Phases in which no container of a pod runs or will run again; its controller has made another.
 OVER = ("Succeeded", "Failed")

@@ -159,7 +159,7 @@ def pod_trouble(pod: Pod) -> str:
         return f"{scheduled.reason}: {scheduled.message}"
     for state in pod.container_states:
         if state.reason and not state.ready and state.reason != "Completed":
-            exited = state.exit_code if state.exit_code is not None else state.last_exit_code
+            exited = state.newest_exit_code
             code = f" (exit code {exited})" if exited is not None else ""
             return f"container {state.name}: {state.reason}{code} {state.message}".strip()
     return ""
@@ -265,7 +265,7 @@ def diagnose(kind: str, name: str, namespace: str | None) -> Callable[[ClusterVi
 
 def _log_tail(view: ClusterView, pod: Pod, namespace: str) -> list[str]:
     for state in pod.container_states:
-        crashed = state.restarts > 0 and not state.ready
+        crashed = state.restarts > 0 and not state.ready and not state.is_down
         try:
             text = view.logs(namespace, pod.name, container=state.name, previous=crashed, tail_lines=10)
         except LabError:

@@ -256,6 +256,20 @@ def test_a_failed_wait_carries_conditions_events_and_the_log(fake: FakeCluster) 
     assert "of no interest" not in text
 
 
+def test_a_container_that_is_down_tells_of_this_end_and_not_of_the_one_before(fake: FakeCluster) -> None:
+    ended = {"terminated": {"exitCode": 1, "reason": "Error"}}
+    container = {"name": "main", "ready": False, "restartCount": 5, "state": ended, "lastState": ended}
+    fake.put(deployment())
+    status = {"containerStatuses": [container]}
+    fake.add_pod("vllm-1", "llm-system", labels={"app": "vllm"}, ready=False, status=status)
+    fake.set_log("llm-system", "vllm-1", "the time before", previous=True)
+    fake.set_log("llm-system", "vllm-1", "this time")
+    with pytest.raises(WaitTimeout) as caught:
+        fake.wait_rollout("Deployment", "vllm", "llm-system", timeout_s=3)
+    text = "\n".join(caught.value.diagnostics)
+    assert "log of vllm-1/main: this time" in text and "the time before" not in text
+
+
 def test_diagnostics_cost_nothing_while_all_goes_well(fake: FakeCluster) -> None:
     fake.put(deployment(**READY))
     fake.backend.requests.clear()

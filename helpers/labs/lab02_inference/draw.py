@@ -299,10 +299,7 @@ def crash_panel(lab: LabSession) -> mo.Html:
     state = next((item for item in pod.container_states if item.name == serving.CONTAINER), None)
     events = view.events(serving.NAMESPACE, involved=("Pod", pod.name))
     killed = [event for event in events if event.reason == "Killing"]
-    # Ended a moment ago and not yet started again: that end is the newest, and its log is no previous one.
-    is_down = state is not None and state.exit_code is not None
-    exit_code = state and (state.exit_code if is_down else state.last_exit_code)
-    if state is None or exit_code is None:
+    if state is None or state.newest_exit_code is None:
         if killed:
             being = word("refused", "being ended")
             return card(Markup("{} {}: {}.").format(being, code(pod.name), inline(killed[-1].message)))
@@ -314,15 +311,15 @@ def crash_panel(lab: LabSession) -> mo.Html:
         else "ended by itself: the kubelet did not kill it"
     )
     log = (
-        "\n".join(_last_words(lab, pod, previous=not is_down))
+        "\n".join(_last_words(lab, pod, previous=not state.is_down))
         or "(empty: it ended before it wrote its first line)"
     )
     return card(
         Markup(
             '<div class="row">{ended}<span><code>{pod.name}</code> {by}. '
-            "Exit code <b>{exit_code}</b>, restarts: {state.restarts}.</span></div>"
+            "Exit code <b>{state.newest_exit_code}</b>, restarts: {state.restarts}.</span></div>"
             "<details open><summary>The end of its log</summary><pre>{log}</pre></details>"
-        ).format(ended=word("refused", "ended"), pod=pod, by=by, exit_code=exit_code, state=state, log=log)
+        ).format(ended=word("refused", "ended"), pod=pod, by=by, state=state, log=log)
     )
 
 
