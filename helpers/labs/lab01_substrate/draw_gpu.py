@@ -11,7 +11,7 @@ import marimo as mo
 import pandas as pd
 from markupsafe import Markup
 
-from helpers.notebook.charts import AMBER, WORDS, look
+from helpers.notebook.charts import AMBER, look, words_beside
 from helpers.notebook.html import card, code, course, inline, note, table, word
 from helpers.notebook.session import LabSession, needs_cluster
 from helpers.stack import gpu
@@ -151,16 +151,7 @@ def idle_cost_chart(price_per_hour: float, cards: int) -> Any:
     y = alt.Y("cost:Q", title="cost in $", axis=alt.Axis(format="~s"))
     base = alt.Chart(line).mark_area(line={"color": AMBER}, color=AMBER, opacity=0.18).encode(x=x, y=y)
     points = alt.Chart(moments).mark_point(size=70, filled=True, color=AMBER)
-    # Beside its point, towards the middle of the picture: none ends beyond its edge.
-    is_early = moments["hours"] < _WEEK_H / 2
-    words = [
-        alt.Chart(moments[is_early]).mark_text(
-            align="left", dx=10, dy=8, fontSize=12, color=WORDS, fontWeight="bold"
-        ),
-        alt.Chart(moments[~is_early]).mark_text(
-            align="right", dx=-10, dy=-8, fontSize=12, color=WORDS, fontWeight="bold"
-        ),
-    ]
+    words = words_beside(moments, "hours", _WEEK_H / 2, dx=10, dy=8, fontSize=12)
     told = [layer.encode(x=x, y=y, text="label:N") for layer in words]
     shown = points.encode(x=x, y=y, tooltip=["label:N"])
     return look(alt.layer(base, shown, *told).properties(height=220))

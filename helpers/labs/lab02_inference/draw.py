@@ -18,7 +18,7 @@ from helpers.cluster.manifests import load, parse
 from helpers.cluster.patches import merge
 from helpers.errors import InvalidManifest, LabError
 from helpers.labs.lab02_inference import drain, queue_witness, witness
-from helpers.notebook.charts import AMBER, BLUE, GREEN, GREY, LEAST_WIDTH, RED, TEAL, look
+from helpers.notebook.charts import AMBER, BLUE, GREEN, GREY, LEAST_WIDTH, ONE_MARGIN_PX, RED, TEAL, look
 from helpers.notebook.html import card, code, course, cut, inline, note, problem_card, spinner, table, word
 from helpers.notebook.panel import applied, preview
 from helpers.notebook.reset import NOTHING_TO_DELETE, reset_button, reset_part
@@ -36,8 +36,6 @@ Manifest = dict[str, Any]
 START_TIMEOUT_S = 240.0
 REDRAW_S, SETTLE_S = 1.0, 4.0
 LETTER_PX = 6.3
-# Room for the labels of a y axis: one for charts that stand below each other over one x axis.
-_ONE_MARGIN_PX = 48
 LANES = ("phase", "container", "traffic")
 EMBEDDED_CACHE_BYTES = 402653184
 LEVELS = (1, 4, 12)
@@ -728,7 +726,7 @@ def queue_chart(level: Level) -> Any:
         .mark_line(interpolate="step-after", strokeWidth=2)
         .encode(
             x=alt.X("s:Q", title="seconds"),
-            y=alt.Y("requests:Q", axis=alt.Axis(minExtent=_ONE_MARGIN_PX)),
+            y=alt.Y("requests:Q", axis=alt.Axis(minExtent=ONE_MARGIN_PX)),
             color=colour,
             tooltip=["s:Q", "series:N", "requests:Q"],
         )
@@ -743,7 +741,7 @@ def queue_chart(level: Level) -> Any:
             y=alt.Y(
                 "KV cache:Q",
                 title="KV cache",
-                axis=alt.Axis(format="%", tickCount=3, minExtent=_ONE_MARGIN_PX),
+                axis=alt.Axis(format="%", tickCount=3, minExtent=ONE_MARGIN_PX),
             ),
         )
         .properties(height=80)

@@ -17,7 +17,7 @@ from markupsafe import Markup
 
 from helpers import kubeyaml
 from helpers.errors import LabError, StepMissing
-from helpers.notebook.charts import GREEN, INK, RED, WORDS, look
+from helpers.notebook.charts import GREEN, INK, ONE_MARGIN_PX, RED, look, words_beside
 from helpers.notebook.html import card, code, course, inline, note, problem_card, table, word
 from helpers.notebook.panel import apply_button, preview
 from helpers.notebook.reset import NOTHING_TO_DELETE, reset_button
@@ -46,8 +46,6 @@ _LEGEND = (
     "kube-proxy sends calls there as long as it does, and the client's lane can stay green."
 )
 _REDRAW_S = 1.0
-# Room for the labels of a y axis: one for charts that stand below each other over one x axis.
-_ONE_MARGIN_PX = 48
 _THREAD = "experiment: "
 
 
@@ -238,15 +236,7 @@ def chart(record: Record) -> Any:
 def _words(marks: pd.DataFrame, rows: pd.DataFrame) -> list[Any]:
     """What happened, above its line: to the right of it, or to the left where the picture would end."""
     middle = (rows["start"].min() + rows["end"].max()) / 2 if len(rows) else 0.0
-    early, late = marks[marks["t"] <= middle], marks[marks["t"] > middle]
-    words = [
-        alt.Chart(early).mark_text(
-            align="left", dx=4, dy=-4, baseline="bottom", color=WORDS, fontWeight="bold"
-        ),
-        alt.Chart(late).mark_text(
-            align="right", dx=-4, dy=-4, baseline="bottom", color=WORDS, fontWeight="bold"
-        ),
-    ]
+    words = words_beside(marks, "t", middle, dx=4, dy=-4, baseline="bottom")
     return [layer.encode(x="t:Q", y=alt.value(0), text="what:N") for layer in words]
 
 
@@ -380,7 +370,7 @@ def herd_picture(lines: pd.DataFrame, ticks: pd.DataFrame, scale: alt.Scale) -> 
             y=alt.Y(
                 "waiting:Q",
                 title="waiting inside vLLM",
-                axis=alt.Axis(tickMinStep=1, minExtent=_ONE_MARGIN_PX),
+                axis=alt.Axis(tickMinStep=1, minExtent=ONE_MARGIN_PX),
             ),
             color=alt.Color("herd:N", title=None, scale=scale_of, legend=alt.Legend(orient="top")),
             tooltip=["herd", alt.Tooltip("t:Q", format=".1f"), "running", "waiting"],
@@ -396,7 +386,7 @@ def herd_picture(lines: pd.DataFrame, ticks: pd.DataFrame, scale: alt.Scale) -> 
                 "herd:N",
                 title="came back",
                 sort=shown,
-                axis=alt.Axis(labels=False, ticks=False, minExtent=_ONE_MARGIN_PX),
+                axis=alt.Axis(labels=False, ticks=False, minExtent=ONE_MARGIN_PX),
             ),
             color=alt.Color("herd:N", scale=scale_of, legend=None),
             tooltip=["herd", alt.Tooltip("t:Q", format=".2f")],
