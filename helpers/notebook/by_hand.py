@@ -12,14 +12,13 @@ from markupsafe import Markup
 
 from helpers.notebook.html import card
 from helpers.notebook.session import needs_cluster
-from helpers.settings import REPOSITORY
+from helpers.stack.bring_up import CLIENT, MANIFESTS
 
 if TYPE_CHECKING:
     import marimo as mo
 
     from helpers.notebook.session import LabSession
 
-CLIENT = REPOSITORY / "manifests" / "stack" / "client" / "curl-client.yaml"
 _HEAD = Markup(
     "<small>In the page's terminal (<kbd>Ctrl</kbd>+<kbd>`</kbd>, or <code>course shell</code>):</small>"
 )
@@ -40,4 +39,4 @@ def by_hand(lab: LabSession, commands: str) -> mo.Html:
 
 def client_yaml() -> str:
     """The pod `curl-client` in `llm-apps`; `$TOOLBOX` in it stands for the cluster's image."""
-    return CLIENT.read_text()
+    return (MANIFESTS / "client" / f"{CLIENT}.yaml").read_text()

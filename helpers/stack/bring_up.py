@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 MANIFESTS = REPOSITORY / "manifests" / "stack"
 SYSTEM, APPS = "llm-system", "llm-apps"
+# The pod with curl that learners ask from by hand, in APPS.
+CLIENT = "curl-client"
 READY_TIMEOUT_S = 300.0
 
 

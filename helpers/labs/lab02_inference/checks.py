@@ -19,6 +19,7 @@ from helpers.grading.declare import Progress, quiet
 from helpers.labs.lab02_inference import witness
 from helpers.settings import REPOSITORY
 from helpers.stack import serving
+from helpers.stack.bring_up import APPS, CLIENT
 from helpers.stack.container_env import variables_of
 from helpers.stack.serving import CLAIM, CONFIG_MAP, CONTAINER, DEPLOYMENT, LABELS, NAMESPACE, PORT, SERVICE
 
@@ -28,9 +29,7 @@ if TYPE_CHECKING:
     from helpers.cluster.resource import Pod, Resource, Workload
     from helpers.stack.metrics import Metrics
 
-APPS = "llm-apps"
 WITNESS, QUEUE_WITNESS = "drain-witness", "queue-witness"
-CLIENT = "curl-client"
 # What the applications of later labs send and expect: the context must hold both.
 LONGEST_PROMPT, LONGEST_ANSWER = 3000, 500
 # What the chat templates of the course's models add: a system prompt, roles and their marks.

@@ -21,6 +21,7 @@ from helpers.evidence import Evidence
 from helpers.grading import Lab, Verdict, all_of, expect, expect_true, falls_short, not_attempted
 from helpers.grading.declare import Progress, quiet
 from helpers.stack import helm, memory
+from helpers.stack.bring_up import APPS, CLIENT
 from helpers.stack.container_env import variables_of
 from helpers.stack.embeddings import DIMENSIONS
 from helpers.stack.memory import COLLECTION, FILTER_FIELD, LABELS, NAMESPACE, PORT, SERVICE, STATEFUL_SET
@@ -74,8 +75,8 @@ def reset(cluster: Cluster, progress: Progress = quiet) -> list[str]:
         progress(f"deleting claim {claim.name}")
         cluster.delete("PersistentVolumeClaim", claim.name, NAMESPACE, wait_s=60)
         done.append(f"PersistentVolumeClaim {claim.name} deleted")
-    if cluster.delete("Pod", "curl-client", "llm-apps", grace_s=1):
-        done.append("Pod curl-client deleted")
+    if cluster.delete("Pod", CLIENT, APPS, grace_s=1):
+        done.append(f"Pod {CLIENT} deleted")
     # Helm's own memory of the release: without it, the next install is a first one again.
     for revision in helm.revisions(view):
         cluster.delete("Secret", revision.record.name, NAMESPACE, wait_s=60)
