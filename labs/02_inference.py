@@ -185,6 +185,12 @@ def _():
 
 
 @app.cell(hide_code=True)
+def _(COLLEAGUE, lab, objects, start_yaml):
+    lab.live(draw.deployment_preview, objects, [COLLEAGUE, start_yaml])
+    return
+
+
+@app.cell(hide_code=True)
 def _(COLLEAGUE, apply_start, lab, objects, start_yaml):
     draw.deployment_panel(lab, objects, [COLLEAGUE, start_yaml], apply_start)
     return
@@ -544,6 +550,12 @@ def _():
             - {name: SHUTDOWN_TIMEOUT_S, value: "0"}
     """
     return (rollout_yaml,)
+
+
+@app.cell(hide_code=True)
+def _(COLLEAGUE, lab, objects, rollout_yaml, start_yaml):
+    lab.live(draw.deployment_preview, objects, [COLLEAGUE, start_yaml, rollout_yaml])
+    return
 
 
 @app.cell(hide_code=True)

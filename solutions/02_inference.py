@@ -203,6 +203,12 @@ def start_yaml():
 
 
 @app.cell(hide_code=True)
+def start_preview(COLLEAGUE, lab, objects, start_yaml):
+    lab.live(draw.deployment_preview, objects, [COLLEAGUE, start_yaml])
+    return
+
+
+@app.cell(hide_code=True)
 def start_panel(COLLEAGUE, apply_start, lab, objects, start_yaml):
     draw.deployment_panel(lab, objects, [COLLEAGUE, start_yaml], apply_start)
     return
@@ -560,6 +566,12 @@ def rollout_yaml():
             - {name: SHUTDOWN_TIMEOUT_S, value: "40"}
     """
     return (rollout_yaml,)
+
+
+@app.cell(hide_code=True)
+def rollout_preview(COLLEAGUE, lab, objects, rollout_yaml, start_yaml):
+    lab.live(draw.deployment_preview, objects, [COLLEAGUE, start_yaml, rollout_yaml])
+    return
 
 
 @app.cell(hide_code=True)

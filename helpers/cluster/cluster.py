@@ -162,6 +162,8 @@ class Cluster:
                 return change
             self._ask_creation(type_, namespace, mapped, before)
         except (Refused, InvalidManifest) as error:
+            if str(error) == change.reason:
+                return change  # the text is wrong for a new object too: that no edit leads there is not why
             said = f"it would have to be deleted and created again, and the API server refuses that: {error}"
             return dataclasses.replace(change, action="refused", fields=(), reason=said)
         except ObjectMissing:

@@ -378,8 +378,7 @@ class FakeBackend:
             _requests_from_limits(type_, item)
             if before:
                 fixed_fields.validate_update(type_.kind, item, before, sub)
-            else:
-                fixed_fields.validate_creation(type_.kind, item)
+            fixed_fields.validate_creation(type_.kind, item)
             used = admission.usage_of(type_, before) if before else None
             admission.admit_quota(type_, item, self._in(key[2], "ResourceQuota"), used)
         except fixed_fields.Invalid as invalid:

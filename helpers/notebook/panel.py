@@ -41,6 +41,7 @@ _BECAME = {
     "replaced": "deleted and created anew",
 }
 _SHOWN_FIELDS = 12
+_HELD, _LET_GO = "uses the claim", "**Reset this part**, where the pod was applied, deletes it too."
 _NO_NAMESPACE = "no Namespace named"
 
 
@@ -126,7 +127,8 @@ def _change(change: Change) -> Markup:
         anew = Markup("<small>Deleted and created anew: {}.</small>").format(inline(change.reason))
         return head + anew + _fields(change)
     if action in ("refused", "wait"):
-        return head + Markup("<div>{}</div>").format(inline(change.reason))
+        held = Markup("<div>{}</div>").format(inline(_LET_GO)) if _HELD in change.reason else Markup()
+        return head + Markup("<div>{}</div>").format(inline(change.reason)) + held
     return head + _fields(change)
 
 

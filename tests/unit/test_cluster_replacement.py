@@ -108,6 +108,13 @@ def test_a_replacement_that_could_not_be_created_is_refused_and_deletes_nothing(
     assert cluster.view().stateful_set("qdrant").uid == uid
 
 
+def test_a_text_that_no_new_object_could_have_is_refused_for_its_own_fault(cluster: FakeCluster) -> None:
+    cluster.apply(store())
+    change = only(cluster, store(mounts="data"))
+    assert change.action == "refused" and 'volumeMounts[0].name: Not found: "data"' in change.reason
+    assert "deleted" not in change.reason
+
+
 def test_a_larger_claim_of_a_stateful_set_is_a_replacement_that_keeps_its_data(cluster: FakeCluster) -> None:
     cluster.apply(store())
     change = only(cluster, store(size="2Gi"))

@@ -93,6 +93,12 @@ def with_fragment(lab: LabSession, objects: Sequence[Manifest], *fragments: str)
 
 
 @needs_cluster
+def deployment_preview(lab: LabSession, objects: Sequence[Manifest], fragments: Sequence[str]) -> mo.Html:
+    """What Apply would change in the Deployment with these fragments."""
+    return preview(lab, with_fragment(lab, objects, *fragments)) if objects else waiting_card(lab)
+
+
+@needs_cluster
 def deployment_panel(
     lab: LabSession,
     objects: Sequence[Manifest],
@@ -101,7 +107,7 @@ def deployment_panel(
     *,
     first: Sequence[str] = (),
 ) -> Any:
-    """Preview of the Deployment with its fragments, Apply button and the way back, and what became of it.
+    """Apply button of the Deployment with its fragments, the way back, and what became of it.
 
     Args:
         first: the fragments of the part before: the way back puts them back; without any it deletes the Deployment.
@@ -113,7 +119,7 @@ def deployment_panel(
     said = [applied(lab, text)] if lab.asked(button) else []
     before = with_fragment(lab, objects, *first) if first else ""
     row = mo.hstack([button, reset_part(lab, text, first=before)], justify="start")
-    return mo.vstack([preview(lab, text), row, *said, whole], gap=0.5)
+    return mo.vstack([row, *said, whole], gap=0.5)
 
 
 # The start as a time line
