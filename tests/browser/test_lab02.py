@@ -75,7 +75,7 @@ def test_a_wrong_promise_and_a_wrong_start_are_seen_and_mended(lab: LabPage, clu
             .replace("livenessProbe: null", WATCHFUL)
         ),
     )
-    expect(lab.cell("Apply the Deployment")).to_contain_text("would change")
+    expect(lab.preview("Apply the Deployment")).to_contain_text("would change")
     lab.press("Apply the Deployment")
     lab.sees("is given VLLM_PORT by a Service", "PASS")
     lab.sees("A model may take two minutes to load", "PASS")

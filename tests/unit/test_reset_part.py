@@ -75,6 +75,15 @@ def test_the_way_back_stands_at_every_panel_that_applies_something() -> None:
         assert "Reset this part" in str(panel.text)
 
 
+def test_no_panel_of_buttons_holds_a_preview_that_would_grow_old_beside_the_board() -> None:
+    lab = session("02", namespaced("llm-system"))
+    assert not [panel for panel in panels(lab) if "dry run" in str(panel.text)]
+    fresh = str(draw_inference.deployment_preview(lab, load(DEPLOYMENT), [ROLLOUT]).text)
+    assert "dry run" in fresh and "would be created" in fresh
+    (solution,) = (REPOSITORY / "solutions").glob("02_*.py")
+    assert solution.read_text().count("lab.live(draw.deployment_preview, objects, ") == 2
+
+
 def test_the_way_back_lives_as_long_as_the_page_shows_it(monkeypatch: pytest.MonkeyPatch) -> None:
     made: list[weakref.ref[Any]] = []
 
