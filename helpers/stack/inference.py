@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import random
+import re
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -28,6 +29,7 @@ Message = dict[str, str]
 DEFAULT_TIMEOUT_S = 60.0
 CONNECT_TIMEOUT_S = 5.0
 EVENTS_END = "[DONE]"
+_ERRNO = re.compile(r"\[Errno -?\d+\] ")
 
 
 class InferenceFault(LabError):
@@ -527,6 +529,11 @@ def _too_late(limit_s: float) -> RequestTimedOut:
     return RequestTimedOut(f"no whole answer within {limit_s:g} s")
 
 
+def _said(error: BaseException) -> str:
+    """The system's words without its number: "Connection refused"."""
+    return _ERRNO.sub("", str(error)) or type(error).__name__
+
+
 @contextmanager
 def _http_errors(limit_s: float) -> Iterator[CallLimit]:
     """Map httpx's exceptions to ours."""
@@ -538,7 +545,7 @@ def _http_errors(limit_s: float) -> Iterator[CallLimit]:
         except httpx.TimeoutException as error:
             raise _too_late(limit_s) from error
         except httpx.TransportError as error:
-            raise ConnectionFailed(f"the connection failed: {error or type(error).__name__}") from error
+            raise ConnectionFailed(f"the connection failed: {_said(error)}") from error
 
 
 @contextmanager
@@ -552,7 +559,7 @@ def _openai_errors(limit_s: float) -> Iterator[CallLimit]:
         except openai.APITimeoutError as error:
             raise _too_late(limit_s) from error
         except openai.APIConnectionError as error:
-            raise ConnectionFailed(f"the connection failed: {error.__cause__ or error}") from error
+            raise ConnectionFailed(f"the connection failed: {_said(error.__cause__ or error)}") from error
         except openai.APIStatusError as error:
             raise fault_of(error.status_code, error.response.text) from error
         except (openai.APIError, ValueError) as error:
