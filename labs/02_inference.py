@@ -47,7 +47,7 @@ def _(lab, place):
     mo.vstack(
         [
             mo.md(
-                "Lab 01 leaves two namespaces and a quota. If you begin here, make them now; what is there stays as it is."
+                "Lab 01 leaves two namespaces and a quota. If they or the images are missing, this button brings them; what is there stays as it is."
             ),
             nb.start_panel(lab, place),
         ]
@@ -793,7 +793,7 @@ def _():
 def _():
     reconnect = mo.ui.run_button(label="Connect again")
     answered, cluster_answers = mo.state(None)
-    place = nb.apply_button("Put namespaces and quota in place", kind="neutral")
+    place = nb.apply_button("Put what this lab needs in place", kind="neutral")
     apply_policy = nb.apply_button("Apply the policy")
     apply_start = nb.apply_button("Apply the Deployment")
     apply_rollout = nb.apply_button("Apply the rollout")

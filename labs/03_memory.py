@@ -54,7 +54,7 @@ def _(lab, place):
     mo.vstack(
         [
             mo.md(
-                "Lab 01 leaves two namespaces. If you begin here, make them now; what is there stays as it is."
+                "Lab 01 leaves two namespaces. If they or the images are missing, this button brings them; what is there stays as it is."
             ),
             nb.start_panel(lab, place),
         ]
@@ -977,7 +977,7 @@ def _():
 def _():
     reconnect = mo.ui.run_button(label="Connect again")
     answered, cluster_answers = mo.state(None)
-    place = nb.apply_button("Put the namespaces in place", kind="neutral")
+    place = nb.apply_button("Put what this lab needs in place", kind="neutral")
     apply_memory = nb.apply_button("Apply Qdrant")
     make_collection = nb.apply_button("Make the collection")
     ingest = nb.apply_button("Ingest the corpus")

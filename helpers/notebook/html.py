@@ -21,8 +21,8 @@ _ITALIC = re.compile(r"(?<![\w*])\*(\w[^*<>]*)\*(?![\w*])"), Markup(r"<i>\1</i>"
 
 # What a button of the labs' pages does as well as this command.
 _BUTTONS = {
-    "course start 02": "Put namespaces and quota in place",
-    "course start 03": "Put the namespaces in place",
+    "course start 02": "Put what this lab needs in place",
+    "course start 03": "Put what this lab needs in place",
     "course start 04": "Put backends and probes in place",
     "course start 05": "Put backends and probes in place",
 }

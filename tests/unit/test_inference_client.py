@@ -112,7 +112,7 @@ def test_a_refused_connection_is_a_connection_that_failed() -> None:
         port = listener.getsockname()[1]
     client = InferenceClient(f"http://127.0.0.1:{port}", model="small")
     for call in (lambda: client.health(), lambda: client.chat("Hi"), lambda: client.stream("Hi")):
-        with pytest.raises(inference.ConnectionFailed, match="^the connection failed: Connection refused"):
+        with pytest.raises(inference.ConnectionFailed, match=r"^the connection failed: Connection refused"):
             call()
 
 
