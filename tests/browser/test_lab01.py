@@ -1,4 +1,8 @@
-"""Lab 01 in a browser: open, edit, preview, apply, and see the verdict change."""
+"""Lab 01 in a browser: open, edit, preview, apply, and see the verdict change.
+
+One page for the whole lab, as a learner has it: each test goes on where the one before it left the page
+and the cluster, and does what it needs of the earlier parts again, so that it runs alone too.
+"""
 
 from __future__ import annotations
 
@@ -36,16 +40,25 @@ metadata:
 \"\"\""""
 
 
-@pytest.fixture
-def lab(cluster: Cluster, kubeconfig: Path, tmp_path: Path) -> Iterator[LabPage]:
-    """The lab's page on a cluster in its start state."""
+@pytest.fixture(scope="module")
+def lab(cluster: Cluster, kubeconfig: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[LabPage]:
+    """The lab's page, opened on a cluster in its start state."""
     reset(load_lab("01"), cluster, lambda text: None)
+    folder = tmp_path_factory.mktemp("lab01")
     with (
-        serve(NOTEBOOK, tmp_path, COURSE_KUBECONFIG=str(kubeconfig)) as url,
+        serve(NOTEBOOK, folder, COURSE_KUBECONFIG=str(kubeconfig)) as url,
         open_page(url) as page,
     ):
         yield LabPage(page)
     reset(load_lab("01"), cluster, lambda text: None)
+
+
+def test_unreadable_yaml_is_explained_and_nothing_is_applied(lab: LabPage, cluster: Cluster) -> None:
+    lab.edit("namespaces_yaml", lambda before: before.replace("kind: Namespace", "kind Namespace"))
+    expect(lab.preview("Apply namespaces")).to_contain_text("this is not YAML: line")
+    lab.press("Apply namespaces")
+    expect(lab.cell("Apply namespaces")).to_contain_text("The API server was not asked.")
+    assert cluster.view().find("Namespace", "llm-system") is None
 
 
 def test_an_edit_is_previewed_then_applied_and_the_verdict_changes(lab: LabPage, cluster: Cluster) -> None:
@@ -80,14 +93,6 @@ def test_an_edit_is_previewed_then_applied_and_the_verdict_changes(lab: LabPage,
     lab.press("Apply the quota")
     lab.sees("so that the plan and one more model server do not fit", "PASS")
     lab.picture("quota-solved", at=lab.page.locator(".quota").first)
-
-
-def test_unreadable_yaml_is_explained_and_nothing_is_applied(lab: LabPage, cluster: Cluster) -> None:
-    lab.edit("namespaces_yaml", lambda before: before.replace("kind: Namespace", "kind Namespace"))
-    expect(lab.preview("Apply namespaces")).to_contain_text("this is not YAML: line")
-    lab.press("Apply namespaces")
-    expect(lab.cell("Apply namespaces")).to_contain_text("The API server was not asked.")
-    assert cluster.view().find("Namespace", "llm-system") is None
 
 
 SHARED, UNSHARED = "nvidia.com/gpu.sharing-strategy: time-slicing", "nvidia.com/gpu.sharing-strategy: none"
@@ -143,9 +148,10 @@ def test_the_experiments_go_wrong_first_and_then_right(lab: LabPage, cluster: Cl
 
 @pytest.mark.embedded
 def test_the_guard_and_the_idle_card_go_wrong_first_and_then_right(lab: LabPage, cluster: Cluster) -> None:
-    """Parts 5 to 7 as a beginner walks them, in namespaces that are there already."""
-    names = ("llm-system", "llm-apps", "llm-workshop")
-    cluster.apply([{"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}} for name in names])
+    """Parts 5 to 7 as a beginner walks them."""
+    lab.edit("namespaces_yaml", lambda before: NAMESPACES)
+    expect(lab.preview("Apply namespaces")).to_contain_text("llm-workshop")
+    lab.press("Apply namespaces")
     lab.sees("llm-apps and llm-workshop exist", "PASS")
 
     # 5: without a toleration first.

@@ -21,12 +21,13 @@ NOTEBOOK = REPOSITORY / "labs" / "05_chaos.py"
 FAST = "400, 401 and 404 are not retried"
 
 
-@pytest.fixture
-def lab(cluster: Cluster, kubeconfig: Path, tmp_path: Path) -> Iterator[LabPage]:
-    """The lab's page beside both backends: an experiment begins in a steady state, or not at all."""
+@pytest.fixture(scope="module")
+def lab(cluster: Cluster, kubeconfig: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[LabPage]:
+    """One page for all tests, beside both backends: an experiment begins in a steady state, or not at all."""
     start(load_lab("05"), cluster, lambda text: None)
+    folder = tmp_path_factory.mktemp("lab05")
     with (
-        serve(NOTEBOOK, tmp_path, COURSE_KUBECONFIG=str(kubeconfig)) as url,
+        serve(NOTEBOOK, folder, COURSE_KUBECONFIG=str(kubeconfig)) as url,
         open_page(url) as page,
     ):
         yield LabPage(page)
