@@ -49,13 +49,13 @@ tests: .venv/installed ## the tests alone: what needs no cluster first, then the
 	@command -v chromium >/dev/null && command -v nft >/dev/null || { $(SUDO) apt-get update -qq && $(SUDO) apt-get install -y -qq --no-install-recommends chromium fonts-dejavu-core nftables; }
 	.venv/bin/pytest tests/unit -n 2
 	# All labs, solved once and kept for the tests after it. Lab 05 measures queues and outages: nothing may run beside it.
-	.venv/bin/pytest tests/live/test_journey.py tests/live/test_labs_together.py
+	.venv/bin/pytest tests/live/test_journey.py
 	$(if $(SUDO),$(COURSE) up --name tests && $(COURSE) down --delete --name tests)
 	$(if $(SUDO),$(SUDO) cp -a --no-clobber $(USER_CACHE)/binaries $(NODE_CACHE)/)
-	$(AS_ROOT) .venv/bin/python -m pytest $(if $(SUDO),-p no:cacheprovider) tests/embedded
+	$(AS_ROOT) .venv/bin/python -m pytest $(if $(SUDO),-p no:cacheprovider) tests/embedded -n 2 --dist loadfile
 	# Two workers, each with a cluster of its own; the longest files come first.
 	.venv/bin/pytest tests/browser tests/live tests/notebooks tests/contract --ignore tests/live/test_journey.py \
-	  --ignore tests/live/test_labs_together.py -n 2 --dist loadfile --no-loadscope-reorder
+	  -n 2 --dist loadfile --no-loadscope-reorder
 
 format: .venv/installed ## rewrite the code in the project's format
 	.venv/bin/ruff check --fix .
