@@ -198,7 +198,7 @@ class LabPage:
             raise AssertionError(f"{error}\nThe page shows: {verdict.inner_text()}") from None
 
     def picture(self, name: str, at: Locator | None = None) -> None:
-        """Keep a picture where `COURSE_TEST_PICTURES` points, with this part of the page in its middle."""
+        """Keep a picture in dark and in light where `COURSE_TEST_PICTURES` points, with this part of the page in its middle."""
         if not PICTURES:
             return
         if at is not None:
@@ -206,4 +206,7 @@ class LabPage:
             self.page.mouse.move(5, 5)
             self.page.wait_for_timeout(700)
         Path(PICTURES).mkdir(parents=True, exist_ok=True)
-        self.page.screenshot(path=str(Path(PICTURES) / f"{name}.png"))
+        for scheme, ending in (("dark", "-dark"), ("light", "")):
+            self.page.emulate_media(color_scheme=scheme)
+            self.page.wait_for_timeout(700)
+            self.page.screenshot(path=str(Path(PICTURES) / f"{name}{ending}.png"))
