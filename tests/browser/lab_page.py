@@ -12,13 +12,14 @@ import sys
 import textwrap
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 import httpx
 from playwright.sync_api import Error as PlaywrightError
-from playwright.sync_api import Locator, Page, expect, sync_playwright
+from playwright.sync_api import Locator, Page, Request, expect, sync_playwright
+from playwright.sync_api import TimeoutError as PlaywrightTimeout
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 CHROMIUM = os.environ.get("COURSE_CHROMIUM", "/usr/bin/chromium")
@@ -139,6 +140,17 @@ PASTE = """(content, text) => {
 }"""
 
 
+OBJECT_ID = """button => {
+  const root = button.getRootNode()
+  return (root.host ?? button).closest("marimo-ui-element").getAttribute("object-id")
+}"""
+PRESSES = 6
+
+
+def _is_value_of(name: str, sent: Request) -> bool:
+    return sent.url.endswith("/api/kernel/set_ui_element_value") and name in (sent.post_data or "")
+
+
 class LabPage:
     """What a learner does on a page, in the words of the page."""
 
@@ -171,10 +183,18 @@ class LabPage:
             self.page.keyboard.press("Control+Enter")
 
     def press(self, label: str) -> None:
-        """Press a button."""
+        """Press a button until the page has told the server: one that is drawn anew meanwhile takes the press with it."""
         button = self.page.get_by_role("button", name=label, exact=True).first
-        # By keyboard: what still loads above moves the page, and a click then lands beside the button.
-        button.press("Enter")
+        for _ in range(PRESSES):
+            name = button.evaluate(OBJECT_ID)
+            with suppress(PlaywrightTimeout):
+                with self.page.expect_request(lambda sent, name=name: _is_value_of(name, sent), timeout=5000):
+                    # By keyboard: what still loads above moves the page, and a click then lands beside the button.
+                    button.press("Enter")
+                return
+        raise AssertionError(
+            f"the button {label} was pressed {PRESSES} times, and the page told the server nothing"
+        )
 
     def predict(self, question: str, answer: str) -> None:
         """Choose an answer and commit it."""
