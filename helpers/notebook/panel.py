@@ -69,9 +69,9 @@ def apply_panel(
     if lab.cluster is None:
         return waiting_card(lab)
     row = mo.hstack([button, reset_part(lab, manifest, namespaces=namespaces, first=first)], justify="start")
-    if not lab.asked(button):
-        return row
-    return mo.vstack([row, applied(lab, manifest, namespaces=namespaces)], gap=0.5)
+    # Always one below the other: the page then keeps the button where it is, also for who presses it right now.
+    said = [applied(lab, manifest, namespaces=namespaces)] if lab.asked(button) else []
+    return mo.vstack([row, *said], gap=0.5)
 
 
 @needs_cluster
