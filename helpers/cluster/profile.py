@@ -20,6 +20,9 @@ _OBSERVABLE = {"gpu", "gpu_resource", "gpu_shape", "storage_class"}
 OFFICIAL_IMAGES = {
     "vllm": "docker.io/vllm/vllm-openai:v0.32.0",
     "qdrant": "docker.io/qdrant/qdrant:v1.20.0",
+    "redis": "docker.io/library/redis:8.2.3",
+    "envoy": "docker.io/envoyproxy/envoy:v1.40.0",
+    "ratelimit": "docker.io/envoyproxy/ratelimit:3fb70258",
     "toolbox": "registry.k8s.io/e2e-test-images/agnhost:2.56",
     "pause": "registry.k8s.io/pause:3.10.2",
 }

@@ -80,6 +80,15 @@ SOURCE_LIST = (
     ),
 )
 
+# Not of the cluster: compiled for an image, when that is first wanted.
+RATELIMIT = Source(
+    "ratelimit",
+    "Envoy's rate limit service",
+    ("github.com/envoyproxy/ratelimit/src/service_cmd",),
+    output="ratelimit",
+)
+OF_IMAGES = {"ratelimit": RATELIMIT}
+
 
 @dataclass(frozen=True)
 class Binaries:
@@ -103,6 +112,13 @@ class Binaries:
 def ensure_binaries(steps: Steps) -> Binaries:
     """Every command the cluster is made of, compiled now where the cache lacks it."""
     return Binaries({source.name: ensure_source(source, steps) for source in SOURCE_LIST})
+
+
+def ensure_for_images(names: Sequence[str], steps: Steps) -> None:
+    """The commands that these images hold (all images, where none is named): a user compiles what root packs."""
+    for name, source in OF_IMAGES.items():
+        if name in names or not names:
+            ensure_source(source, steps)
 
 
 def offer_kubectl(binaries: Binaries) -> None:

@@ -14,7 +14,7 @@ from typing import Any
 from helpers import settings
 from helpers.cluster.doctor import Finding
 from helpers.embedded import kept, launch, turns
-from helpers.embedded.binaries import ensure_binaries, offer_kubectl
+from helpers.embedded.binaries import ensure_binaries, ensure_for_images, offer_kubectl
 from helpers.embedded.cache import cache_dir, clear, sizes_mib
 from helpers.embedded.elevate import Root, root
 from helpers.embedded.registry import Source
@@ -88,6 +88,7 @@ def load(name: str, names: Sequence[str], steps: Steps) -> list[str]:
             return launch.load(name, names, steps)
         launch.running(name)
         ensure_binaries(steps)
+        ensure_for_images(names, steps)
         return _ask("load", steps, name=name, names=list(names))
 
 
@@ -97,6 +98,7 @@ def fetch_ahead(name: str, names: Sequence[str], steps: Steps, *, helper: Root |
         if helper is None:
             launch.fetch_ahead(name, names, steps)
         else:
+            ensure_for_images(names, steps)
             helper.call("fetch_ahead", steps, name=name, names=list(names))
 
 

@@ -24,6 +24,9 @@ REMEMBERED = "etc/course/images-from"
 OFFICIAL = {
     "vllm": "public.ecr.aws/q9t5s3a7/vllm-cpu-release-repo:v0.32.0",
     "qdrant": "docker.io/qdrant/qdrant:v1.20.0",
+    "redis": "docker.io/library/redis:8.2.3",
+    "envoy": "docker.io/envoyproxy/envoy:v1.40.0",
+    "ratelimit": "docker.io/envoyproxy/ratelimit:3fb70258",
 }
 
 

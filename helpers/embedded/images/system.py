@@ -73,7 +73,7 @@ class SystemImage:
 
     def write(self, archive: Path, root: Path) -> str:
         """Write the image as an OCI archive; `root` is the Debian root that a shell is taken from."""
-        layers = [_base()]
+        layers = [base()]
         if self.with_shell:
             layers.append(shell(root))
         layers.append(Layer.of_files(dict(self.files), mode=0o755))
@@ -120,7 +120,7 @@ def _command(reference: str, command: Path) -> SystemImage:
     return SystemImage(reference, {f"/{BIN / command.name}": command}, cmd=(command.name,))
 
 
-def _base() -> Layer:
+def base() -> Layer:
     """What programs expect of any root: a place for temporary files, and names for user ids."""
     users = b"root:x:0:0:root:/root:/bin/sh\nnobody:x:65534:65534:nobody:/:/bin/false\n"
     return Layer(
