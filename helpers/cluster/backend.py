@@ -10,7 +10,7 @@ import json
 import re
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 from urllib.parse import urlencode
 
@@ -47,12 +47,13 @@ class HttpAnswer:
     """What a service answered through the API server's proxy.
 
     `from_service` is False when the API server answered in its place, as it does when there is
-    nobody behind the service.
+    nobody behind the service. `headers` have lower-case names.
     """
 
     status: int
     body: str
     from_service: bool = True
+    headers: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def ok(self) -> bool:
@@ -93,6 +94,7 @@ class Backend(Protocol):
         body: Any = None,
         content_type: str = JSON,
         accept: str = JSON,
+        headers: Mapping[str, str] | None = None,
         deadline: Deadline | None = None,
     ) -> Response:
         """One HTTP exchange; ClusterUnreachable when there was none."""

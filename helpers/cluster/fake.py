@@ -16,7 +16,15 @@ from typing import Any
 from helpers.cluster.backend import Api
 from helpers.cluster.cluster import Cluster
 from helpers.cluster.deadline import SYSTEM_CLOCK, Clock
-from helpers.cluster.fake_server import ExecAnswer, ExecHandler, FakeBackend, FakeState, HttpHandler
+from helpers.cluster.fake_server import (
+    ExecAnswer,
+    ExecHandler,
+    FakeBackend,
+    FakeState,
+    HttpHandler,
+    HttpServer,
+    PortHandler,
+)
 from helpers.cluster.faults import Response
 from helpers.cluster.kinds import ResourceType
 from helpers.cluster.manifests import Manifests, load
@@ -148,7 +156,17 @@ class FakeCluster(Cluster):
 
     def serve(self, namespace: str, service: str, port: int, handler: HttpHandler) -> None:
         """Answer HTTP requests to a service: `handler(method, path, json)` gives status and body."""
-        self.backend.http_handlers[self.scope.namespace(namespace), service, port] = handler
+        self.serve_http(
+            namespace, service, port, lambda method, path, body, _: (*handler(method, path, body), {})
+        )
+
+    def serve_http(self, namespace: str, service: str, port: int, server: HttpServer) -> None:
+        """The same with headers: `server(method, path, json, headers)` gives status, body and headers."""
+        self.backend.http_handlers[self.scope.namespace(namespace), service, port] = server
+
+    def answer_port(self, namespace: str, pod: str, port: int, handler: PortHandler) -> None:
+        """Answer whoever connects to a pod's port through a port-forward: bytes in, bytes out."""
+        self.backend.port_handlers[self.scope.namespace(namespace), pod, port] = handler
 
     def serve_kind(
         self, kind: str, group: str, version: str, plural: str, *, namespaced: bool = True

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import re
+import socketserver
 import threading
 import uuid
 from base64 import b64encode
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from copy import copy, deepcopy
+from dataclasses import dataclass
 from typing import Any
 from urllib.parse import unquote
 
@@ -28,6 +30,9 @@ Key = tuple[str, str, str, str]
 ExecAnswer = ExecResult | Callable[[list[str], str | None], ExecResult]
 ExecHandler = Callable[[str, str, list[str], str | None], ExecResult]
 HttpHandler = Callable[[str, str, Any], tuple[int, str]]
+# Method, path, JSON and headers; an answer's status, text and headers.
+HttpServer = Callable[[str, str, Any, Mapping[str, str]], tuple[int, str, Mapping[str, str]]]
+PortHandler = Callable[[bytes], bytes]
 FakeState = dict[str, Any]
 _TABLES = (
     "objects",
@@ -36,6 +41,7 @@ _TABLES = (
     "exec_answers",
     "exec_handler",
     "http_handlers",
+    "port_handlers",
     "log_texts",
     "fault",
     "_version",
@@ -45,6 +51,36 @@ _PATH = re.compile(
     r"/(?:api/(?P<core>v1)|apis/(?P<group>[^/]+)/(?P<version>[^/]+))"
     r"(?:/namespaces/(?P<ns>[^/]+)(?=/[^/]))?/(?P<plural>[^/]+)(?:/(?P<name>[^/]+))?(?:/(?P<sub>.+))?"
 )
+
+
+@dataclass(frozen=True)
+class _Address:
+    """Where a handler listens on loopback."""
+
+    host: str
+    port: int
+
+    @property
+    def url(self) -> str:
+        return f"http://{self.host}:{self.port}"
+
+
+@contextmanager
+def answering(handler: PortHandler) -> Iterator[Forward]:
+    """A listener on loopback that answers what it reads by the handler, until the block ends."""
+
+    class Answers(socketserver.BaseRequestHandler):
+        def handle(self) -> None:
+            while data := self.request.recv(1 << 16):
+                self.request.sendall(handler(data))
+
+    with socketserver.ThreadingTCPServer(("127.0.0.1", 0), Answers) as server:
+        server.daemon_threads = True
+        threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
+        try:
+            yield _Address("127.0.0.1", int(server.server_address[1]))
+        finally:
+            server.shutdown()
 
 
 class ApiProblem(Exception):
@@ -75,7 +111,8 @@ class FakeBackend:
         self.types: list[ResourceType] = list(BUILTIN)
         self.exec_answers: list[tuple[str, str, str, ExecAnswer]] = []
         self.exec_handler: ExecHandler | None = None
-        self.http_handlers: dict[tuple[str, str, int], HttpHandler] = {}
+        self.http_handlers: dict[tuple[str, str, int], HttpServer] = {}
+        self.port_handlers: dict[tuple[str, str, int], PortHandler] = {}
         self.log_texts: dict[tuple[str, str, str, bool], str] = {}
         self.fault: Callable[[str, str], Response | None] | None = None
         self.requests: list[tuple[str, str]] = []
@@ -124,6 +161,7 @@ class FakeBackend:
         body: Any = None,
         content_type: str = JSON,
         accept: str = JSON,
+        headers: Mapping[str, str] | None = None,
         deadline: Deadline | None = None,
     ) -> Response:
         """Answer one request as an API server does."""
@@ -135,6 +173,9 @@ class FakeBackend:
             if broken:
                 return broken
             try:
+                proxied = _PROXY.fullmatch(path)
+                if proxied:
+                    return self._proxy(method, proxied, deepcopy(body), headers or {})
                 return self._route(method, path, dict(query or {}), deepcopy(body), content_type)
             except ApiProblem as problem:
                 return problem.response()
@@ -160,18 +201,18 @@ class FakeBackend:
         raise ProbeInconclusive(f"pod {namespace}/{pod} has no answer to {line!r}")
 
     def forward(self, target: Callable[[], tuple[str, str, int]]) -> AbstractContextManager[Forward]:
-        """Nothing runs behind a pod in memory; `FakeCluster.serve` answers HTTP without a connection."""
-        namespace, pod, _ = target()
-        raise ProbeInconclusive(f"pod {namespace}/{pod} has no server behind it")
+        """A port that `FakeCluster.answer_port` answers; behind any other pod in memory nothing runs."""
+        namespace, pod, port = target()
+        handler = self.port_handlers.get((namespace, pod, port))
+        if handler is None:
+            raise ProbeInconclusive(f"pod {namespace}/{pod} has no server behind it")
+        return answering(handler)
 
     # Routes
 
     def _route(self, method: str, path: str, query: dict[str, str], body: Any, content_type: str) -> Response:
         if path in ("/version", "/readyz", "/livez", "/api", "/apis"):
             return self._root(path)
-        proxied = _PROXY.fullmatch(path)
-        if proxied:
-            return self._proxy(method, proxied, body)
         match = _PATH.fullmatch(path)
         type_ = self._type(match) if match else None
         if match is None or type_ is None:
@@ -251,15 +292,15 @@ class FakeBackend:
         lines = text.splitlines(keepends=True)[-int(query.get("tailLines", "1000000")) :]
         return Response(200, "".join(lines).encode())
 
-    def _proxy(self, method: str, match: re.Match[str], body: Any) -> Response:
+    def _proxy(self, method: str, match: re.Match[str], body: Any, headers: Mapping[str, str]) -> Response:
         namespace, service, port, path = match.groups()
         self._one(self._kind("Service"), namespace, service)
         handler = self.http_handlers.get((namespace, service, int(port)))
         if handler is None:
             message = f'no endpoints available for service "http:{service}:{port}"'
             raise ApiProblem(503, "ServiceUnavailable", message)
-        status, text = handler(method, path, body)
-        return Response(status, text.encode())
+        status, text, said = handler(method, path, body, headers)
+        return Response(status, text.encode(), said)
 
     # Changes
 

@@ -64,6 +64,7 @@ class LiveBackend:
         body: Any = None,
         content_type: str = JSON,
         accept: str = JSON,
+        headers: Mapping[str, str] | None = None,
         deadline: Deadline | None = None,
     ) -> Response:
         """One exchange within the deadline (20 s without one).
@@ -76,13 +77,13 @@ class LiveBackend:
         safe = method == "GET" and "/proxy/" not in path
         repeatable = safe or content_type == APPLY or query.get("dryRun") == "All"
         pauses_s = list(_RETRY_PAUSES_S) if repeatable else []
-        headers = {"Accept": accept, "User-Agent": "llm-stack-labs"}
+        sent = {**(headers or {}), "Accept": accept, "User-Agent": "llm-stack-labs"}
         if body is not None:
-            headers["Content-Type"] = content_type
+            sent["Content-Type"] = content_type
         target, renewed = with_query(path, query), False
         while True:
             try:
-                response = self._once(method, target, encode(body), headers, deadline)
+                response = self._once(method, target, encode(body), sent, deadline)
             except _Lost as lost:
                 if not pauses_s or deadline.remaining_s <= pauses_s[0]:
                     raise self._unreachable(f"lost the connection: {lost}") from lost.__cause__
@@ -112,7 +113,8 @@ class LiveBackend:
                 preload_content=False,
                 redirect=False,
             )
-            return Response(answer.status, self._read(answer, deadline, left_s))
+            said = {name.lower(): value for name, value in answer.headers.items()}
+            return Response(answer.status, self._read(answer, deadline, left_s), said)
         except (wire.HTTPError, OSError) as error:
             raise self._fault(error, doing, left_s) from error
 

@@ -16,6 +16,7 @@ COURSE_PREFIX = "llm-"
 COURSE_NAMESPACES = (
     "llm-system",
     "llm-apps",
+    "llm-gateway",
     "llm-workshop",
     "llm-outside",
     "llm-monitoring",

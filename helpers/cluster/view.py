@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import builtins
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
 from helpers.cluster import profile as profiles
-from helpers.cluster.backend import APPLY, Api, ExecResult, HttpAnswer
+from helpers.cluster.backend import APPLY, Api, ExecResult, Forward, HttpAnswer
 from helpers.cluster.deadline import Deadline
 from helpers.cluster.faults import Asked, Response, error_of
 from helpers.cluster.kinds import ResourceType
@@ -265,22 +266,24 @@ class ClusterView:
         *,
         method: str = "GET",
         json: Any = None,
+        headers: Mapping[str, str] | None = None,
         timeout_s: float = 5,
     ) -> HttpAnswer:
         """Ask a service over HTTP, through the API server's proxy.
 
         The proxy is not one of the cluster's pods, so network policies do not see this as their
-        traffic: it tells whether the service works, never who may reach it.
+        traffic: it tells whether the service works, never who may reach it. It keeps an `Authorization`
+        header for itself, and passes any other on.
         """
         self.asked_services.add((namespace, service))
         real = self.scope.namespace(namespace)
         proxy = f"/api/v1/namespaces/{real}/services/http:{service}:{port}/proxy/{path.lstrip('/')}"
         response = self._api.backend.request(
-            method, proxy, body=json, accept="*/*", deadline=self._sooner(timeout_s)
+            method, proxy, body=json, accept="*/*", headers=headers, deadline=self._sooner(timeout_s)
         )
         text = response.body.decode("utf-8", "replace")
         if response.ok or not response.is_status:
-            return HttpAnswer(response.status, text)
+            return HttpAnswer(response.status, text, headers=response.headers)
         error = error_of(response, Asked(f"{method} {path} of service {service}", "Service", service, real))
         if isinstance(error, Forbidden):
             raise error
@@ -306,6 +309,11 @@ class ClusterView:
             raise ValueError(f"a check may run commands only in pods labelled {PROBE_LABEL}, not in {pod}")
         real, deadline = self.scope.namespace(namespace), self._sooner(timeout_s)
         return self._api.backend.exec(real, pod, command, container, stdin, deadline)
+
+    def forward(self, namespace: str, pod: str, port: int) -> AbstractContextManager[Forward]:
+        """A local address for a port of a pod, while the context lasts; for reading what speaks no HTTP."""
+        real = self.scope.namespace(namespace)
+        return self._api.backend.forward(lambda: (real, pod, port))
 
     def _sooner(self, timeout_s: float) -> Deadline:
         """The nearer of this view's deadline and a time limit."""

@@ -33,7 +33,8 @@ QUEUE = "gpu-queue"
 LAB_QUOTA = "llm-system-quota"
 
 SYSTEM, APPS, WORKSHOP, PROBES = "llm-system", "llm-apps", "llm-workshop", "llm-probes"
-WORK_NAMESPACES = (SYSTEM, APPS, WORKSHOP)
+GATEWAY = "llm-gateway"
+WORK_NAMESPACES = (SYSTEM, APPS, GATEWAY, WORKSHOP)
 CALLER_NAMESPACES = ("llm-outside", "llm-monitoring", "llm-impostor")
 ROLE_LABEL = {"kubedojo.dev/role": "llm-apps"}
 # What the labs expect to find on the namespaces that the instructor makes for them.
@@ -45,7 +46,7 @@ _READ = ["get", "list", "watch"]
 _WRITE = ["create", "update", "patch", "delete"]
 _ALL = [*_READ, *_WRITE]
 # The ConfigMaps of llm-apps that labs write: `course-seat`, which lies there too, is not among them.
-_APPS_CONFIG_MAPS = ("game-day-answer",)
+_APPS_CONFIG_MAPS = ("game-day-answer", "llm-orchestrator-config", "llm-orchestrator-decisions")
 
 
 def prefix(class_name: str) -> str:
@@ -90,7 +91,7 @@ def _roles(class_name: str) -> list[Manifest]:
 
 
 def _role_in(namespace: str) -> str:
-    named = {SYSTEM: "system", WORKSHOP: "workshop", APPS: "apps", PROBES: "probes"}
+    named = {SYSTEM: "system", WORKSHOP: "workshop", GATEWAY: "workshop", APPS: "apps", PROBES: "probes"}
     return named.get(namespace, "callers")
 
 
@@ -130,6 +131,8 @@ def _apps_config_rules() -> list[Manifest]:
     return [
         _rule("", ["configmaps"], [*_READ, "create"]),
         _rule("", ["configmaps"], ["update", "patch", "delete"], list(_APPS_CONFIG_MAPS)),
+        # The orchestrator has an identity of its own; nothing is bound to it, and no token is given out for it.
+        _rule("", ["serviceaccounts"], _ALL),
     ]
 
 
@@ -339,7 +342,8 @@ def _limits(name: str, real: str, class_name: str) -> list[Manifest]:
     """The instructor's quota; with defaults where the labs' pods do not state what they take."""
     if name == PROBES:
         return []
-    hard = {SYSTEM: _SYSTEM_HARD, APPS: _WORK_HARD, WORKSHOP: _WORK_HARD}.get(name, _CALLER_HARD)
+    bounds = {SYSTEM: _SYSTEM_HARD, **dict.fromkeys((APPS, GATEWAY, WORKSHOP), _WORK_HARD)}
+    hard = bounds.get(name, _CALLER_HARD)
     quota = _object("v1", "ResourceQuota", LIMITS, class_name, real)
     objects = [quota | {"spec": {"hard": hard | _OBJECTS_HARD}}]
     if name != SYSTEM:  # there a lab's own quota must be the one that asks for figures
