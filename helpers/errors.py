@@ -66,6 +66,14 @@ class Refused(LabError):
         self.code = code
 
 
+class ClaimInUse(Refused):
+    """A pod uses the volume claim that would have to be made anew."""
+
+    def __init__(self, pod: str, claim: str) -> None:
+        super().__init__(f"pod {pod} uses the claim {claim}: delete that pod first, then the volume can go")
+        self.pod = pod
+
+
 class HalfReplaced(LabError):
     """An object was deleted to be created anew, and the creation failed: it is gone."""
 

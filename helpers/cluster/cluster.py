@@ -22,6 +22,7 @@ from helpers.cluster.resource import Resource
 from helpers.cluster.scope import Scope
 from helpers.cluster.view import MANAGER, ClusterView, read_profile
 from helpers.errors import (
+    ClaimInUse,
     HalfReplaced,
     InvalidManifest,
     LabError,
@@ -165,7 +166,8 @@ class Cluster:
             if str(error) == change.reason:
                 return change  # the text is wrong for a new object too: that no edit leads there is not why
             said = f"it would have to be deleted and created again, and the API server refuses that: {error}"
-            return dataclasses.replace(change, action="refused", fields=(), reason=said)
+            holder = error.pod if isinstance(error, ClaimInUse) else ""
+            return dataclasses.replace(change, action="refused", fields=(), reason=said, held_by=holder)
         except ObjectMissing:
             return change
         return dataclasses.replace(
@@ -182,9 +184,7 @@ class Cluster:
         name = mapped["metadata"]["name"]
         holder = replacement.holder(before, self.view()) if type_.kind == "PersistentVolumeClaim" else ""
         if holder:
-            raise Refused(
-                f"pod {holder} uses the claim {name}: delete that pod first, then the volume can go"
-            )
+            raise ClaimInUse(holder, name)
         query = {"fieldManager": MANAGER, "fieldValidation": "Strict", "dryRun": "All"}
         asked = Asked(f"creation of {type_.kind} {name}", type_.kind, name, namespace)
         try:

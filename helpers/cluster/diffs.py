@@ -27,6 +27,7 @@ class Change:
     """What applying one object would do: create, change, none, replace, or refused; with the reason.
 
     `replace` is the answer where the object cannot be edited in place, or has ended, and may be created anew.
+    `held_by` is the pod that has to go before that.
     """
 
     kind: str
@@ -36,6 +37,7 @@ class Change:
     fields: tuple[FieldChange, ...] = ()
     reason: str = ""
     code: int = 0
+    held_by: str = ""
 
 
 def field_changes(

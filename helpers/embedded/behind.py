@@ -48,17 +48,21 @@ class RecordedSteps(Steps):
 
     def __init__(self, record: Record, console: Console) -> None:
         super().__init__(console=console)
-        self._record = record
+        self._record, self._lock = record, threading.Lock()
 
     @contextmanager
     def step(self, title: str) -> Iterator[Step]:
         """A step, written down when it begins and when it ends."""
         began = time.time()
         with super().step(title) as step:
-            self._record.write(self._record.build.with_step(BuildStep(title, began=began)))
+            self._write(BuildStep(title, began=began))
             yield step
-        took = BuildStep(title, began=began, took_s=step.elapsed_s, detail=step.detail)
-        self._record.write(self._record.build.with_step(took))
+        self._write(BuildStep(title, began=began, took_s=step.elapsed_s, detail=step.detail))
+
+    def _write(self, step: BuildStep) -> None:
+        """Two steps may go on at once, and each change is made to what the other has written."""
+        with self._lock:
+            self._record.write(self._record.build.with_step(step))
 
 
 def is_built() -> bool:

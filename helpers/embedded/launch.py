@@ -22,10 +22,9 @@ from helpers.atomic_file import write_atomically
 from helpers.embedded import addons, addresses, gpu, observe, preflight, registry
 from helpers.embedded.binaries import KUBERNETES, Binaries, ensure_binaries
 from helpers.embedded.images.system import ETCD_TAG
-from helpers.embedded.layers import ensure_course_layer, ensure_site_packages
+from helpers.embedded.layers import Ground, ensure_ground
 from helpers.embedded.loading import Store, at_up, built, load_images, named
 from helpers.embedded.registry import Source
-from helpers.embedded.root import ensure_root
 from helpers.embedded.sandbox import SCRIPTS, Sandbox
 from helpers.embedded.seed import copy_seed, ensure_seed
 from helpers.embedded.steps import DISK_FULL_NEXT, DiskFull, Step, StepFailed, Steps, run
@@ -52,12 +51,11 @@ class Parts:
     """What a node lies on, from the cache."""
 
     binaries: Binaries
-    root: Path
-    site_packages: Path
-    course: Path
+    ground: Ground
 
     def layers(self) -> list[Path]:
-        return [self.course, self.site_packages, *self.binaries.node_layers, self.root]
+        ground = self.ground
+        return [ground.course, ground.site_packages, *self.binaries.node_layers, ground.root]
 
 
 def keep_kubeconfig(name: str, text: str) -> None:
@@ -183,15 +181,10 @@ def running(name: str) -> tuple[Sandbox, int]:
 
 
 def ensure_parts(steps: Steps) -> Parts:
-    """Build or find everything a node lies on."""
-    binaries = ensure_binaries(steps)
-    root = ensure_root(steps)
-    return Parts(
-        binaries=binaries,
-        root=root,
-        site_packages=ensure_site_packages(root, steps),
-        course=ensure_course_layer(root),
-    )
+    """Build or find everything a node lies on; what waits for the network comes in while commands are compiled."""
+    with ThreadPoolExecutor(1) as pool:
+        ground = pool.submit(ensure_ground, steps)
+        return Parts(ensure_binaries(steps), ground.result())
 
 
 def checked(name: str) -> Path:
@@ -261,7 +254,7 @@ def _start(sandbox: Sandbox, parts: Parts, steps: Steps) -> int:
 
 def _start_new(sandbox: Sandbox, parts: Parts, steps: Steps) -> int:
     """Start a node without a past: of a first boot that was interrupted nothing is worth keeping."""
-    seed = ensure_seed(parts.binaries, parts.root, [built(spec, steps) for spec in at_up()], steps)
+    seed = ensure_seed(parts.binaries, parts.ground.root, [built(spec, steps) for spec in at_up()], steps)
     with steps.step("Starting the node") as step:
         sandbox.stop()
         preflight.require_subnet(sandbox.addresses)

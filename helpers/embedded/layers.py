@@ -7,10 +7,11 @@ import shlex
 import shutil
 import sys
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 from helpers.embedded import cache
-from helpers.embedded.root import python_version
+from helpers.embedded.root import ensure_root, python_version
 from helpers.embedded.steps import Steps, run
 from helpers.settings import REPOSITORY, node_cache_dir
 
@@ -18,6 +19,21 @@ HERE = Path(__file__).parent
 # grpcio needs typing-extensions; the rest is what the node's daemons import themselves.
 DAEMON_PACKAGES = ("grpcio", "protobuf", "pyyaml", "typing-extensions")
 COURSE = Path("opt/course")
+
+
+@dataclass(frozen=True)
+class Ground:
+    """What a node lies on apart from the compiled commands, from the cache."""
+
+    root: Path
+    site_packages: Path
+    course: Path
+
+
+def ensure_ground(steps: Steps) -> Ground:
+    """Build or find what needs no compiled command."""
+    root = ensure_root(steps)
+    return Ground(root, ensure_site_packages(root, steps), ensure_course_layer(root))
 
 
 def ensure_course_layer(root: Path) -> Path:

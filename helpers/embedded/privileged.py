@@ -115,17 +115,19 @@ def put_back(line: Line, name: str, key: str, replace: bool) -> None:
 
 
 @operation
-def prepare(line: Line) -> None:
-    """The machine's packages and the node's root file system: what needs no compiled command."""
+def require(line: Line) -> None:
+    """See whether this machine can run a node, and install the packages that it lacks for it."""
     from helpers.embedded import preflight
-    from helpers.embedded.layers import ensure_course_layer, ensure_site_packages
-    from helpers.embedded.root import ensure_root
 
-    steps = ToldSteps(line)
-    preflight.require(steps)
-    root = ensure_root(steps)
-    ensure_site_packages(root, steps)
-    ensure_course_layer(root)
+    preflight.require(ToldSteps(line))
+
+
+@operation
+def prepare(line: Line) -> None:
+    """The node's root file system and its daemons' packages: what needs no compiled command."""
+    from helpers.embedded.layers import ensure_ground
+
+    ensure_ground(ToldSteps(line))
 
 
 @operation

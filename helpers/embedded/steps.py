@@ -177,6 +177,12 @@ def leaving_no_bytecode(command: Iterable[str | Path]) -> list[str]:
     return [words[0], "-B", *words[1:]] if words[0] == sys.executable else words
 
 
+def ending_with_this(words: Sequence[str]) -> list[str]:
+    """A command's words; the process ends when the thread that starts it does, killed or not."""
+    guard = ["setpriv", "--pdeathsig", "KILL"] if shutil.which("setpriv") else []
+    return [*guard, *words]
+
+
 @contextmanager
 def _started(
     words: list[str], env: Mapping[str, str] | None, cwd: Path | None
@@ -185,9 +191,8 @@ def _started(
 
     A build that outlived a killed `up` would fill a folder that the next one is clearing.
     """
-    guard = ["setpriv", "--pdeathsig", "KILL"] if shutil.which("setpriv") else []
     process = subprocess.Popen(
-        [*guard, *words],
+        ending_with_this(words),
         env=env,
         cwd=cwd,
         stdin=subprocess.DEVNULL,

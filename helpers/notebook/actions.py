@@ -8,7 +8,7 @@ from typing import Any
 import marimo as mo
 from markupsafe import Markup
 
-from helpers.notebook.html import card, code, course, inline, note, spinner, word
+from helpers.notebook.html import card, code, course, inline, note, spinner, with_outcome, word
 from helpers.notebook.session import LabSession, needs_cluster, waiting_card
 from helpers.stack import gpu
 
@@ -32,7 +32,7 @@ def shape_panel(lab: LabSession, buttons: Mapping[str, Any]) -> Any:
         return card(inline(_FOREIGN))
     chosen = next((shape for shape, button in buttons.items() if lab.asked(button, by_hand=True)), None)
     row = mo.hstack(list(buttons.values()), justify="start")
-    return mo.vstack([row, _changed_shape(lab, chosen)]) if chosen else row
+    return with_outcome(row, _changed_shape(lab, chosen) if chosen else None)
 
 
 @needs_cluster
@@ -50,7 +50,7 @@ def guard_panel(lab: LabSession, buttons: Mapping[str, Any]) -> Any:
     if lab.cluster.scope.suffix:
         return card(inline(_SHARED))
     pressed = next((way for way, button in buttons.items() if lab.asked(button, by_hand=True)), None)
-    return mo.vstack([mo.hstack(list(buttons.values()), justify="start"), _guard(lab, pressed)])
+    return with_outcome(mo.hstack(list(buttons.values()), justify="start"), _guard(lab, pressed))
 
 
 @needs_cluster
@@ -72,7 +72,7 @@ def delete_panel(lab: LabSession, kind: str, name: str, namespace: str, button: 
         was_there = lab.cluster.delete(kind, name, namespace, wait_s=30, grace_s=1)
         return f"{name} is gone" if was_there else f"there is no {name}"
 
-    return mo.vstack([button, _done(lab, delete)]) if lab.asked(button, by_hand=True) else button
+    return with_outcome(button, _done(lab, delete) if lab.asked(button, by_hand=True) else None)
 
 
 @needs_cluster
@@ -84,9 +84,7 @@ def start_panel(lab: LabSession, button: Any) -> Any:
     """The button that puts the lab's start state in place, as `course start` does."""
     if lab.cluster is None:
         return note("This part needs a cluster.")
-    if not lab.asked(button):
-        return button
-    return mo.vstack([button, _started(lab)])
+    return with_outcome(button, _started(lab) if lab.asked(button) else None)
 
 
 @needs_cluster

@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from typing import Any
 
 import marimo as mo
 from markupsafe import Markup, escape
@@ -109,6 +110,14 @@ def problem_card(
             first, inline(message), seen, then
         )
     )
+
+
+def with_outcome(buttons: Any, outcome: Any = None) -> Any:
+    """Buttons, and below them what became of pressing one.
+
+    Always one below the other: the page then keeps the buttons where they are, also for who presses one right now.
+    """
+    return mo.vstack([buttons, *([] if outcome is None else [outcome])], gap=0.5)
 
 
 @contextmanager

@@ -18,6 +18,7 @@ from helpers.notebook.html import (
     next_step,
     spinner,
     table,
+    with_outcome,
     word,
 )
 from helpers.notebook.reset import objects_of, reset_part
@@ -41,7 +42,7 @@ _BECAME = {
     "replaced": "deleted and created anew",
 }
 _SHOWN_FIELDS = 12
-_HELD, _LET_GO = "uses the claim", "**Reset this part**, where the pod was applied, deletes it too."
+_LET_GO = "**Reset this part**, where the pod was applied, deletes it too."
 _NO_NAMESPACE = "no Namespace named"
 
 
@@ -69,9 +70,7 @@ def apply_panel(
     if lab.cluster is None:
         return waiting_card(lab)
     row = mo.hstack([button, reset_part(lab, manifest, namespaces=namespaces, first=first)], justify="start")
-    # Always one below the other: the page then keeps the button where it is, also for who presses it right now.
-    said = [applied(lab, manifest, namespaces=namespaces)] if lab.asked(button) else []
-    return mo.vstack([row, *said], gap=0.5)
+    return with_outcome(row, applied(lab, manifest, namespaces=namespaces) if lab.asked(button) else None)
 
 
 @needs_cluster
@@ -127,7 +126,7 @@ def _change(change: Change) -> Markup:
         anew = Markup("<small>Deleted and created anew: {}.</small>").format(inline(change.reason))
         return head + anew + _fields(change)
     if action in ("refused", "wait"):
-        held = Markup("<div>{}</div>").format(inline(_LET_GO)) if _HELD in change.reason else Markup()
+        held = Markup("<div>{}</div>").format(inline(_LET_GO)) if change.held_by else Markup()
         return head + Markup("<div>{}</div>").format(inline(change.reason)) + held
     return head + _fields(change)
 

@@ -169,6 +169,7 @@ def test_a_claim_that_a_pod_uses_is_not_given_up(cluster: FakeCluster) -> None:
     cluster.apply(pod("vllm", volumes=[volume]))
     change = only(cluster, claim("fast-nvme"))
     assert change.action == "refused" and "pod vllm uses the claim" in change.reason
+    assert change.held_by == "vllm"
 
 
 def test_what_only_a_controller_changed_is_not_called_changed(cluster: FakeCluster) -> None:

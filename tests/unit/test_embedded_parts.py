@@ -2,17 +2,68 @@
 
 from __future__ import annotations
 
+import re
+import threading
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from helpers.embedded import binaries, gpu, launch, layers, seed
+from helpers.embedded import binaries, entry, gpu, launch, layers, seed
+from helpers.embedded.steps import Steps
 from helpers.settings import REPOSITORY
 
 
 def test_every_source_pins_its_modules_by_hash() -> None:
     for source in binaries.SOURCE_LIST:
         assert (binaries.SOURCES / source.name / "go.sum").stat().st_size > 0
+
+
+def test_what_the_sources_share_is_compiled_once() -> None:
+    """Another version of client-go is another two minutes of compiling, for CoreDNS alone."""
+    required: dict[str, dict[str, str]] = {}
+    for source in binaries.SOURCE_LIST:
+        text = (binaries.SOURCES / source.name / "go.mod").read_text()
+        for module, version in re.findall(r"^(?:require |\t)(\S+) (v\S+)", text, flags=re.MULTILINE):
+            required.setdefault(module, {})[source.name] = version
+    apart = {module: by for module, by in required.items() if len(set(by.values())) > 1}
+    assert not apart, "in the folder of the older ones: go get MODULE@VERSION"
+
+
+def test_a_nodes_ground_is_made_while_its_commands_are_compiled(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    compiling = threading.Event()
+    ground = layers.Ground(tmp_path / "root", tmp_path / "site-packages", tmp_path / "course")
+    roots = {"kubernetes": tmp_path / "k", "containerd": tmp_path / "c"}
+
+    def make_ground(steps: Steps) -> layers.Ground:
+        assert compiling.wait(10)
+        return ground
+
+    def compile_all(steps: Steps) -> binaries.Binaries:
+        compiling.set()
+        return binaries.Binaries(roots)
+
+    monkeypatch.setattr(launch, "ensure_ground", make_ground)
+    monkeypatch.setattr(launch, "ensure_binaries", compile_all)
+    parts = launch.ensure_parts(Steps())
+    assert parts.layers() == [ground.course, ground.site_packages, *roots.values(), ground.root]
+
+
+def test_a_users_ground_is_made_by_root_while_the_user_compiles(monkeypatch: pytest.MonkeyPatch) -> None:
+    compiling, asked = threading.Event(), list[str]()
+
+    class Helper:
+        def call(self, operation: str, steps: Steps, **arguments: Any) -> None:
+            asked.append(operation)
+            assert operation != "prepare" or compiling.wait(10)
+
+    monkeypatch.setattr(entry, "ensure_binaries", lambda steps: compiling.set())
+    monkeypatch.setattr(entry, "offer_kubectl", lambda built: None)
+    monkeypatch.setattr(entry, "is_root", lambda: False)
+    entry.up("lab", Steps(), helper=Helper())  # type: ignore[arg-type]
+    assert asked == ["require", "prepare", "up"]
 
 
 def test_a_sources_key_follows_its_flags() -> None:

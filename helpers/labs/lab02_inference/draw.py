@@ -19,7 +19,19 @@ from helpers.cluster.patches import merge
 from helpers.errors import InvalidManifest, LabError
 from helpers.labs.lab02_inference import drain, queue_witness, witness
 from helpers.notebook.charts import AMBER, BLUE, GREEN, GREY, LEAST_WIDTH, ONE_MARGIN_PX, RED, TEAL, look
-from helpers.notebook.html import card, code, course, cut, inline, note, problem_card, spinner, table, word
+from helpers.notebook.html import (
+    card,
+    code,
+    course,
+    cut,
+    inline,
+    note,
+    problem_card,
+    spinner,
+    table,
+    with_outcome,
+    word,
+)
 from helpers.notebook.panel import applied, preview
 from helpers.notebook.reset import NOTHING_TO_DELETE, reset_button, reset_part
 from helpers.notebook.session import LabSession, needs_cluster, waiting_card
@@ -417,7 +429,7 @@ def _with_button(lab: LabSession, button: Any, part: Callable[[], Any], *, job: 
     if lab.cluster is None:
         return waiting_card(lab)
     row = mo.hstack([button, _forget(lab, lab.cluster, job)], justify="start") if job else button
-    return mo.vstack([row, part()]) if lab.asked(button) else row
+    return with_outcome(row, part() if lab.asked(button) else None)
 
 
 def _forget(lab: LabSession, cluster: Cluster, job: str) -> Any:

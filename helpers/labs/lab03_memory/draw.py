@@ -14,7 +14,19 @@ from helpers.atomic_file import write_atomically
 from helpers.errors import Forbidden, InvalidInput, LabError, StepMissing
 from helpers.labs.lab03_memory import learner_input, sizing
 from helpers.notebook.charts import AMBER, BLUE, GREEN, GREY, RED, look
-from helpers.notebook.html import card, code, course, cut, inline, note, problem_card, spinner, table, word
+from helpers.notebook.html import (
+    card,
+    code,
+    course,
+    cut,
+    inline,
+    note,
+    problem_card,
+    spinner,
+    table,
+    with_outcome,
+    word,
+)
 from helpers.notebook.reset import NOTHING_TO_DELETE, reset_button
 from helpers.notebook.session import LabSession, needs_cluster, waiting_card
 from helpers.settings import REPOSITORY, home_dir
@@ -58,9 +70,7 @@ def act(
         return waiting_card(lab)
     back = reset_button(lab, undo, tooltip="Takes away what this part keeps in Qdrant.") if undo else None
     row = mo.hstack([button, back], justify="start") if back else button
-    if not lab.asked(button):
-        return row
-    return mo.vstack([row, _acted(lab, work, title)], gap=0.5)
+    return with_outcome(row, _acted(lab, work, title) if lab.asked(button) else None)
 
 
 def without_collection(lab: LabSession) -> str:
@@ -417,7 +427,7 @@ def broken_panel(lab: LabSession, button: Any) -> Any:
     """A button that breaks a scratch collection in three ways, and shows what probes and queries say of it."""
     if lab.cluster is None:
         return waiting_card(lab)
-    return mo.vstack([button, _broken(lab)]) if lab.asked(button) else button
+    return with_outcome(button, _broken(lab) if lab.asked(button) else None)
 
 
 @needs_cluster

@@ -10,7 +10,7 @@ import marimo as mo
 from markupsafe import Markup
 
 from helpers.cluster.manifests import load
-from helpers.notebook.html import card, code, course, inline, note, problem_card, table, word
+from helpers.notebook.html import card, code, course, inline, note, problem_card, table, with_outcome, word
 from helpers.notebook.session import LabSession, needs_cluster, waiting_card
 from helpers.stack.bring_up import SYSTEM, first_policy
 
@@ -252,7 +252,7 @@ def delete_other_policies(lab: LabSession, button: Any, *texts: str) -> Any:
     """The button that deletes them, and which it deleted."""
     if lab.cluster is None:
         return waiting_card(lab)
-    return mo.vstack([button, _deleted(lab, texts)]) if lab.asked(button, by_hand=True) else button
+    return with_outcome(button, _deleted(lab, texts) if lab.asked(button, by_hand=True) else None)
 
 
 @needs_cluster
