@@ -68,22 +68,33 @@ def game_day(
 
 def experiment(
     name: Annotated[str, typer.Argument(help="A fault such as delete-vllm, or herd-none, herd-full.")] = "",
+    status: Annotated[int, typer.Option(help="With refuse-…: what is answered, 400 to 599.")] = 503,
+    share: Annotated[int, typer.Option(help="With refuse-…: to how many in a hundred.")] = 100,
+    seconds: Annotated[float, typer.Option(min=0, help="How long it lasts; the fault's own time if 0.")] = 0,
 ) -> None:
     """Run one experiment: steady state, fault, undo, steady state, journal. Without a name: the list."""
+    from dataclasses import replace
+
     from helpers.chaos.experiment import run
-    from helpers.chaos.faults import FAULTS, fault
+    from helpers.chaos.faults import FAULTS
+    from helpers.chaos.front_faults import FRONT_FAULTS, fault, refuse
     from helpers.chaos.herd import herd
     from helpers.cluster import Cluster
 
     if not name:
-        for item in FAULTS.values():
-            typer.echo(f"{item.name:16} {item.layer:10} {item.title}")
+        for item in (*FAULTS.values(), *FRONT_FAULTS.values()):
+            typer.echo(f"{item.name:18} {item.layer:13} {item.title}")
         return
     cluster = Cluster.connect()
     if name.startswith("herd-"):
         finished = herd(cluster, name.removeprefix("herd-"), on_progress=_line())
     else:
-        finished = run(cluster, fault(name), on_progress=_line())
+        chosen = fault(name)
+        if name.startswith("refuse-"):
+            chosen = replace(chosen, plan=refuse(chosen.backend, status=status, share=share))
+        if seconds:
+            chosen = replace(chosen, watch_s=seconds)
+        finished = run(cluster, chosen, on_progress=_line())
     after = "steady again" if finished.steady_after else "NOT steady: kubectl get pods -n llm-system"
     typer.echo(f"\n{name}: {finished.seconds:.0f} s, {after}. Journal: {finished.path}")
 

@@ -16,13 +16,15 @@ from typing import TYPE_CHECKING, Any
 
 from helpers.chaos.clients import NAMESPACE, POD, Clients
 from helpers.chaos.evidence import in_words
-from helpers.chaos.faults import BACKENDS, Fault, pods_of
+from helpers.chaos.faults import BACKENDS, Backend, Fault, pods_of
 from helpers.chaos.journal import JournalWriter, experiments_dir, journal_key, publish
 from helpers.chaos.steps import FaultNotAllowed, Plan, Step, carry_out
 from helpers.chaos.undo import Undo, pending, undo, write_undo
 from helpers.chaos.watch import Watch, sample
 from helpers.errors import ClusterUnreachable, LabError, ObjectMissing
 from helpers.progress import Progress
+from helpers.stack.bring_up import load_images
+from helpers.stack.images import missing
 
 if TYPE_CHECKING:
     from helpers.cluster import Cluster, ClusterView
@@ -50,30 +52,32 @@ class Finished:
     seconds: float
 
 
-def steady_state(view: ClusterView) -> dict[str, Any]:
-    """The hypothesis: both backends have a ready endpoint and every pod of theirs is Ready.
+def steady_state(view: ClusterView, hit: Backend | None = None) -> dict[str, Any]:
+    """The hypothesis: both backends, and what is hit, have a ready endpoint and every pod of theirs is Ready.
 
     Raises:
         NotSteady: naming what is missing; an empty selection is not steady.
     """
-    seen = sample(view)
-    for name, backend in BACKENDS.items():
+    seen = sample(view, hit)
+    watched = BACKENDS if hit is None else {**BACKENDS, hit.name: hit}
+    for name, backend in watched.items():
+        lab, where = "05" if name in BACKENDS else "06", backend.namespace
         try:
             pods_of(view, backend)
         except ObjectMissing as error:
             raise NotSteady(
-                f"{name}: {error}", next_command="course start 05; kubectl get pods -n llm-system"
+                f"{name}: {error}", next_command=f"course start {lab}; kubectl get pods -n {where}"
             ) from error
         unready = [pod["name"] for pod in seen["pods"] if pod["backend"] == name and not pod["ready"]]
         if unready:
             raise NotSteady(
                 f"{', '.join(unready)} is not Ready",
-                next_command=f"kubectl describe pod -n llm-system {unready[0]}",
+                next_command=f"kubectl describe pod -n {where} {unready[0]}",
             )
         if not seen["endpoints"][name]["ready"]:
             raise NotSteady(
                 f"the Service {name} has no ready endpoint",
-                next_command=f"kubectl get endpointslices -n llm-system -l kubernetes.io/service-name={name}",
+                next_command=f"kubectl get endpointslices -n {where} -l kubernetes.io/service-name={name}",
             )
     return seen
 
@@ -136,11 +140,20 @@ def run(
     allowed(cluster, fault)
     uid = cluster.identity().uid
     no_leftovers(uid)
+    _bring_in(cluster, fault, say)
     say("steady state: both backends ready?")
-    steady_state(cluster.view())
+    steady_state(cluster.view(), fault.backend)
     plan = fault.plan(cluster.view())
     experiment = _Experiment(cluster, fault, plan, name or fault.name, uid, say, should_stop)
     return experiment.run(during, after)
+
+
+def _bring_in(cluster: Cluster, fault: Fault, say: Progress) -> None:
+    """The images that the fault itself needs, where this machine makes them."""
+    lacking = missing(cluster, fault.images)
+    if lacking:
+        say(f"bringing in {', '.join(lacking)}")
+        load_images(*lacking)
 
 
 def wait_for_clients(watch: Watch, pause: Callable[[float], None]) -> None:
@@ -196,7 +209,7 @@ class _Experiment:
         began = time.monotonic()
         try:
             self._clients.start()
-            with Watch(self._cluster, self._journal, self._clients) as watch:
+            with Watch(self._cluster, self._journal, self._clients, hit=self._fault.backend) as watch:
                 steady = self._steps(watch, during)
             self._note("end", steady=steady)
         except NotSteady:
@@ -279,7 +292,7 @@ class _Experiment:
 
     def _is_steady(self) -> bool:
         try:
-            steady_state(self._cluster.view())
+            steady_state(self._cluster.view(), self._fault.backend)
         except NotSteady:
             return False
         return True

@@ -26,12 +26,13 @@ LEAST_CPU = "1m"
 
 @dataclass(frozen=True)
 class Backend:
-    """One backing service and the workload that runs it."""
+    """One service and the workload that runs it."""
 
     name: str
     kind: str
     labels: str
     layer: str
+    namespace: str = SYSTEM
 
     @property
     def wait(self) -> Step:
@@ -40,7 +41,7 @@ class Backend:
             "wait_ready",
             self.kind,
             self.name,
-            SYSTEM,
+            self.namespace,
             {"timeout_s": 240, "labels": self.labels, "service": self.name},
         )
 
@@ -48,6 +49,9 @@ class Backend:
 VLLM = Backend("vllm", "Deployment", "app=vllm", "inference")
 QDRANT = Backend("qdrant", "StatefulSet", "app.kubernetes.io/name=qdrant", "memory")
 BACKENDS = {backend.name: backend for backend in (VLLM, QDRANT)}
+# What lab 06 puts between the backends and their users; a fault of these is none of lab 05's.
+REDIS = Backend("redis", "StatefulSet", "app=redis", "state")
+ORCHESTRATOR = Backend("llm-orchestrator", "Deployment", "app=llm-orchestrator", "orchestration", APPS)
 
 
 @dataclass(frozen=True)
@@ -68,13 +72,14 @@ class Fault:
     watch_s: float = 10
     needs_simulated_gpu: bool = False
     queries: int = 1
+    images: tuple[str, ...] = ()
 
 
 def pods_of(view: ClusterView, backend: Backend) -> list[Any]:
     """The backend's own pods; ObjectMissing when it has none, for there is nothing to break then."""
-    pods = [pod for pod in view.pods(SYSTEM, labels=backend.labels) if pod.is_live]
+    pods = [pod for pod in view.pods(backend.namespace, labels=backend.labels) if pod.is_live]
     if not pods:
-        raise ObjectMissing("Pod", f"of {backend.name} ({backend.labels})", SYSTEM)
+        raise ObjectMissing("Pod", f"of {backend.name} ({backend.labels})", backend.namespace)
     return pods
 
 

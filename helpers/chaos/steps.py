@@ -7,6 +7,9 @@ may touch, both when it is planned and when it is carried out.
 
 from __future__ import annotations
 
+import http.client
+import re
+import time
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
@@ -19,7 +22,19 @@ from helpers.errors import LabError, ObjectMissing
 if TYPE_CHECKING:
     from helpers.cluster import Cluster, ClusterView
 
-ALLOWED_NAMESPACES = frozenset({"llm-system", "llm-apps", "llm-probes"})
+BUSY_S = 20.0
+FIRST_PROCESS = 9
+# The kernel keeps the first process of a namespace from signals of its own. The shell that runs this is no Python.
+_KILL = f"""
+killed={FIRST_PROCESS}
+for process in /proc/[0-9]*; do
+  case "$(readlink $process/exe)" in
+    *python*) [ $process != /proc/1 ] && kill -9 ${{process#/proc/}} && killed=0 ;;
+  esac
+done
+exit $killed
+"""
+ALLOWED_NAMESPACES = frozenset({"llm-system", "llm-apps", "llm-gateway", "llm-probes"})
 Verb = Literal[
     "delete",
     "patch",
@@ -32,6 +47,7 @@ Verb = Literal[
     "nudge",
     "stop_clients",
     "gpu",
+    "kill",
 ]
 
 
@@ -98,7 +114,16 @@ def carry_out(cluster: Cluster, step: Step) -> None:
     try:
         _DO[step.verb](cluster, step)
     except ObjectMissing:
-        if step.verb not in ("patch", "delete", "scale", "uncordon", "nudge", "stop_clients", "evict"):
+        if step.verb not in (
+            "patch",
+            "delete",
+            "scale",
+            "uncordon",
+            "nudge",
+            "stop_clients",
+            "evict",
+            "kill",
+        ):
             raise
 
 
@@ -194,8 +219,49 @@ def _gpu(cluster: Cluster, step: Step) -> None:
     run_course("gpu", option, "all", timeout_s=60)
 
 
+def _kill(cluster: Cluster, step: Step) -> None:
+    """SIGKILL for the process of one pod's container: no handler runs, nothing is written any more.
+
+    The pod is the one with most work, waited for a moment until one has some.
+    """
+    body, namespace = step.body, str(step.namespace)
+    until = time.monotonic() + BUSY_S
+    while True:
+        pods = [pod.name for pod in cluster.view().pods(namespace, labels=body["labels"]) if pod.is_ready]
+        if not pods:
+            raise ObjectMissing("ready pod of", step.name, namespace)
+        work = {pod: gauge(cluster.view(), namespace, pod, body["port"], body["busy"]) for pod in pods}
+        busiest = max(pods, key=lambda pod: work[pod])
+        if work[busiest] or time.monotonic() > until:
+            break
+        time.sleep(0.1)
+    result = cluster.exec(namespace, busiest, ["sh", "-c", _KILL], container=body["container"], timeout_s=10)
+    if result.exit_code == FIRST_PROCESS:
+        raise LabError(
+            f"{busiest} cannot be killed from within: without shareProcessNamespace its service is the first process "
+            "of its container, which the kernel keeps from signals",
+            next_command=f"kubectl explain pod.spec.shareProcessNamespace; kubectl get pod {busiest} -n {namespace} -o yaml",
+        )
+
+
+def gauge(view: ClusterView, namespace: str, pod: str, port: int, name: str) -> float:
+    """The sum of one metric over its labels, from a pod's own metrics; 0 where they cannot be read."""
+    with view.forward(namespace, pod, port) as way:
+        connection = http.client.HTTPConnection(way.host, way.port, timeout=2)
+        try:
+            connection.request("GET", "/metrics")
+            text = connection.getresponse().read().decode("utf-8", "replace")
+        except (OSError, http.client.HTTPException):
+            return 0.0
+        finally:
+            connection.close()
+    lines = (line for line in text.splitlines() if re.match(rf"{re.escape(name)}(\{{| )", line))
+    return sum(float(line.rsplit(" ", 1)[1]) for line in lines)
+
+
 _DO = {
     "gpu": _gpu,
+    "kill": _kill,
     "delete": _delete,
     "patch": _patch,
     "apply": _apply,

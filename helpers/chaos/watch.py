@@ -8,31 +8,40 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from helpers.chaos.clients import INTERVAL_S, Attempt, Clients
-from helpers.chaos.faults import BACKENDS, SYSTEM
+from helpers.chaos.faults import BACKENDS, SYSTEM, Backend
 from helpers.cluster.deadline import Deadline
 from helpers.errors import LabError
 
 if TYPE_CHECKING:
     from helpers.chaos.journal import JournalWriter
     from helpers.cluster import Cluster, ClusterView
-    from helpers.cluster.resource import Endpoint
+    from helpers.cluster.resource import Endpoint, Event
 
 EVENTS_EVERY_S = 1.5
 COLLECT_EVERY_S = 1.0
 RECENT = 200
 
 
-def sample(view: ClusterView) -> dict[str, Any]:
-    """Pods with UID, readiness, restarts and reasons, and the endpoints of both Services: two reads and one more.
+def sample(view: ClusterView, hit: Backend | None = None) -> dict[str, Any]:
+    """Pods with UID, readiness, restarts and reasons, and the endpoints of both Services, and of what is hit.
 
     The endpoints come first: a pod that becomes Ready between the reads has then no address before its readiness.
     """
-    endpoints = {name: _addresses(view.endpoints(name, SYSTEM)) for name in BACKENDS}
+    watched = BACKENDS if hit is None else {**BACKENDS, hit.name: hit}
+    endpoints = {name: _addresses(view.endpoints(name, item.namespace)) for name, item in watched.items()}
     pods = []
-    for pod in view.pods(SYSTEM):
-        backend = next((name for name, item in BACKENDS.items() if _has(pod.labels, item.labels)), "")
-        if backend:
-            pods.append(_pod(pod, backend))
+    for namespace in dict.fromkeys(item.namespace for item in watched.values()):
+        for pod in view.pods(namespace):
+            backend = next(
+                (
+                    name
+                    for name, item in watched.items()
+                    if item.namespace == namespace and _has(pod.labels, item.labels)
+                ),
+                "",
+            )
+            if backend:
+                pods.append(_pod(pod, backend))
     return {"pods": pods, "endpoints": endpoints}
 
 
@@ -74,7 +83,9 @@ class Watch:
         clients: Clients,
         *,
         on_sample: Callable[[dict[str, Any]], None] | None = None,
+        hit: Backend | None = None,
     ) -> None:
+        self._hit = hit
         self._cluster, self._journal, self._clients, self._on_sample = cluster, journal, clients, on_sample
         self._stop = threading.Event()
         self._threads = [threading.Thread(target=work, daemon=True) for work in (self._samples, self._slow)]
@@ -127,7 +138,7 @@ class Watch:
 
     def _sample(self) -> None:
         began = time.time()
-        self.latest = sample(self._view())
+        self.latest = sample(self._view(), self._hit)
         self._journal.add("sample", t=round(began, 3), **self.latest)
         if self._on_sample:
             self._on_sample(self.latest)
@@ -142,11 +153,16 @@ class Watch:
 
     def _known_events(self) -> None:
         """Events from before the experiment are not its own."""
-        for event in self._view().events(SYSTEM):
+        for event in self._all_events():
             self._seen.add((str(event.uid), _count(event)))
 
+    def _all_events(self) -> list[Event]:
+        view = self._view()
+        namespaces = {SYSTEM, self._hit.namespace if self._hit else SYSTEM}
+        return [event for namespace in sorted(namespaces) for event in view.events(namespace)]
+
     def _events(self) -> None:
-        for event in self._view().events(SYSTEM):
+        for event in self._all_events():
             key = (str(event.uid), _count(event))
             if key in self._seen:
                 continue

@@ -141,6 +141,30 @@ def _offers(cluster: Cluster) -> Iterator[Finding]:
         shape = "" if profile.gpu_shape == "full" else f", {profile.gpu_shape}"
         yield Finding(True, f"{amount} {profile.gpu_resource} ({profile.gpu}{shape})")
     yield _metrics(view)
+    yield _orchestrator(profile)
+    yield _gateway_api(cluster)
+
+
+def _orchestrator(profile: Profile) -> Finding:
+    """The one image of the course's own: a cluster that is not embedded pulls it from where somebody put it."""
+    if "orchestrator" in profile.images:
+        return Finding(True, f"the orchestrator's image: {profile.images['orchestrator']}")
+    return Finding(
+        False,
+        "the profile names no image of the orchestrator: build helpers/apps/orchestrator/Containerfile, push it, and "
+        "write its name to `images` in ConfigMap kube-public/course-profile",
+        "kubectl edit configmap course-profile -n kube-public",
+        "lab 06, orchestration",
+    )
+
+
+def _gateway_api(cluster: Cluster) -> Finding:
+    served = {(kind.kind, kind.group) for kind in cluster.api.discover(Deadline(10))}
+    if ("HTTPRoute", "gateway.networking.k8s.io") in served:
+        return Finding(
+            True, "the Gateway API is served: manifests/stack/gateway/overlays/gateway-api may be used"
+        )
+    return Finding(True, "no Gateway API: lab 06 runs an Envoy of its own, no lab needs more")
 
 
 def _metrics(view: ClusterView) -> Finding:

@@ -11,7 +11,7 @@ from helpers.cluster import doctor as capabilities
 from helpers.cluster.connection import load_choice
 from helpers.cluster.doctor import Finding
 from helpers.embedded import launch, observe, preflight
-from helpers.embedded.binaries import SOURCE_LIST
+from helpers.embedded.binaries import OF_IMAGES, SOURCE_LIST
 from helpers.embedded.cache import lookup
 
 
@@ -52,6 +52,9 @@ def _cache() -> Iterator[Finding]:
     for source in SOURCE_LIST:
         if lookup("binaries", source.key()) is None:
             yield Finding(True, f"{source.title} is not built yet: the next `course up` builds it")
+    for name, source in OF_IMAGES.items():
+        if lookup("binaries", source.key()) is None:
+            yield Finding(True, f"{source.title} is not built yet: it is when a lab needs the image {name}")
 
 
 def _cluster(name: str) -> Iterator[Finding]:

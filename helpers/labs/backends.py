@@ -27,7 +27,8 @@ from helpers.grading.changes import (
     stored,
 )
 from helpers.stack import serving
-from helpers.stack.bring_up import APPS, first_policy
+from helpers.stack.bring_up import APPS, GATEWAY, first_policy
+from helpers.stack.gateway import ensure_keys
 from helpers.stack.probes import FOLDER, probe_pods
 
 NODE_ADDRESS = "198.18.0.2"
@@ -94,3 +95,10 @@ def both_with_probes(cluster: Any) -> None:
         stored(pod(about["name"], spec, about["namespace"], labels=about["labels"], address=address))(cluster)
     if cluster.view().find("NetworkPolicy", "vllm-ingress-from-llm-apps", SYSTEM) is None:
         cluster.apply(first_policy())
+
+
+def ground_for_orchestration(cluster: Any) -> None:
+    """What `bring_up_for_orchestration` does: the same, the namespace of the gateway, and the keys."""
+    both_with_probes(cluster)
+    applied(manifest("Namespace", GATEWAY))(cluster)
+    ensure_keys(cluster)

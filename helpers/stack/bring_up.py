@@ -1,7 +1,8 @@
-"""Both backends, as labs 01 to 03 leave them: for a lab that starts where they end.
+"""What earlier labs leave, for a lab that starts where they end.
 
 A learner who did the earlier labs has all of this, and nothing is changed then. On a fresh cluster
-`course start 04` gets namespaces, quota, vLLM and Qdrant from the same manifests.
+`course start 04` gets namespaces, vLLM and Qdrant from the same manifests, and `course start 06` the corpus
+in Qdrant, the gateway's namespace and everybody's keys too.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
     from helpers.cluster import Cluster
 
 MANIFESTS = REPOSITORY / "manifests" / "stack"
-SYSTEM, APPS = "llm-system", "llm-apps"
+SYSTEM, APPS, GATEWAY = "llm-system", "llm-apps", "llm-gateway"
 # The pod with curl that learners ask from by hand, in APPS.
 CLIENT = "curl-client"
 READY_TIMEOUT_S = 300.0
@@ -66,6 +67,46 @@ def bring_up_with_probes(cluster: Cluster, progress: object = None) -> list[str]
     return [*done, f"probe pods ready: {', '.join(placed.ready)}", *missing]
 
 
+def bring_up_for_orchestration(cluster: Cluster, progress: object = None) -> list[str]:
+    """What labs 01 to 05 leave, the corpus of lab 03 in Qdrant, the namespace of the gateway, and the keys.
+
+    What a learner put there stays: a collection with other points gets those of the corpus that it lacks.
+    """
+    from helpers.stack.gateway import ensure_keys
+
+    say = progress if callable(progress) else lambda line: None
+    done = bring_up_with_probes(cluster, say)
+    done += [
+        f"{item.action} {item.kind} {item.name}"
+        for item in cluster.apply([_namespace(GATEWAY, {})])
+        if item.action != "unchanged"
+    ]
+    return [*done, *ensure_corpus(cluster, say), *ensure_keys(cluster)]
+
+
+def ensure_corpus(cluster: Cluster, progress: Progress) -> list[str]:
+    """The passages of the corpus in Qdrant's collection; a line where some were missing.
+
+    Raises:
+        MemoryUnavailable, MemoryRefused: Qdrant does not answer, or does not take them.
+    """
+    from helpers.stack import memory
+    from helpers.stack.embeddings import Embedder
+
+    passages = memory.corpus()
+    with memory.connect(cluster) as qdrant:
+        found = qdrant.state()
+        if found is not None and found.points >= len(passages):
+            return []
+        qdrant.create_collection()
+
+        def say(seen: memory.Ingested) -> None:
+            progress(f"qdrant: {seen.done} of {seen.total} passages")
+
+        count = qdrant.ingest(passages, Embedder(), on_progress=say)
+    return [f"{count} passages in Qdrant's collection {memory.COLLECTION}"]
+
+
 def first_policy() -> str:
     """The policy with which lab 02 left vLLM."""
     text = (MANIFESTS / "vllm" / "base" / "network-policy.yaml").read_text()
@@ -86,10 +127,11 @@ def _every_ten(name: str, progress: Progress) -> Callable[[float, str], None]:
 
 
 def _namespaces() -> list[dict[str, Any]]:
-    def namespace(name: str, labels: dict[str, str]) -> dict[str, Any]:
-        return {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name, "labels": labels}}
+    return [_namespace(SYSTEM, {}), _namespace(APPS, {"kubedojo.dev/role": "llm-apps"})]
 
-    return [namespace(SYSTEM, {}), namespace(APPS, {"kubedojo.dev/role": "llm-apps"})]
+
+def _namespace(name: str, labels: dict[str, str]) -> dict[str, Any]:
+    return {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name, "labels": labels}}
 
 
 def load_images(*names: str) -> None:

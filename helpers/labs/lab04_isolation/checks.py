@@ -286,12 +286,12 @@ def start(cluster: Cluster, progress: Progress = quiet) -> list[str]:
 
 @lab.reset
 def reset(cluster: Cluster, progress: Progress = quiet) -> list[str]:
-    """Back to the policy of lab 02 alone: every other policy in llm-system goes, the probes stay."""
+    """Back to the policy of lab 02 alone: the others in llm-system go, but for another lab's; the probes stay."""
     from helpers.stack.bring_up import first_policy
 
     done = []
     for policy in cluster.view().network_policies(SYSTEM):
-        if policy.name != "vllm-ingress-from-llm-apps":
+        if policy.name not in ("vllm-ingress-from-llm-apps", "redis"):
             cluster.delete("NetworkPolicy", policy.name, SYSTEM)
             done.append(f"deleted NetworkPolicy {policy.name}")
     changed = [item for item in cluster.apply(first_policy()) if item.action != "unchanged"]
