@@ -44,6 +44,7 @@ if TYPE_CHECKING:
 PARTS = (
     "helpers.embedded.commands",
     "helpers.chaos.commands",
+    "helpers.labs.lab06_orchestration.commands",
     "helpers.classroom.commands",
     "helpers.restore",
 )

@@ -25,7 +25,7 @@ LABS, CLUSTERS, EXPERIMENTS, CLASSES, AUTHORS = "Labs", "Clusters", "Experiments
 _COURSE = (
     "author|backoff|cache|certificate|check-author|class|doctor|down|experiment|export|game-day|gpu|grade|images|"
     "helm|kubeconfig|kubectl|lab|open|prefetch|progress|recover|report|reset|restore|review|seat|shell|solve|start|status|up|use|"
-    "verify|--help"
+    "verify|witness|--help"
 )
 _KUBECTL = (
     "annotate|api-resources|apply|config|cordon|create|delete|describe|diff|drain|edit|events|exec|explain|expose|get|"

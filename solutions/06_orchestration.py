@@ -1,0 +1,1627 @@
+import marimo
+
+__generated_with = "0.25.2"
+app = marimo.App(
+    width="medium",
+    app_title="06 · Orchestration, solved",
+    css_file="../helpers/notebook/course.css",
+)
+
+with app.setup(hide_code=True):
+    import hashlib
+    import json
+    from collections.abc import Callable
+
+    import marimo as mo
+
+    from helpers import notebook as nb
+    from helpers.apps.orchestrator.decisions import Budget, Degradation, Failure, Message, Request
+    from helpers.labs.lab06_orchestration import draw, draw_decisions
+
+
+@app.cell(hide_code=True)
+def title():
+    mo.md(r"""
+    # 06 · Orchestration
+
+    Two healthy backends do not make an answer. Somebody asks both, in the right order, in time, and says the right thing when
+    one of them fails. In this lab that is `llm-orchestrator`: a service that is given, with its decisions left open. You write
+    them: as small functions, as settings, as YAML. Then witnesses put it into trouble and keep what became of it.
+
+    *150 minutes. What the cluster does is graded, and what the witnesses saw there. It makes no difference whether you press
+    the buttons on this page or use `kubectl` and `course witness` in its terminal, which `Ctrl`+`` ` `` opens.*
+    """)
+    return
+
+
+@app.cell(hide_code=True)
+def solved_note():
+    mo.md(r"""
+    *The same page with every exercise solved, and why. `course solve 06` runs it with its buttons pressed.*
+    """)
+    return
+
+
+@app.cell(hide_code=True)
+def bar(PARTS, lab):
+    lab.live(nb.bar, PARTS)
+    return
+
+
+@app.cell(hide_code=True)
+def cluster_card(cluster_answers, lab, reconnect):
+    nb.connection_card(lab, reconnect, cluster_answers)
+    return
+
+
+@app.cell(hide_code=True)
+def what_one_answer_takes():
+    mo.md(r"""
+    ## What one answer takes
+
+    A question goes through four steps, and each has its own way to fail. After each step the thread is written to Redis.
+
+    | step | asks | fails by |
+    | --- | --- | --- |
+    | **retrieve** | Qdrant, for the nearest passages | being slow, being away, finding nothing |
+    | **assemble** | the engine's tokenizer, for what fits | a conversation that is longer than the window |
+    | **generate** | vLLM | being slow, being full, refusing the prompt |
+    | **record** | Redis | losing what was promised |
+
+    The code is short and meant to be read: `helpers/apps/orchestrator/`, beginning with `graph.py`. Your decisions are mounted
+    into its pods from ConfigMap `llm-orchestrator-decisions`, one file each; settings come from `llm-orchestrator-config`.
+    """)
+    return
+
+
+@app.cell(hide_code=True)
+def layers():
+    nb.layer_picture("orchestration")
+    return
+
+
+@app.cell(hide_code=True)
+def where_it_begins():
+    mo.md(r"""
+    `course start 06` puts in place what this lab begins with: both backends, the documents of lab 03, keys, and a Redis as a
+    prototype has it.
+    """)
+    return
+
+
+@app.cell(hide_code=True)
+def probes_panel(lab, place):
+    nb.start_panel(lab, place)
+    return
+
+
+@app.cell(hide_code=True)
+def names_and_the_one_way_in():
+    mo.md(r"""
+    ## 1 · Names and the one way in
+
+    A colleague ran this service in `llm-system`, beside both backends. It belongs in `llm-apps`. These are its addresses.
+    """)
+    return
+
+
+@app.cell(hide_code=True)
+def guess_names():
+    guess_names = nb.predict(
+        "A pod in `llm-apps` opens `http://vllm:8000`. What happens?",
+        {
+            "works": "It works: a Service's name is known in the whole cluster",
+            "nothing": "The name is not found: there is no `vllm` in `llm-apps`",
+            "policy": "The connection times out: a policy stops it",
+        },
+    )
+    guess_names
+    return (guess_names,)
+
+
+@app.cell
+def names_yaml():
+    names_yaml = """
+    VLLM_BASE_URL: http://vllm.llm-system.svc.cluster.local:8000/v1
+    QDRANT_BASE_URL: http://qdrant.llm-system.svc.cluster.local:6333
+    REDIS_URL: redis://redis.llm-system.svc.cluster.local:6379
+    """
+    return (names_yaml,)
+
+
+@app.cell(hide_code=True)
+def preview_names_yaml(lab, names_yaml):
+    lab.live(draw.settings_preview, names_yaml)
+    return
+
+
+@app.cell(hide_code=True)
+def apply_names_yaml(apply_names, lab, names_yaml):
+    draw.settings_panel(lab, names_yaml, apply_names)
+    return
+
+
+@app.cell(hide_code=True)
+def why_names_yaml():
+    mo.md(r"""
+    **Why.** `/etc/resolv.conf` of a pod lists its own namespace first. The full name means the same everywhere, and shows in
+    a review where the traffic goes. The first Apply also creates the Deployment, with what a prototype leaves open.
+    """)
+    return
+
+
+@app.cell(hide_code=True)
+def guess_names_answer(guess_names):
+    nb.reveal(
+        guess_names.value,
+        truth="nothing",
+        because="A bare name is completed with the caller's **own** namespace. In `llm-apps` that is `vllm.llm-apps.svc.cluster.local`, which nobody has made. No packet is sent.",
+        instead={
+            "works": "Names are looked up by namespace; another one must be named.",
+            "policy": "No connection is opened: it ends in DNS, before any policy.",
+        },
+    )
+    return
+
+
+@app.cell(hide_code=True)
+def names_by_hand():
+    mo.md(r"""
+    **By hand.** Ask as the application would: the bare name, then the full one. The exit code 6 means that the name was not found.
+    """)
+    return
+
+
+@app.cell(hide_code=True)
+def by_hand_names(lab):
+    nb.by_hand(
+        lab,
+        r"""
+        kubectl exec -n llm-apps probe-app -- curl -sS -m 3 http://vllm:8000/health
+        kubectl exec -n llm-apps probe-app -- curl -sS -m 3 -w '%{http_code}\n' http://vllm.llm-system.svc.cluster.local:8000/health
+        kubectl get pods -n llm-apps -l app=llm-orchestrator
+        """,
+    )
+    return
+
+
+@app.cell(hide_code=True)
+def ask_once(ask_it, lab):
+    draw.ask_panel(lab, ask_it)
+    return
+
+
+@app.cell(hide_code=True)
+def witness_answer(lab, see_answer):
+    draw.witness_panel(lab, "answer", see_answer)
+    return
+
+
+@app.cell(hide_code=True)
+def board_entry(lab):
+    lab.live(nb.board, "entry")
+    return
+
+
+@app.cell(hide_code=True)
+def hints_entry(lab):
+    lab.live(
+        nb.task_hints,
+        "entry",
+        "Which namespaces do the backends run in? `kubectl get services -A`.",
+        "`NAME.NAMESPACE.svc.cluster.local`, in all three addresses; ports and paths stay as they are.",
+        "The pods run another decision than the ConfigMap holds? Delivering replaces them; `kubectl rollout status deployment llm-orchestrator -n llm-apps` shows how far it is.",
+    )
+    return
+
+
+@app.cell(hide_code=True)
+def a_budget_is_arithmetic():
+    mo.md(r"""
+    ## 2 · A budget is arithmetic
+
+    A class says how long a whole answer may take: `fast` 12 s, `standard` 35 s, `background` 180 s. Before each step the
+    service asks you how much of it this step may have. `left_ms` is what is left of the request. The function below gives
+    each step all of it.
+    """)
+    return
+
+
+@app.cell(hide_code=True)
+def guess_budget():
+    guess_budget = nb.predict(
+        "Qdrant accepts the connection and then says nothing. Each hop may take all that is left. What does a caller of class `fast` get?",
+        {
+            "general": "After a moment an answer without documents",
+            "late": "After 12 s an error: nothing was left for the model",
+            "fine": "An answer: Qdrant is not needed for one",
+        },
+    )
+    guess_budget
+    return (guess_budget,)
+
+
+@app.function
+def hop_deadline_ms(budget: Budget, hop: str, left_ms: int) -> int:
+    """How long this hop may take: "load", "retrieve", "assemble", "generate" or "record".
+
+    Args:
+        left_ms: what is left of the whole request's `budget.deadline_ms`.
+    """
+    shares = {"load": 250, "retrieve": 800, "assemble": 2000, "record": 500}
+    if hop == "generate":
+        # The model gets what the others leave, and leaves enough to write down how it ended.
+        return max(1, left_ms - shares["record"])
+    return min(shares[hop], left_ms)
+
+
+@app.cell(hide_code=True)
+def preview_budget(hop_deadline_ms):
+    draw_decisions.budget_picture(hop_deadline_ms)
+    return
+
+
+@app.cell(hide_code=True)
+def deliver_budget(hop_deadline_ms, lab, to_budget):
+    draw.decision_panel(lab, "budget", to_budget, hop_deadline_ms)
+    return
+
+
+@app.cell(hide_code=True)
+def why_hop_deadline_ms():
+    mo.md(r"""
+    **Why.** A healthy retrieval takes milliseconds here: 800 is generous, and leaves the rest to the model. The deadline is
+    made once and handed inwards. Whatever hangs, somebody still has time to say so.
+    """)
+    return
+
+
+@app.cell(hide_code=True)
+def witness_budget(lab, see_budget):
+    draw.witness_panel(lab, "budget", see_budget)
+    return
+
+
+@app.cell(hide_code=True)
+def guess_budget_answer(guess_budget):
+    nb.reveal(
+        guess_budget.value,
+        truth="late",
+        because="A backend that hangs is worse than one that is down: the refused connection costs nothing, the silent one costs all that you let it have.",
+        instead={
+            "general": "Only if somebody stops waiting in time. Nobody does.",
+            "fine": "What to do without it is decided after the hop has ended. It has not.",
+        },
+    )
+    return
+
+
+@app.cell(hide_code=True)
+def board_budget(lab):
+    lab.live(nb.board, "budget")
+    return
+
+
+@app.cell(hide_code=True)
+def hints_budget(lab):
+    lab.live(
+        nb.task_hints,
+        "budget",
+        "The bars above are your function: whatever is red leaves too little for the hop after it.",
+        "`generate` needs most of the time, `retrieve` a second or so.",
+        "Fixed shares for the small hops; for `generate`, `left_ms` less what `record` still needs.",
+    )
+    return
+
+
+@app.cell(hide_code=True)
+def state_that_survives():
+    mo.md(r"""
+    ## 3 · State that survives
+
+    Redis as it runs now has neither a claim nor a log: its pod takes every thread along. Give it a claim of 1 GiB, a log that is
+    written each second, and a bound on memory at which it refuses writes instead of forgetting threads.
+    """)
+    return
+
+
+@app.cell
+def redis_yaml():
+    redis_yaml = """
+    apiVersion: apps/v1
+    kind: StatefulSet
+    metadata:
+      name: redis
+      namespace: llm-system
+      labels: {app: redis}
+    spec:
+      replicas: 1
+      serviceName: redis
+      selector:
+        matchLabels: {app: redis}
+      template:
+        metadata:
+          labels: {app: redis}
+        spec:
+          enableServiceLinks: false
+          automountServiceAccountToken: false
+          terminationGracePeriodSeconds: 10
+          securityContext:
+            runAsNonRoot: true
+            runAsUser: 999
+            runAsGroup: 999
+            fsGroup: 999
+            seccompProfile: {type: RuntimeDefault}
+          containers:
+            - name: redis
+              image: $REDIS
+              args:
+                - --dir
+                - /data
+                - --protected-mode
+                - "no"
+                - --appendonly
+                - "yes"
+                - --appendfsync
+                - everysec
+                - --maxmemory
+                - 192mb
+                - --maxmemory-policy
+                - noeviction
+              ports:
+                - {name: redis, containerPort: 6379}
+              readinessProbe:
+                tcpSocket: {port: redis}
+                periodSeconds: 2
+              resources:
+                requests: {cpu: 50m, memory: 64Mi}
+                limits: {cpu: 500m, memory: 320Mi}
+              securityContext:
+                allowPrivilegeEscalation: false
+                readOnlyRootFilesystem: true
+                capabilities: {drop: [ALL]}
+              volumeMounts:
+                - {name: redis-data, mountPath: /data}
+      volumeClaimTemplates:
+        - metadata:
+            name: redis-data
+            labels: {app: redis}
+          spec:
+            accessModes: [ReadWriteOnce]
+            storageClassName: $STORAGE_CLASS
+            resources:
+              requests: {storage: 1Gi}
+    """
+    return (redis_yaml,)
+
+
+@app.cell(hide_code=True)
+def preview_redis_yaml(lab, redis_yaml):
+    lab.live(draw.redis_preview, redis_yaml)
+    return
+
+
+@app.cell(hide_code=True)
+def apply_redis_yaml(apply_redis, lab, redis_yaml):
+    draw.redis_panel(lab, redis_yaml, apply_redis)
+    return
+
+
+@app.cell(hide_code=True)
+def why_redis_yaml():
+    mo.md(r"""
+    **Why.** `volumeClaimTemplates` cannot be added to a StatefulSet: it is deleted and created anew. `appendfsync everysec`
+    may lose a second of writes when the node loses power; `always` loses none and costs a disk write for each step.
+    """)
+    return
+
+
+@app.cell(hide_code=True)
+def when_a_step_is_written():
+    mo.md(r"""
+    Two settings decide what is in there: `DURABILITY` (when a step is written) and `THREAD_TTL_MINUTES` (when a thread ends; 0 means never).
+    """)
+    return
+
+
+@app.cell(hide_code=True)
+def guess_durability():
+    guess_durability = nb.predict(
+        "`DURABILITY: exit`, and the pod dies in the middle of generation. What does the next pod find?",
+        {
+            "all": "The thread, with the documents that were retrieved: it goes on at generate",
+            "question": "The question only: it retrieves again",
+            "nothing": "Nothing: there is no such thread",
+        },
+    )
+    guess_durability
+    return (guess_durability,)
+
+
+@app.cell
+def state_yaml():
+    state_yaml = """
+    DURABILITY: sync
+    THREAD_TTL_MINUTES: "60"
+    """
+    return (state_yaml,)
+
+
+@app.cell(hide_code=True)
+def preview_state_yaml(lab, state_yaml):
+    lab.live(draw.settings_preview, state_yaml)
+    return
+
+
+@app.cell(hide_code=True)
+def apply_state_yaml(apply_state, lab, state_yaml):
+    draw.settings_panel(lab, state_yaml, apply_state)
+    return
+
+
+@app.cell(hide_code=True)
+def why_state_yaml():
+    mo.md(r"""
+    **Why.** `sync` writes each step before the next begins, for a millisecond or two. LangGraph's checkpoints have no end of
+    their own: a dozen keys a thread, for ever, until `noeviction` stops all writes.
+    """)
+    return
+
+
+@app.cell(hide_code=True)
+def guess_durability_answer(guess_durability):
+    nb.reveal(
+        guess_durability.value,
+        truth="nothing",
+        because="`exit` writes once, when the graph has ended. It is fast, and what it saves is what would have been needed.",
+        instead={
+            "all": "That is `sync`.",
+            "question": "Not even the question is there: nothing was written before the end.",
+        },
+    )
+    return
+
+
+@app.cell(hide_code=True)
+def threads(lab):
+    lab.live(draw.threads)
+    return
+
+
+@app.cell(hide_code=True)
+def witness_state(lab, see_state):
+    draw.witness_panel(lab, "state", see_state)
+    return
+
+
+@app.cell(hide_code=True)
+def the_hard_proof():
+    mo.md(r"""
+    The hard proof, a pod that dies while it generates and a Redis that goes away, is in part 9: it needs the right probes too.
+    """)
+    return
+
+
+@app.cell(hide_code=True)
+def board_state(lab):
+    lab.live(nb.board, "state")
+    return
+
+
+@app.cell(hide_code=True)
+def hints_state(lab):
+    lab.live(
+        nb.task_hints,
+        "state",
+        "`state.store` asks Redis itself what it was started with: compare with `args`.",
+        "The claim belongs in `volumeClaimTemplates`, with the name that `volumeMounts` uses; the `emptyDir` of that name goes.",
+        "`sync`, and some minutes that are more than 0.",
+    )
+    return
+
+
+@app.cell(hide_code=True)
+def the_same_question_twice():
+    mo.md(r"""
+    ## 4 · The same question twice
+
+    A gateway gives up after 30 s and asks again. The first answer was ready after 32. Callers send an `Idempotency-Key`; you
+    say what makes two requests the same one.
+    """)
+    return
+
+
+@app.cell(hide_code=True)
+def guess_twice():
+    guess_twice = nb.predict(
+        "Five equal requests arrive at once, with the same key. How many generations should there be?",
+        {
+            "five": "Five: each caller waits for an answer of their own",
+            "one": "One: four of them wait for the first",
+            "refuse": "One: the other four are refused",
+        },
+    )
+    guess_twice
+    return (guess_twice,)
+
+
+@app.function
+def idempotency_key(request: Request) -> str:
+    """What two requests have in common when they are the same one.
+
+    A request has `tenant`, `thread_id`, `key` (the caller's own), `question` and `request_id`.
+    """
+    same = [request.tenant, request.thread_id, request.key, request.question]
+    return hashlib.sha256(json.dumps(same).encode()).hexdigest()
+
+
+@app.cell(hide_code=True)
+def preview_idempotency(idempotency_key):
+    draw_decisions.key_table(idempotency_key)
+    return
+
+
+@app.cell(hide_code=True)
+def deliver_idempotency(idempotency_key, lab, to_idempotency):
+    draw.decision_panel(lab, "idempotency", to_idempotency, idempotency_key)
+    return
+
+
+@app.cell(hide_code=True)
+def why_idempotency_key():
+    mo.md(r"""
+    **Why.** The `request_id` is new for each try. Without the tenant, two customers that number their requests read each
+    other's answers. JSON keeps the parts apart: glued together, `ab`+`c` and `a`+`bc` would be the same.
+    """)
+    return
+
+
+@app.cell(hide_code=True)
+def how_long_a_key_is_held():
+    mo.md(r"""
+    While one pod answers, it holds the key for `IDEMPOTENCY_LEASE_S` and renews that. When it dies, nobody renews.
+    """)
+    return
+
+
+@app.cell
+def lease_yaml():
+    lease_yaml = """
+    IDEMPOTENCY_LEASE_S: "6"
+    """
+    return (lease_yaml,)
+
+
+@app.cell(hide_code=True)
+def preview_lease_yaml(lab, lease_yaml):
+    lab.live(draw.settings_preview, lease_yaml)
+    return
+
+
+@app.cell(hide_code=True)
+def apply_lease_yaml(apply_lease, lab, lease_yaml):
+    draw.settings_panel(lab, lease_yaml, apply_lease)
+    return
+
+
+@app.cell(hide_code=True)
+def witness_again(lab, see_again):
+    draw.witness_panel(lab, "again", see_again)
+    return
+
+
+@app.cell(hide_code=True)
+def guess_twice_answer(guess_twice):
+    nb.reveal(
+        guess_twice.value,
+        truth="one",
+        because="The others wait for it, and all five get the same answer. Who comes later gets the stored one, without a generation.",
+        instead={
+            "five": "That is what happens below as it stands, and the engine works five times.",
+            "refuse": "They did nothing wrong: the answer is on its way.",
+        },
+    )
+    return
+
+
+@app.cell(hide_code=True)
+def board_again(lab):
+    lab.live(nb.board, "again")
+    return
+
+
+@app.cell(hide_code=True)
+def hints_again(lab):
+    lab.live(
+        nb.task_hints,
+        "again",
+        "Which of the five fields differs between two tries of the same caller?",
+        "Tenant, thread, key and question, in a form that keeps them apart.",
+        "A lease is renewed while its owner lives: it only has to outlast a pause of the process, some seconds.",
+    )
+    return
+
+
+@app.cell(hide_code=True)
+def a_window_is_finite():
+    mo.md(r"""
+    ## 5 · A window is finite
+
+    A conversation grows, the model's window does not. `room` is what the prompt may have in tokens; `count` asks the engine
+    itself how many a list of messages has. The passages of the documents were cut already; now it is the turns' turn.
+    """)
+    return
+
+
+@app.cell(hide_code=True)
+def guess_window():
+    guess_window = nb.predict(
+        "A token is about four letters of English. How many tokens are the 12 letters `90210 45133`?",
+        {
+            "three": "About 3",
+            "ten": "About 10: digits are nearly a token each",
+            "one": "1 or 2: numbers are short",
+        },
+    )
+    guess_window
+    return (guess_window,)
+
+
+@app.function
+def trim(messages: list[Message], room: int, count: Callable[[list[Message]], int]) -> list[Message]:
+    """The messages that go to the model, in their order; the first is the system's, the last is the question.
+
+    A message is {"role": …, "content": …}.
+    """
+    system, turns = messages[:1], messages[1:]
+    while len(turns) > 1 and count([*system, *turns]) > room:
+        turns = turns[1:]
+    return [*system, *turns]
+
+
+@app.cell(hide_code=True)
+def preview_window(trim):
+    draw_decisions.trim_picture(trim)
+    return
+
+
+@app.cell(hide_code=True)
+def deliver_window(lab, to_window, trim):
+    draw.decision_panel(lab, "window", to_window, trim)
+    return
+
+
+@app.cell(hide_code=True)
+def why_trim():
+    mo.md(r"""
+    **Why.** The oldest turns go first: the question leans on what was said last. The system message stays, or the model forgets
+    what it is for. The engine counts: an estimate by letters is right for prose, and wrong for numbers, code and other scripts.
+    """)
+    return
+
+
+@app.cell(hide_code=True)
+def witness_window(lab, see_window):
+    draw.witness_panel(lab, "window", see_window)
+    return
+
+
+@app.cell(hide_code=True)
+def guess_window_answer(guess_window):
+    nb.reveal(
+        guess_window.value,
+        truth="ten",
+        because="SmolLM2, like many models, takes digits one by one. Who counts letters sends a prompt that is refused with 400.",
+        instead={
+            "three": "For words. Try `count` of both.",
+            "one": "Numbers look short, and are long.",
+        },
+    )
+    return
+
+
+@app.cell(hide_code=True)
+def board_window(lab):
+    lab.live(nb.board, "window")
+    return
+
+
+@app.cell(hide_code=True)
+def hints_window(lab):
+    lab.live(
+        nb.task_hints,
+        "window",
+        "The picture shows which messages your function keeps, of a conversation that is too long.",
+        "`messages[:1]` is the system message, `messages[-1]` the question. Which of the others goes first?",
+        "Take away the oldest turn until `count` says that the rest fits.",
+    )
+    return
+
+
+@app.cell(hide_code=True)
+def who_may_be_asked_again():
+    mo.md(r"""
+    ## 6 · Who may be asked again
+
+    The graph asks a backend again if you say so, up to twice in class `standard`. The client library below it retries too,
+    unless it is told not to.
+    """)
+    return
+
+
+@app.cell(hide_code=True)
+def guess_retry():
+    guess_retry = nb.predict(
+        "The client's default is 2 retries, the graph's limit 3 attempts. vLLM answers 503 to everything. How many requests does one question cost?",
+        {
+            "three": "3: the graph's limit",
+            "five": "5: two and three",
+            "nine": "9: three times three",
+        },
+    )
+    guess_retry
+    return (guess_retry,)
+
+
+@app.function
+def worth_a_retry(failure: Failure) -> bool:
+    """Whether to ask the same backend once more.
+
+    A failure has `kind` (unreachable, timed_out, overloaded, failed, context_exceeded, unsupported, model_missing, …),
+    `backend`, `status` (None where there was no answer) and `attempt`, from 1.
+    """
+    if failure.status is None:
+        return failure.kind == "unreachable"
+    return failure.status in (429, 500, 502, 503, 504)
+
+
+@app.cell(hide_code=True)
+def preview_retry(worth_a_retry):
+    draw_decisions.retry_table(worth_a_retry)
+    return
+
+
+@app.cell(hide_code=True)
+def deliver_retry(lab, to_retry, worth_a_retry):
+    draw.decision_panel(lab, "retry", to_retry, worth_a_retry)
+    return
+
+
+@app.cell(hide_code=True)
+def why_worth_a_retry():
+    mo.md(r"""
+    **Why.** Waiting helps against a pod that starts, a queue that is full, a connection that broke. It never helps against a
+    prompt that is too long or a key that is wrong. A hop that timed out has used up the time for a second try.
+    """)
+    return
+
+
+@app.cell
+def client_yaml():
+    client_yaml = """
+    CLIENT_MAX_RETRIES: "0"
+    """
+    return (client_yaml,)
+
+
+@app.cell(hide_code=True)
+def preview_client_yaml(client_yaml, lab):
+    lab.live(draw.settings_preview, client_yaml)
+    return
+
+
+@app.cell(hide_code=True)
+def apply_client_yaml(apply_client, client_yaml, lab):
+    draw.settings_panel(lab, client_yaml, apply_client)
+    return
+
+
+@app.cell(hide_code=True)
+def witness_retry(lab, see_retry):
+    draw.witness_panel(lab, "retry", see_retry)
+    return
+
+
+@app.cell(hide_code=True)
+def guess_retry_answer(guess_retry):
+    nb.reveal(
+        guess_retry.value,
+        truth="nine",
+        because="Each attempt of the graph is a call of the client, and the client makes three of each. The overloaded engine gets nine times the load. One layer retries: here the graph, which knows the budget.",
+        instead={
+            "three": "The graph counts its own calls, not what the client makes of them.",
+            "five": "They multiply.",
+        },
+    )
+    return
+
+
+@app.cell(hide_code=True)
+def board_retry(lab):
+    lab.live(nb.board, "retry")
+    return
+
+
+@app.cell(hide_code=True)
+def hints_retry(lab):
+    lab.live(
+        nb.task_hints,
+        "retry",
+        "What would have to change for the same request to succeed? If only you can change it, do not ask again.",
+        "4xx other than 429 says that the request is wrong.",
+        "`CLIENT_MAX_RETRIES` is for the layer that knows nothing of your budget.",
+    )
+    return
+
+
+@app.cell(hide_code=True)
+def degrade_in_the_product_s_words():
+    mo.md(r"""
+    ## 7 · Degrade in the product's words
+
+    Qdrant is away. A documentation assistant may answer from general knowledge if it says so; a compliance assistant may not
+    answer at all; brainstorming may go on. One failure, three right answers.
+    """)
+    return
+
+
+@app.cell(hide_code=True)
+def guess_degrade():
+    guess_degrade = nb.predict(
+        "Why does the answer carry the label in its metadata, and not in its text?",
+        {
+            "short": "The text would be too long",
+            "program": "A program that shows, stores or counts answers can tell them apart",
+            "model": "The model cannot write it",
+        },
+    )
+    guess_degrade
+    return (guess_degrade,)
+
+
+@app.function
+def degrade(failure: Failure, product: str) -> Degradation:
+    """What to do without this backend: Degradation(kind, label).
+
+    Args:
+        product: "documentation", "compliance" or "brainstorming".
+
+    Kinds: "refuse", "general_answer", "stored_answer", "continue". A label becomes the answer's `degraded.label`.
+    """
+    if failure.backend == "vllm":
+        return Degradation("stored_answer", "an earlier answer to the same question")
+    if product == "compliance":
+        return Degradation("refuse", "no answer without its documents")
+    if product == "brainstorming":
+        return Degradation("continue", "without documents")
+    return Degradation("general_answer", "general knowledge: the documents cannot be reached")
+
+
+@app.cell(hide_code=True)
+def preview_degrade(degrade):
+    draw_decisions.degrade_table(degrade)
+    return
+
+
+@app.cell(hide_code=True)
+def deliver_degrade(degrade, lab, to_degrade):
+    draw.decision_panel(lab, "degrade", to_degrade, degrade)
+    return
+
+
+@app.cell(hide_code=True)
+def why_degrade():
+    mo.md(r"""
+    **Why.** What is allowed depends on what the answer is used for, so it is a product's decision and not the library's. For
+    compliance, too, nothing is better than something wrong. Without vLLM only an answer that was given before can help.
+    """)
+    return
+
+
+@app.cell(hide_code=True)
+def witness_degrade(lab, see_degrade):
+    draw.witness_panel(lab, "degrade", see_degrade)
+    return
+
+
+@app.cell(hide_code=True)
+def guess_degrade_answer(guess_degrade):
+    nb.reveal(
+        guess_degrade.value,
+        truth="program",
+        because="Pages show a notice, caches leave it out, dashboards count it. A sentence in the text is lost at the first summary.",
+        instead={
+            "short": "A sentence would fit.",
+            "model": "It often does, and nobody can rely on it.",
+        },
+    )
+    return
+
+
+@app.cell(hide_code=True)
+def board_degrade(lab):
+    lab.live(nb.board, "degrade")
+    return
+
+
+@app.cell(hide_code=True)
+def hints_degrade(lab):
+    lab.live(
+        nb.task_hints,
+        "degrade",
+        "The table shows your answer for each product and failure.",
+        "Every kind but `refuse` needs a label: without one the answer looks like any other.",
+        "`failure.backend` tells a missing Qdrant from a missing vLLM.",
+    )
+    return
+
+
+@app.cell(hide_code=True)
+def break_the_circuit_shed_the_load():
+    mo.md(r"""
+    ## 8 · Break the circuit, shed the load
+
+    A backend that fails five times in a row will fail the sixth time: leave it alone for some seconds, then let one request
+    try. `circuit_of` says which calls share a breaker, `opens` when it opens.
+    """)
+    return
+
+
+@app.cell(hide_code=True)
+def guess_circuit():
+    guess_circuit = nb.predict(
+        "Both backends share one breaker. Qdrant fails. What do callers of the brainstorming product get?",
+        {
+            "goes": "Answers without documents, as before",
+            "stops": "Nothing: vLLM is not asked any more either",
+            "slow": "Slower answers",
+        },
+    )
+    guess_circuit
+    return (guess_circuit,)
+
+
+@app.function
+def circuit_of(backend: str) -> str:
+    """The name of the circuit that guards calls to this backend: "vllm" or "qdrant"."""
+    return backend
+
+
+@app.function
+def opens(outcomes: list[bool]) -> bool:
+    """Whether the circuit opens after these outcomes of its latest calls, the newest last; True is a success."""
+    return len(outcomes) >= 5 and not any(outcomes[-5:])
+
+
+@app.cell(hide_code=True)
+def preview_circuit(circuit_of, opens):
+    draw_decisions.circuit_picture(circuit_of, opens)
+    return
+
+
+@app.cell(hide_code=True)
+def deliver_circuit(circuit_of, lab, opens, to_circuit):
+    draw.decision_panel(lab, "circuit", to_circuit, circuit_of, opens)
+    return
+
+
+@app.cell(hide_code=True)
+def the_queue():
+    mo.md(r"""
+    Behind the generation slots there is a queue. `admit` is asked for each request that would have to wait: `waiting` is how
+    many of each tenant do so already, `limit` how many there may be in all.
+    """)
+    return
+
+
+@app.function
+def admit(tenant: str, waiting: dict[str, int], limit: int) -> bool:
+    """Whether one more request of this tenant may wait; who may not hears 429 with Retry-After."""
+    is_room = sum(waiting.values()) < limit
+    return is_room and waiting.get(tenant, 0) < max(1, limit // 2)
+
+
+@app.cell(hide_code=True)
+def preview_admission(admit):
+    draw_decisions.admission_picture(admit)
+    return
+
+
+@app.cell(hide_code=True)
+def deliver_admission(admit, lab, to_admission):
+    draw.decision_panel(lab, "admission", to_admission, admit)
+    return
+
+
+@app.cell(hide_code=True)
+def why_admit():
+    mo.md(r"""
+    **Why.** Five failures in a row are no accident, and one success closes the circuit again. A tenant that may hold half of
+    the queue can be greedy without being anybody else's outage. Rather a clear 429 now than a timeout in a minute.
+    """)
+    return
+
+
+@app.cell(hide_code=True)
+def witness_pressure(lab, see_pressure):
+    draw.witness_panel(lab, "pressure", see_pressure)
+    return
+
+
+@app.cell(hide_code=True)
+def pressure_chart(lab):
+    lab.live(draw.pressure_chart)
+    return
+
+
+@app.cell(hide_code=True)
+def guess_circuit_answer(guess_circuit):
+    nb.reveal(
+        guess_circuit.value,
+        truth="stops",
+        because="The breaker counts Qdrant's failures and stops calls to vLLM. Each backend needs its own.",
+        instead={
+            "goes": "They would, with a circuit for each backend.",
+            "slow": "An open circuit answers at once: with an error.",
+        },
+    )
+    return
+
+
+@app.cell(hide_code=True)
+def board_pressure(lab):
+    lab.live(nb.board, "pressure")
+    return
+
+
+@app.cell(hide_code=True)
+def hints_pressure(lab):
+    lab.live(
+        nb.task_hints,
+        "pressure",
+        "Two names or one: what does `circuit_of` give for `vllm` and for `qdrant`?",
+        "`outcomes[-5:]` are the five latest; `any` of them true means that the backend still answers now and then.",
+        "A tenant's own share of `limit`, beside the limit for all.",
+    )
+    return
+
+
+@app.cell(hide_code=True)
+def probes_and_the_end():
+    mo.md(r"""
+    ## 9 · Probes and the end
+
+    The prototype's probes are the wrong way round, and its pods end too fast. A preStop pause of 5 s is there already, and the
+    service drains for up to 30 s (`DRAIN_DEADLINE_S`).
+    """)
+    return
+
+
+@app.cell(hide_code=True)
+def guess_probes():
+    guess_probes = nb.predict(
+        "Liveness asks `/readyz`, which needs Redis. Redis is away for twenty seconds. What happens to the pods?",
+        {
+            "wait": "They wait, and are ready again when Redis is",
+            "restart": "All of them are restarted, again and again",
+            "nothing": "Nothing: liveness is about the process",
+        },
+    )
+    guess_probes
+    return (guess_probes,)
+
+
+@app.cell
+def rollout_yaml():
+    rollout_yaml = """
+    spec:
+      strategy:
+        rollingUpdate: {maxUnavailable: 0, maxSurge: 1}
+      template:
+        spec:
+          terminationGracePeriodSeconds: 45
+          containers:
+            - name: llm-orchestrator
+              readinessProbe:
+                httpGet: {path: /readyz, port: http}
+                periodSeconds: 5
+              livenessProbe:
+                httpGet: {path: /livez, port: http}
+                periodSeconds: 20
+                timeoutSeconds: 5
+                failureThreshold: 3
+    """
+    return (rollout_yaml,)
+
+
+@app.cell(hide_code=True)
+def preview_rollout_yaml(lab, rollout_yaml):
+    lab.live(draw.deployment_preview, rollout_yaml)
+    return
+
+
+@app.cell(hide_code=True)
+def apply_rollout_yaml(apply_rollout, lab, rollout_yaml):
+    draw.deployment_panel(lab, rollout_yaml, apply_rollout)
+    return
+
+
+@app.cell(hide_code=True)
+def why_rollout_yaml():
+    mo.md(r"""
+    **Why.** A restart heals neither Redis nor vLLM; it only loses what is in flight. Readiness takes the pod out of the Service
+    until it can keep its promises. The grace period is longer than preStop and drain together.
+    """)
+    return
+
+
+@app.cell(hide_code=True)
+def survive_story():
+    mo.md(r"""
+    Now the hard proof, for part 3 too. The witness asks without a pause while every pod is replaced; then it asks ten questions
+    at once, and a pod is deleted in the middle; then Redis is away for twenty seconds. It takes two minutes.
+    """)
+    return
+
+
+@app.cell(hide_code=True)
+def witness_survive(lab, see_survive):
+    draw.witness_panel(lab, "survive", see_survive)
+    return
+
+
+@app.cell(hide_code=True)
+def guess_probes_answer(guess_probes):
+    nb.reveal(
+        guess_probes.value,
+        truth="restart",
+        because="Ten seconds without Redis, and the kubelet kills every pod at the same time. When Redis is back, nobody is there to use it.",
+        instead={
+            "wait": "That is what readiness does.",
+            "nothing": "It would be, if it asked about the process.",
+        },
+    )
+    return
+
+
+@app.cell(hide_code=True)
+def board_end(lab):
+    lab.live(nb.board, "end")
+    return
+
+
+@app.cell(hide_code=True)
+def hints_end(lab):
+    lab.live(
+        nb.task_hints,
+        "end",
+        "Two paths: `/livez` is about the process, `/readyz` about what it needs.",
+        "`maxUnavailable: 0` starts the new pod first; the grace period must outlast 5 s of preStop and 30 s of draining.",
+    )
+    return
+
+
+@app.cell(hide_code=True)
+def the_gateway():
+    mo.md(r"""
+    ## 10 · The gateway
+
+    Callers come through Envoy. It knows API keys and makes a tenant of each (`docs`, `research`, `trial`), and it asks a
+    counter what is left of the tenant's tokens. Its configuration below is a colleague's: it limits requests for each address,
+    and lets everybody in when the counter does not answer in time.
+    """)
+    return
+
+
+@app.cell(hide_code=True)
+def guess_tokens():
+    guess_tokens = nb.predict(
+        "A limit of 100 requests an hour. One caller asks for a word each time, another for a page. Who is limited?",
+        {
+            "both": "Both alike, though one costs a hundred times as much",
+            "page": "The one who asks for pages",
+            "none": "Nobody: 100 is enough",
+        },
+    )
+    guess_tokens
+    return (guess_tokens,)
+
+
+@app.cell
+def limits_yaml():
+    limits_yaml = """
+    filter:
+      timeout: 2s
+      failure_mode_deny: true
+    rate_limits:
+      # Before the answer: is anything left? Asking is free.
+      - actions: [{request_headers: {header_name: x-tenant-id, descriptor_key: tenant}}]
+        hits_addend: {number: 0}
+      # After it: what it cost, streamed or not.
+      - actions: [{request_headers: {header_name: x-tenant-id, descriptor_key: tenant}}]
+        apply_on_stream_done: true
+        hits_addend: {format: "%DYNAMIC_METADATA(llm:total_tokens)%"}
+    """
+    return (limits_yaml,)
+
+
+@app.cell(hide_code=True)
+def preview_limits_yaml(lab, limits_yaml):
+    lab.live(draw.gateway_preview, limits_yaml)
+    return
+
+
+@app.cell(hide_code=True)
+def apply_limits_yaml(apply_limits, lab, limits_yaml):
+    draw.gateway_panel(lab, limits_yaml, apply_limits)
+    return
+
+
+@app.cell(hide_code=True)
+def why_limits_yaml():
+    mo.md(r"""
+    **Why.** Tokens are what the engine spends, and they are known when the answer has ended, so the last one may go over. The
+    tenant comes from the key: behind one address there are many callers. A counter that is not asked in 20 ms stands open on
+    every busy day; closed, it is noticed.
+    """)
+    return
+
+
+@app.cell(hide_code=True)
+def no_way_round():
+    mo.md(r"""
+    A gateway guards nothing while there is a way round it. Write the policies of both ends: who reaches the orchestrator and
+    Redis, and what the orchestrator itself may reach.
+    """)
+    return
+
+
+@app.cell
+def policies_yaml():
+    policies_yaml = """
+    apiVersion: networking.k8s.io/v1
+    kind: NetworkPolicy
+    metadata:
+      name: llm-orchestrator
+      namespace: llm-apps
+    spec:
+      podSelector:
+        matchLabels: {app: llm-orchestrator}
+      policyTypes: [Ingress, Egress]
+      ingress:
+        - from:
+            - namespaceSelector:
+                matchLabels: {kubernetes.io/metadata.name: llm-gateway}
+          ports:
+            - {protocol: TCP, port: 8080}
+        - from:
+            - namespaceSelector:
+                matchLabels: {kubernetes.io/metadata.name: llm-monitoring}
+              podSelector:
+                matchLabels: {app.kubernetes.io/name: prometheus}
+          ports:
+            - {protocol: TCP, port: 9090}
+      egress:
+        - to:
+            - namespaceSelector:
+                matchLabels: {kubernetes.io/metadata.name: kube-system}
+              podSelector:
+                matchLabels: {k8s-app: kube-dns}
+          ports:
+            - {protocol: UDP, port: 53}
+            - {protocol: TCP, port: 53}
+        - to:
+            - namespaceSelector:
+                matchLabels: {kubernetes.io/metadata.name: llm-system}
+              podSelector:
+                matchLabels: {app: vllm}
+          ports:
+            - {protocol: TCP, port: 8000}
+        - to:
+            - namespaceSelector:
+                matchLabels: {kubernetes.io/metadata.name: llm-system}
+              podSelector:
+                matchLabels: {app.kubernetes.io/name: qdrant}
+          ports:
+            - {protocol: TCP, port: 6333}
+        - to:
+            - namespaceSelector:
+                matchLabels: {kubernetes.io/metadata.name: llm-system}
+              podSelector:
+                matchLabels: {app: redis}
+          ports:
+            - {protocol: TCP, port: 6379}
+    ---
+    apiVersion: networking.k8s.io/v1
+    kind: NetworkPolicy
+    metadata:
+      name: redis
+      namespace: llm-system
+    spec:
+      podSelector:
+        matchLabels: {app: redis}
+      policyTypes: [Ingress]
+      ingress:
+        - from:
+            - namespaceSelector:
+                matchLabels: {kubernetes.io/metadata.name: llm-apps}
+              podSelector:
+                matchExpressions:
+                  - {key: app, operator: In, values: [llm-orchestrator, orchestrator-witness]}
+            - namespaceSelector:
+                matchLabels: {kubernetes.io/metadata.name: llm-gateway}
+              podSelector:
+                matchLabels: {app: ratelimit}
+          ports:
+            - {protocol: TCP, port: 6379}
+    """
+    return (policies_yaml,)
+
+
+@app.cell(hide_code=True)
+def preview_policies_yaml(lab, policies_yaml):
+    lab.live(nb.preview, policies_yaml)
+    return
+
+
+@app.cell(hide_code=True)
+def apply_policies_yaml(apply_policies, lab, policies_yaml):
+    nb.apply_panel(lab, policies_yaml, apply_policies)
+    return
+
+
+@app.cell(hide_code=True)
+def why_policies_yaml():
+    mo.md(r"""
+    **Why.** The gateway's namespace is named by the label that the API server sets. The orchestrator's egress lists its three
+    backends and DNS, so a prompt that talks it into calling another address gets nowhere. Redis has no password: who reaches
+    it reads every thread.
+    """)
+    return
+
+
+@app.cell(hide_code=True)
+def witness_gateway(lab, see_gateway):
+    draw.witness_panel(lab, "gateway", see_gateway)
+    return
+
+
+@app.cell(hide_code=True)
+def tokens_chart(lab):
+    lab.live(draw.tokens_chart)
+    return
+
+
+@app.cell(hide_code=True)
+def solve_witnesses(lab):
+    draw.all_witnesses(lab)
+    return
+
+
+@app.cell(hide_code=True)
+def guess_tokens_answer(guess_tokens):
+    nb.reveal(
+        guess_tokens.value,
+        truth="both",
+        because="A request is not what is scarce. The budget counts what an answer used, and a stream says it in its last event.",
+        instead={
+            "page": "The counter sees one request each time.",
+            "none": "It is enough for both, and says nothing of their cost.",
+        },
+    )
+    return
+
+
+@app.cell(hide_code=True)
+def board_gateway(lab):
+    lab.live(nb.board, "gateway")
+    return
+
+
+@app.cell(hide_code=True)
+def hints_gateway(lab):
+    lab.live(
+        nb.task_hints,
+        "gateway",
+        "`remote_address` is who is connected: for all callers behind one proxy the same. Which header tells keys apart?",
+        "Two limits: one before the answer that adds nothing, one on stream end that adds `%DYNAMIC_METADATA(llm:total_tokens)%`.",
+        "Egress: DNS (UDP and TCP 53), vLLM 8000, Qdrant 6333, Redis 6379. Ingress of Redis: the orchestrator, the witnesses (`app: orchestrator-witness`) and the counter.",
+    )
+    return
+
+
+@app.cell(hide_code=True)
+def whole_lab(PARTS, lab):
+    lab.live(nb.scoreboard, PARTS)
+    return
+
+
+@app.cell(hide_code=True)
+def look_again():
+    tick = nb.refresh("10s")
+    tick
+    return (tick,)
+
+
+@app.cell(hide_code=True)
+def what_to_notice():
+    mo.md(r"""
+    ## What to notice
+
+    - The deadline is made once, at the door, and handed inwards. No hop gets all of it.
+    - What must survive is written before it is promised, and has an end.
+    - One layer retries, only what time heals; what keeps failing is left alone.
+    - A degraded answer says so where programs can read it. What it may say is the product's decision.
+    - More orchestrator pods do not make more tokens: the queue belongs in front of what is scarce.
+    """)
+    return
+
+
+@app.cell(hide_code=True)
+def quiz_board(QUESTIONS, answers):
+    nb.quiz_board(answers, QUESTIONS)
+    return
+
+
+@app.cell(hide_code=True)
+def lab(answered, pressed, reconnect):
+    # What marimo must not create anew when a cell above is edited.
+    lab, acted = nb.open_page("06", reconnect.value, answered(), pressed=pressed)
+    return acted, lab
+
+
+@app.cell(hide_code=True)
+def pressed():
+    pressed = False  # `course solve` runs the solution with True: as if every button had been pressed
+    return (pressed,)
+
+
+@app.cell(hide_code=True)
+def buttons():
+    reconnect = mo.ui.run_button(label="Connect again")
+    answered, cluster_answers = mo.state(None)
+    place = nb.apply_button("Put what this lab needs in place", kind="neutral")
+    apply_names = nb.apply_button("Deliver the addresses")
+    ask_it = nb.apply_button("Ask a question", kind="neutral")
+    to_budget = nb.apply_button("Deliver the budget")
+    apply_redis = nb.apply_button("Apply Redis")
+    apply_state = nb.apply_button("Deliver both settings")
+    to_idempotency = nb.apply_button("Deliver the key")
+    apply_lease = nb.apply_button("Deliver the lease")
+    to_window = nb.apply_button("Deliver the window")
+    to_retry = nb.apply_button("Deliver the retries")
+    apply_client = nb.apply_button("Deliver the client's setting")
+    to_degrade = nb.apply_button("Deliver the degradation")
+    to_circuit = nb.apply_button("Deliver the circuits")
+    to_admission = nb.apply_button("Deliver the admission")
+    apply_rollout = nb.apply_button("Apply probes and ending")
+    apply_limits = nb.apply_button("Apply the gateway")
+    apply_policies = nb.apply_button("Apply the policies of both ends")
+    see_answer = draw.run_or_stop("Let a witness ask")
+    see_budget = draw.run_or_stop("Let Qdrant be silent")
+    see_state = draw.run_or_stop("Look into Redis")
+    see_again = draw.run_or_stop("Ask five times at once")
+    see_window = draw.run_or_stop("Talk too long")
+    see_retry = draw.run_or_stop("Let vLLM fail")
+    see_degrade = draw.run_or_stop("Take Qdrant away")
+    see_pressure = draw.run_or_stop("Put it under pressure")
+    see_survive = draw.run_or_stop("Survive all three")
+    see_gateway = draw.run_or_stop("Spend a key's tokens")
+    return (
+        answered,
+        apply_client,
+        apply_lease,
+        apply_limits,
+        apply_names,
+        apply_policies,
+        apply_redis,
+        apply_rollout,
+        apply_state,
+        ask_it,
+        cluster_answers,
+        place,
+        reconnect,
+        see_again,
+        see_answer,
+        see_budget,
+        see_degrade,
+        see_gateway,
+        see_pressure,
+        see_retry,
+        see_state,
+        see_survive,
+        see_window,
+        to_admission,
+        to_budget,
+        to_circuit,
+        to_degrade,
+        to_idempotency,
+        to_retry,
+        to_window,
+    )
+
+
+@app.cell(hide_code=True)
+def look(acted, lab, tick):
+    nb.look(lab, tick, acted)
+    return
+
+
+@app.cell(hide_code=True)
+def parts_and_quiz():
+    PARTS = (
+        nb.Part("1 · Names and the one way in", 12, ("entry",)),
+        nb.Part("2 · A budget is arithmetic", 15, ("budget",)),
+        nb.Part("3 · State that survives", 18, ("state",)),
+        nb.Part("4 · The same question twice", 14, ("again",)),
+        nb.Part("5 · A window is finite", 12, ("window",)),
+        nb.Part("6 · Who may be asked again", 14, ("retry",)),
+        nb.Part("7 · Degrade in the product's words", 12, ("degrade",)),
+        nb.Part("8 · Break the circuit, shed the load", 18, ("pressure",)),
+        nb.Part("9 · Probes and the end", 15, ("end",)),
+        nb.Part("10 · The gateway", 20, ("gateway",)),
+    )
+    QUESTIONS = [
+        nb.Question(
+            "vLLM is saturated: answers take a minute. A colleague scales the orchestrator from 2 to 8 pods. What changes?",
+            (
+                nb.Option("Answers come faster", "The engine makes as many tokens as before."),
+                nb.Option(
+                    "More requests wait inside vLLM, and more of them run out of time",
+                    "The limit belongs to the engine. Each new pod brings a semaphore of its own, and they add up.",
+                    right=True,
+                ),
+                nb.Option("Nothing", "Eight pods let four times as many requests through to the engine."),
+            ),
+        ),
+        nb.Question(
+            "An answer is `200`, has no documents, and `degraded` is null. Qdrant was away. What is wrong?",
+            (
+                nb.Option(
+                    "The status: it must be 503",
+                    "A labelled general answer with 200 is right for some products.",
+                ),
+                nb.Option(
+                    "The label: nobody can tell it from a grounded answer",
+                    "Pages, caches and evaluations read the metadata, and not between the lines.",
+                    right=True,
+                ),
+                nb.Option(
+                    "Nothing: the user got an answer", "They got one that they believe more than they should."
+                ),
+            ),
+        ),
+        nb.Question(
+            "A pod dies with a lease of 24 hours on a question. The caller tries again. What do they get?",
+            (
+                nb.Option("The answer: another pod takes over at once", "Only when the lease has lapsed."),
+                nb.Option(
+                    "“In progress”, for a day",
+                    "A lock that outlives its owner is an outage for its key. Short leases that are renewed end with their owner.",
+                    right=True,
+                ),
+                nb.Option(
+                    "A second generation beside the first",
+                    "The lease forbids that, long after there is no first one.",
+                ),
+            ),
+        ),
+        nb.Question(
+            "Readiness asks vLLM and Qdrant with a real question. vLLM is slow for a minute. What do callers see?",
+            (
+                nb.Option("Slower answers", "No pod is ready, so nothing is answered at all."),
+                nb.Option(
+                    "Connection refused: every pod has left the Service",
+                    "All pods ask the same backend and fail together. A queue and a deadline would have carried the minute.",
+                    right=True,
+                ),
+                nb.Option("Nothing: the other pods take over", "They all ask the same vLLM."),
+            ),
+        ),
+    ]
+    answers = nb.quiz(QUESTIONS)
+    return PARTS, QUESTIONS, answers
+
+
+if __name__ == "__main__":
+    app.run()
