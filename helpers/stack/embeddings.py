@@ -33,12 +33,18 @@ class ModelDamaged(EnvironmentFault):
 
 
 class Embedder:
-    """Texts to vectors. Loading takes a third of a second and happens at the first text."""
+    """Texts to vectors. Loading takes a third of a second and happens at the first text.
+
+    Args:
+        weights: another file than the package's.
+        threads: how many compute one text.
+        is_small: hold as little memory as can be, for a server that embeds a question now and then.
+    """
 
     dimensions = DIMENSIONS
 
-    def __init__(self, *, weights: Path | None = None, threads: int = 1) -> None:
-        self._weights, self._threads = weights, threads
+    def __init__(self, *, weights: Path | None = None, threads: int = 1, is_small: bool = False) -> None:
+        self._weights, self._threads, self._is_small = weights, threads, is_small
 
     def embed(self, texts: Sequence[str]) -> list[Vector]:
         """One vector of length one for each text, in order; texts over 256 tokens are cut.
@@ -83,6 +89,7 @@ class Embedder:
             )
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = self._threads
+        options.enable_cpu_mem_arena = options.enable_mem_pattern = not self._is_small
         return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
 
     @cached_property

@@ -27,6 +27,7 @@ class OpenAIServer(ThreadingHTTPServer):
     break_after: int | None = None
     delay_s = 0.0
     token_gap_s = 0.0
+    context_tokens = 64
     meeting: threading.Barrier | None = None
 
     def __init__(self) -> None:
@@ -63,7 +64,8 @@ class _Handler(BaseHTTPRequestHandler):
         if self.path == "/metrics":
             return self._send(200, METRICS)
         if self.path == "/v1/models":
-            return self._send(200, json.dumps({"data": [{"id": "small", "max_model_len": 64, "root": "/m"}]}))
+            model = {"id": "small", "max_model_len": self.server.context_tokens, "root": "/m"}
+            return self._send(200, json.dumps({"data": [model]}))
         if self.path == "/tokenize":
             return self._send(200, json.dumps({"count": 5, "max_model_len": 64}))
         if self.server.meeting:

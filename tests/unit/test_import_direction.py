@@ -31,6 +31,7 @@ ROOMS = (
         "terminal",
         "cluster",
         "stack",
+        "apps",
         "chaos",
     ),
     *("grading", "grading.pages", "labs", "notebook", "labs.draw"),

@@ -40,9 +40,9 @@ ENVIRONMENT = {
 
 
 def sources() -> list[Path]:
-    """The course's own files, in a fixed order; what draws and what builds clusters is left out."""
+    """The course's own files, in a fixed order; what draws, what builds clusters and what they run is left out."""
     root = REPOSITORY / "helpers"
-    unneeded = (root / "notebook", root / "embedded")
+    unneeded = (root / "notebook", root / "embedded", root / "apps")
     return sorted(
         path
         for path in root.rglob("*")

@@ -1,0 +1,38 @@
+"""What the model is told, by version; `PROMPT_NAME` in the environment adds a version or replaces one."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from helpers.apps.orchestrator.backends import Passage
+from helpers.apps.orchestrator.decisions import Message
+
+BUILT_IN = {
+    "v1": "You answer questions about running language models on Kubernetes. "
+    "Use the passages you are given, and answer in at most three sentences.",
+    "v2": "You answer questions about running language models on Kubernetes. "
+    "Use only the passages you are given. Name the passage you use by its number, as in [1]. "
+    "If no passage has the answer, say that you do not know.",
+}
+WITHOUT_PASSAGES = "No passages could be looked up. Say so first, then answer from general knowledge."
+
+
+def versions(more: Mapping[str, str]) -> dict[str, str]:
+    """All prompts by version."""
+    return BUILT_IN | dict(more)
+
+
+def with_passages(question: str, passages: Sequence[Passage]) -> str:
+    """The last turn: the passages, numbered, and the question after them."""
+    if not passages:
+        return question
+    listed = "\n".join(f"[{number}] {item.title}. {item.text}" for number, item in enumerate(passages, 1))
+    return f"Passages:\n{listed}\n\nQuestion: {question}"
+
+
+def messages(
+    system: str, history: Sequence[Message], question: str, passages: Sequence[Passage]
+) -> list[Message]:
+    """One conversation as it is sent to the engine."""
+    last = {"role": "user", "content": with_passages(question, passages)}
+    return [{"role": "system", "content": system}, *history, last]
