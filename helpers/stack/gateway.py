@@ -113,7 +113,7 @@ def left(view: ClusterView, key: str) -> GatewayAnswer:
     Raises:
         ObjectMissing, GatewaySilent: as `ask`.
     """
-    return request(view, "GET", f"/v1/threads/{NO_THREAD}", key, timeout_s=5)
+    return request(view, "GET", f"/v1/threads/{NO_THREAD}", key, timeout_s=10)
 
 
 def request(
