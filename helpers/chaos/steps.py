@@ -235,6 +235,7 @@ def _kill(cluster: Cluster, step: Step) -> None:
         if work[busiest] or time.monotonic() > until:
             break
         time.sleep(0.1)
+    before = _restarts(cluster.view(), busiest, namespace)
     result = cluster.exec(namespace, busiest, ["sh", "-c", _KILL], container=body["container"], timeout_s=10)
     if result.exit_code == FIRST_PROCESS:
         raise LabError(
@@ -242,6 +243,17 @@ def _kill(cluster: Cluster, step: Step) -> None:
             "of its container, which the kernel keeps from signals",
             next_command=f"kubectl explain pod.spec.shareProcessNamespace; kubectl get pod {busiest} -n {namespace} -o yaml",
         )
+
+    def noticed(view: ClusterView) -> bool:
+        if _restarts(view, busiest, namespace) == before:
+            raise NotYet(f"the kubelet has not started {busiest} again")
+        return True
+
+    cluster.wait_until(f"{busiest} started again", noticed, timeout_s=60)
+
+
+def _restarts(view: ClusterView, pod: str, namespace: str) -> int:
+    return sum(state.restarts for state in view.pod(pod, namespace).container_states)
 
 
 def gauge(view: ClusterView, namespace: str, pod: str, port: int, name: str) -> float:

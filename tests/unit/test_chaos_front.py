@@ -53,6 +53,12 @@ def front() -> FakeCluster:
     return cluster
 
 
+def status(*, restarts: int) -> dict[str, Any]:
+    container = {"name": "llm-orchestrator", "ready": True, "restartCount": restarts}
+    ready = [{"type": "Ready", "status": "True"}]
+    return {"phase": "Running", "conditions": ready, "containerStatuses": [container]}
+
+
 def answers(text: str) -> Any:
     head = f"HTTP/1.1 200 OK\r\nContent-Length: {len(text)}\r\nConnection: close\r\n\r\n"
     return lambda data: (head + text).encode()
@@ -126,6 +132,7 @@ def test_the_busiest_orchestrator_is_killed(front: FakeCluster) -> None:
 
     def execute(namespace: str, pod: str, command: list[str], stdin: str | None) -> ExecResult:
         killed.append(pod)
+        front.set_status("Pod", pod, status(restarts=1), "llm-apps")
         return ExecResult(0, "", "")
 
     front.exec_handler = execute
