@@ -1,8 +1,9 @@
 """Who may come in, who waits, and whose turn it is.
 
-A place is a share of a backend: `GENERATION_CONCURRENCY` places at vLLM, `RETRIEVAL_CONCURRENCY` at
-Qdrant. Who finds all places of generation taken waits, if the decision `admit` lets them, and turns
-go round the tenants: a tenant with ninety requests delays another by one.
+`GENERATION_CONCURRENCY` requests are worked on at once, from the first read of their thread to the
+answer; `RETRIEVAL_CONCURRENCY` of them may be at Qdrant. Who finds all places taken waits, if the
+decision `admit` lets them, and turns go round the tenants: a tenant with ninety requests delays
+another by one.
 """
 
 from __future__ import annotations
@@ -11,11 +12,12 @@ import asyncio
 import time
 from collections import Counter, OrderedDict
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass
 
 from helpers.apps.orchestrator.decisions import CLASSES, Decisions
 from helpers.apps.orchestrator.errors import QueueFull
+from helpers.apps.orchestrator.meter import Meter
 from helpers.apps.orchestrator.metrics import Metrics
 
 RETRY_AFTER_S = 2
@@ -24,7 +26,7 @@ _RANK = {name: rank for rank, name in enumerate(CLASSES)}
 
 @dataclass(eq=False)
 class Ticket:
-    """One admitted request; `waits` until it has had a place at vLLM."""
+    """One admitted request; it `waits` until it has a place."""
 
     tenant: str
     budget_class: str
@@ -84,7 +86,7 @@ class Places:
 
 
 class Admission:
-    """The door: how many are in, how many of them wait, and the two kinds of places."""
+    """The door: how many are in, how many of them wait, and the places."""
 
     def __init__(
         self, decisions: Decisions, metrics: Metrics, *, generation: int, retrieval: int, queue_limit: int
@@ -109,7 +111,7 @@ class Admission:
         """Let a request in for as long as the block lasts; `unasked` is for one that was admitted elsewhere.
 
         Raises:
-            QueueFull: there is no free place, and the decision does not let it wait.
+            QueueFull: all places are taken, and the decision does not let it wait.
         """
         ticket = Ticket(tenant, budget_class)
         if len(self._inside) >= self._generation_limit:
@@ -129,10 +131,19 @@ class Admission:
             self._set_waiting(ticket, False)
 
     @asynccontextmanager
-    async def generation(self, ticket: Ticket) -> AsyncIterator[None]:
-        """A place at vLLM."""
+    async def place(self, ticket: Ticket, meter: Meter) -> AsyncIterator[None]:
+        """A place among those who are worked on.
+
+        Raises:
+            DeadlinePassed: none became free in time.
+        """
         began = time.monotonic()
-        async with self._generation.place(ticket.tenant, ticket.budget_class):
+        async with AsyncExitStack() as held:
+            try:
+                async with asyncio.timeout(meter.left_ms / 1000):
+                    await held.enter_async_context(self._generation.place(ticket.tenant, ticket.budget_class))
+            except TimeoutError as error:
+                raise meter.passed() from error
             self._metrics.queue_wait.observe(time.monotonic() - began)
             self._set_waiting(ticket, False)
             yield

@@ -22,10 +22,11 @@ from helpers.apps.orchestrator.settings import Settings
 
 CONNECT_S = 2.0
 REMEMBERED_PASSAGES = 512
+ASKING = {"qdrant": "/points/query", "vllm": "/chat/completions"}
 # Waiting heals these; everything else is the request's own fault or the operator's.
 BREAKS = ("unreachable", "timed_out", "overloaded", "failed")
 sent: ContextVar[dict[str, int] | None] = ContextVar("sent", default=None)
-"""How many requests the run in hand has sent, by backend."""
+"""How many searches and generations the run in hand has asked for, by backend."""
 
 
 class BackendFailed(Exception):
@@ -92,8 +93,8 @@ class Backends:
 
     def _counted(self, backend: str) -> Callable[[Any], Any]:
         async def count(request: Any) -> None:
-            if request.method != "POST":
-                return  # it asks what is served, not for an answer
+            if not request.url.path.endswith(ASKING[backend]):
+                return  # it asks what is served, or for texts by their ids
             self._metrics.attempts.labels(backend).inc()
             mine = sent.get()
             if mine is not None:

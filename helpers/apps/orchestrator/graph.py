@@ -134,7 +134,7 @@ class Graph:
         return {"citations": [passage.id for passage in passages], "budget_remaining_tokens": max(0, left)}
 
     async def generate(self, state: State) -> State:
-        """Ask vLLM, within a place, the hop's time and the class's attempts."""
+        """Ask vLLM, within the hop's time and the class's attempts."""
         run, request = running.get(), state["request"]
         prompt = run.prompt or (await self._window(run, state))[0]
         try:
@@ -169,8 +169,7 @@ class Graph:
             return await self._backends.complete(prompt, most, attempt, run.speaker())
 
         attempts = run.meter.budget.generation_attempts
-        async with self._admission.generation(run.ticket):
-            return await self._in_hop(run, "generate", "vllm", lambda: self._call("vllm", attempts, complete))
+        return await self._in_hop(run, "generate", "vllm", lambda: self._call("vllm", attempts, complete))
 
     async def _in_hop(self, run: Run, hop: str, backend: str, work: Callable[[], Awaitable[T]]) -> T:
         """A hop whose time is up has failed as a call does that nobody answers."""

@@ -10,6 +10,7 @@ pod looks for threads whose lease has lapsed and goes on where their holder stop
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import time
 import uuid
@@ -45,6 +46,7 @@ from helpers.apps.orchestrator.state import (
 log = logging.getLogger("orchestrator")
 POLL_S = 0.1
 LOOK_S = 1.0
+FIRST_LOOK_S = 2.0
 LEARN_S = 30.0
 MOST_TAKEN = 8
 
@@ -107,6 +109,8 @@ class Runs:
                 self._metrics.replayed.inc()
                 return begun | {"replayed": True}
             goes_on = begun.outcome == "mine_again" and await self._stopped_at(lease)
+            if goes_on:
+                self._metrics.resumed.inc()
             return await self._run(
                 lease, Run(meter, ticket, on_piece), None if goes_on else _input(ask, lease)
             )
@@ -172,7 +176,7 @@ class Runs:
         metered.set(run.meter)
         sent.set(run.sent)
         try:
-            async with state_failures():
+            async with self._admission.place(run.ticket, run.meter), state_failures():
                 config = _config(lease.tenant, lease.thread_id)
                 state = await self._compiled.ainvoke(given, config, durability=self._settings.durability)
                 return await self._finish(lease, run, state)
@@ -279,8 +283,11 @@ class Runs:
 
     # -- upkeep -------------------------------------------------------------------------------
 
-    def start(self) -> None:
-        """Begin to prolong leases, to look for lapsed ones, and to learn what vLLM serves."""
+    async def start(self) -> None:
+        """Look at Redis once, then begin to prolong leases, to look for lapsed ones, and to learn what vLLM serves."""
+        with contextlib.suppress(StateUnavailable, TimeoutError):
+            async with asyncio.timeout(FIRST_LOOK_S):
+                await self._look()
         work = ((self._prolong, self._settings.idempotency_lease_s / 3), (self._look, LOOK_S))
         self._upkeep = [asyncio.create_task(_every(seconds, step)) for step, seconds in work]
         self._upkeep.append(asyncio.create_task(self._learn()))

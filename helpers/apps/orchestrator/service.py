@@ -92,7 +92,7 @@ class Service:
     @asynccontextmanager
     async def _lifespan(self, _app: Starlette) -> AsyncIterator[None]:
         await asyncio.to_thread(self.embedder.embed, ["ready"])
-        self.runs.start()
+        await self.runs.start()
         showing = asyncio.create_task(self._show_circuits())
         gc.collect()
         gc.freeze()
