@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from helpers.cluster import ExecResult
 from helpers.cluster.doctor import Finding, diagnose
-from helpers.cluster.fake import FakeCluster
+from helpers.cluster.fake import FakeCluster, default_profile
 from helpers.cluster.faults import Response
+from helpers.cluster.profile import OFFICIAL_IMAGES
 
 ALLOWED = b'{"kind": "SelfSubjectAccessReview", "status": {"allowed": true}}'
 DENIED = b'{"kind": "SelfSubjectAccessReview", "status": {"allowed": false}}'
@@ -112,3 +114,20 @@ def test_a_cluster_without_gpu_or_storage_says_for_which_labs() -> None:
     findings = {finding.text: finding for finding in diagnose(cluster)}
     assert "no default storage class" in findings
     assert any("no node offers a GPU" in text for text in findings)
+
+
+def test_the_one_image_that_nobody_publishes_is_asked_for_by_name() -> None:
+    lacking = next(finding for finding in diagnose(Foreign(enforces=True)) if "orchestrator" in finding.text)
+    assert (lacking.fine, lacking.labs) == (False, "lab 06, orchestration")
+    assert "Containerfile" in lacking.text
+    named = Foreign(enforces=True)
+    profile = replace(default_profile(), images={**OFFICIAL_IMAGES, "orchestrator": "here/it:1"})
+    named.patch("ConfigMap", "course-profile", {"data": {"profile": profile.to_json()}}, "kube-public")
+    assert "ok: the orchestrator's image: here/it:1" in texts(diagnose(named, experiment=False))
+
+
+def test_whether_the_gateway_api_is_served_is_told_and_is_no_problem() -> None:
+    cluster = Foreign(enforces=True)
+    assert "ok: no Gateway API" in texts(diagnose(cluster, experiment=False))
+    cluster.serve_kind("HTTPRoute", "gateway.networking.k8s.io", "v1", "httproutes")
+    assert "ok: the Gateway API is served" in texts(diagnose(cluster, experiment=False))
