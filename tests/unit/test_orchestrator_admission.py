@@ -11,10 +11,11 @@ import pytest
 
 from helpers.apps.orchestrator.admission import Admission, Places
 from helpers.apps.orchestrator.circuit import CLOSED, HALF_OPEN, OPEN, Circuits
-from helpers.apps.orchestrator.decisions import CLASSES, Decisions
+from helpers.apps.orchestrator.decisions import CLASSES
 from helpers.apps.orchestrator.errors import DeadlinePassed, QueueFull
 from helpers.apps.orchestrator.meter import HopTimedOut, Meter
 from helpers.apps.orchestrator.metrics import Metrics
+from helpers.apps.orchestrator.mounted import Decisions
 
 OWN = Path("/nowhere")
 

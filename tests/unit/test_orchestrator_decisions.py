@@ -10,13 +10,13 @@ from helpers.apps.orchestrator import defaults
 from helpers.apps.orchestrator.decisions import (
     CLASSES,
     PLUG_POINTS,
-    Decisions,
     DecisionWrong,
     Degradation,
     Failure,
     Request,
     load,
 )
+from helpers.apps.orchestrator.mounted import Decisions
 
 STANDARD = CLASSES["standard"]
 FUTURE = "from __future__ import annotations\n\n"

@@ -12,6 +12,7 @@ from langgraph.checkpoint.redis.aio import AsyncRedisSaver
 from langgraph.graph import END, START, StateGraph
 
 from helpers.apps.orchestrator.errors import StateUnavailable
+from helpers.apps.orchestrator.runs import every
 from helpers.apps.orchestrator.state import Lease, Store
 from tests.contract.redis_process import RedisProcess
 
@@ -166,6 +167,43 @@ def test_what_is_handed_over_is_taken_at_once_and_only_within_the_group(server: 
     on(server, hand)
     assert on(server, take, group="others") == 0
     assert on(server, take) == 1
+
+
+def test_many_may_prepare_an_empty_redis_at_once(server: RedisProcess) -> None:
+    with server.client() as client:
+        for index in client.execute_command("FT._LIST"):
+            client.execute_command("FT.DROPINDEX", index)
+
+    async def run() -> None:
+        stores = [store_of(server) for _ in range(8)]
+        await asyncio.gather(*(store.prepare() for store in stores))
+        await asyncio.gather(*(store.close() for store in stores))
+
+    asyncio.run(run())
+
+
+def test_upkeep_goes_on_after_whatever_went_wrong() -> None:
+    calls: list[int] = []
+
+    async def step() -> None:
+        calls.append(1)
+        if len(calls) == 1:
+            raise StateUnavailable("away")
+        raise KeyError("unforeseen")
+
+    async def run() -> None:
+        upkeep = asyncio.create_task(every(0, step))
+        while len(calls) < 4:
+            await asyncio.sleep(0)
+        upkeep.cancel()
+
+    asyncio.run(run())
+
+
+def test_a_name_that_does_not_resolve_is_redis_away() -> None:
+    store = Store("redis://redis.invalid:6379", group="g", lease_s=6, thread_ttl_minutes=1, answer_ttl_s=1)
+    with pytest.raises(StateUnavailable):
+        asyncio.run(store.prepare())
 
 
 def test_redis_away_is_one_kind_of_failure(tmp_path: Path) -> None:

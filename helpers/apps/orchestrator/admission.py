@@ -15,10 +15,11 @@ from collections.abc import AsyncIterator, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass
 
-from helpers.apps.orchestrator.decisions import CLASSES, Decisions
+from helpers.apps.orchestrator.decisions import CLASSES
 from helpers.apps.orchestrator.errors import QueueFull
 from helpers.apps.orchestrator.meter import Meter
 from helpers.apps.orchestrator.metrics import Metrics
+from helpers.apps.orchestrator.mounted import Decisions
 
 RETRY_AFTER_S = 2
 _RANK = {name: rank for rank, name in enumerate(CLASSES)}

@@ -22,7 +22,7 @@ from starlette.routing import Route
 from helpers.apps.orchestrator import openapi
 from helpers.apps.orchestrator.admission import Admission
 from helpers.apps.orchestrator.backends import BackendFailed, Backends
-from helpers.apps.orchestrator.decisions import CLASSES, Decisions
+from helpers.apps.orchestrator.decisions import CLASSES
 from helpers.apps.orchestrator.errors import (
     BadRequest,
     HandedOver,
@@ -34,6 +34,7 @@ from helpers.apps.orchestrator.errors import (
     Unprocessable,
 )
 from helpers.apps.orchestrator.metrics import Metrics
+from helpers.apps.orchestrator.mounted import Decisions
 from helpers.apps.orchestrator.runs import Ask, Runs
 from helpers.apps.orchestrator.settings import PRODUCTS, Settings
 

@@ -7,8 +7,8 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from helpers.apps.orchestrator.decisions import Decisions
 from helpers.apps.orchestrator.metrics import BACKENDS, Metrics
+from helpers.apps.orchestrator.mounted import Decisions
 
 REMEMBERED = 20
 CLOSED, HALF_OPEN, OPEN = 0, 1, 2

@@ -11,19 +11,14 @@ own cautious one (`defaults.py`), and counted.
 from __future__ import annotations
 
 import builtins
-import hashlib
 import inspect
-import logging
 import signal
 import threading
 import traceback
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
-
-log = logging.getLogger("orchestrator")
 
 HOPS = ("load", "retrieve", "assemble", "generate", "record")
 KINDS = ("refuse", "general_answer", "stored_answer", "continue")
@@ -188,56 +183,6 @@ PLUG_POINTS = (
 )
 
 
-class Decisions:
-    """The decisions in force: the learner's where a file is mounted, the course's own elsewhere.
-
-    Args:
-        folder: where the files are mounted.
-        on_error: told the name of a decision that failed while a request was answered.
-    """
-
-    def __init__(self, folder: Path, on_error: Callable[[str], None] = lambda name: None) -> None:
-        from helpers.apps.orchestrator import defaults
-
-        self._own: dict[str, Callable[..., Any]] = {
-            point.name: getattr(defaults, point.name) for point in PLUG_POINTS
-        }
-        self._points = {point.name: point for point in PLUG_POINTS}
-        self._mounted: dict[str, Callable[..., Any]] = {}
-        self._on_error = on_error
-        self.problems: list[str] = []
-        self.sources: dict[str, str] = {}
-        """By file: the first digits of its sha256; empty where the course's own decision is in force."""
-        for file in sorted({point.file for point in PLUG_POINTS}):
-            self._read(folder / file)
-        for problem in self.problems:
-            log.error("%s", problem)
-
-    def _read(self, path: Path) -> None:
-        self.sources[path.name] = ""
-        try:
-            source = path.read_bytes()
-        except FileNotFoundError:
-            return
-        self.sources[path.name] = hashlib.sha256(source).hexdigest()[:12]
-        try:
-            self._mounted |= load(path.name, source)
-        except DecisionWrong as wrong:
-            self.problems.append(str(wrong))
-
-    def ask(self, name: str, *arguments: Any) -> Any:
-        """What this decision says of these arguments; the course's own answers where the learner's cannot."""
-        function = self._mounted.get(name)
-        if function is None:
-            return self._own[name](*arguments)
-        try:
-            return _answer(self._points[name], function, arguments)
-        except DecisionWrong as wrong:
-            log.warning("%s", wrong)
-            self._on_error(name)
-            return self._own[name](*arguments)
-
-
 def load(file: str, source: bytes) -> dict[str, Callable[..., Any]]:
     """The functions of one file, compiled, compared and tried.
 
@@ -264,13 +209,18 @@ def load(file: str, source: bytes) -> dict[str, Callable[..., Any]]:
                 f"{file} line {line}: it is {point.name}{inspect.signature(function)}, not {written}"
             )
         for example in point.examples:
-            if _answer(point, function, example) != _answer(point, function, example):
+            if answer_of(point, function, example) != answer_of(point, function, example):
                 raise DecisionWrong(f"{file}: {point.name} answers the same question in two ways")
         found[point.name] = function
     return found
 
 
-def _answer(point: PlugPoint, function: Callable[..., Any], arguments: tuple[Any, ...]) -> Any:
+def answer_of(point: PlugPoint, function: Callable[..., Any], arguments: tuple[Any, ...]) -> Any:
+    """What a decision says of these arguments, when it is something that it may say.
+
+    Raises:
+        DecisionWrong: it failed, or said something else.
+    """
     try:
         with _limited():
             value = function(*arguments)

@@ -21,10 +21,11 @@ from helpers.apps.orchestrator import prompts
 from helpers.apps.orchestrator.admission import Admission, Ticket
 from helpers.apps.orchestrator.backends import BREAKS, BackendFailed, Backends, Completion, Passage
 from helpers.apps.orchestrator.circuit import Circuits
-from helpers.apps.orchestrator.decisions import Decisions, Degradation, Failure, Message
+from helpers.apps.orchestrator.decisions import Degradation, Failure, Message
 from helpers.apps.orchestrator.errors import DeadlinePassed, NoAnswer, Refused
 from helpers.apps.orchestrator.meter import HopTimedOut, Meter
 from helpers.apps.orchestrator.metrics import Metrics
+from helpers.apps.orchestrator.mounted import Decisions
 from helpers.apps.orchestrator.state import Store, digest
 from helpers.stack.embeddings import Embedder
 

@@ -7,9 +7,10 @@ import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
-from helpers.apps.orchestrator.decisions import HOPS, Budget, Decisions
+from helpers.apps.orchestrator.decisions import HOPS, Budget
 from helpers.apps.orchestrator.errors import DeadlinePassed
 from helpers.apps.orchestrator.metrics import Metrics
+from helpers.apps.orchestrator.mounted import Decisions
 
 
 class HopTimedOut(Exception):

@@ -30,7 +30,9 @@ class Metrics:
         self.queue_wait = self._histogram("queue_wait_seconds", "How long a place was waited for")
         self.hop = self._histogram("hop_seconds", "Time spent in a hop", "hop")
         self.requests = self._counter("requests", "Requests by answer", "class", "status")
-        self.attempts = self._counter("attempts", "Searches and generations asked for, each try counted", "backend")
+        self.attempts = self._counter(
+            "attempts", "Searches and generations asked for, each try counted", "backend"
+        )
         self.retries = self._counter("retries", "Calls that the graph repeated", "backend")
         self.circuit_state = self._gauge("circuit_state", "0 closed, 1 half-open, 2 open", "backend")
         self.short_circuited = self._counter("short_circuited", "Calls not made: circuit open", "backend")

@@ -21,7 +21,7 @@ from typing import Any
 from helpers.apps.orchestrator import graph as graphs
 from helpers.apps.orchestrator.admission import Admission
 from helpers.apps.orchestrator.backends import BackendFailed, Backends, sent
-from helpers.apps.orchestrator.decisions import CLASSES, Decisions, Message, Request
+from helpers.apps.orchestrator.decisions import CLASSES, Message, Request
 from helpers.apps.orchestrator.errors import (
     Conflict,
     DeadlinePassed,
@@ -32,6 +32,7 @@ from helpers.apps.orchestrator.errors import (
 from helpers.apps.orchestrator.graph import Graph, Run
 from helpers.apps.orchestrator.meter import HopTimedOut, Meter
 from helpers.apps.orchestrator.metrics import Metrics
+from helpers.apps.orchestrator.mounted import Decisions
 from helpers.apps.orchestrator.settings import Settings
 from helpers.apps.orchestrator.state import (
     Begun,
@@ -289,7 +290,7 @@ class Runs:
             async with asyncio.timeout(FIRST_LOOK_S):
                 await self._look()
         work = ((self._prolong, self._settings.idempotency_lease_s / 3), (self._look, LOOK_S))
-        self._upkeep = [asyncio.create_task(_every(seconds, step)) for step, seconds in work]
+        self._upkeep = [asyncio.create_task(every(seconds, step)) for step, seconds in work]
         self._upkeep.append(asyncio.create_task(self._learn()))
 
     async def _prolong(self) -> None:
@@ -316,8 +317,8 @@ class Runs:
                     task = asyncio.create_task(self._take_over(lease))
                     self._resuming.add(task)
                     task.add_done_callback(self._resuming.discard)
-        except StateUnavailable as error:
-            self.state_problem = str(error)
+        except Exception as error:
+            self.state_problem = str(error) or type(error).__name__
             raise
 
     async def _take_over(self, lease: Lease) -> None:
@@ -358,13 +359,15 @@ class Runs:
         await self._store.close()
 
 
-async def _every(seconds: float, step: Callable[[], Any]) -> None:
+async def every(seconds: float, step: Callable[[], Any]) -> None:
     """Do something again and again; what Redis refuses now, it may take the next time."""
     while True:
         try:
             await step()
         except StateUnavailable as error:
             log.warning("%s", error)
+        except Exception:
+            log.exception("upkeep failed, and goes on")
         await asyncio.sleep(seconds)
 
 

@@ -18,9 +18,9 @@ from helpers.apps.orchestrator.admission import Admission
 from helpers.apps.orchestrator.api import Api
 from helpers.apps.orchestrator.backends import Backends
 from helpers.apps.orchestrator.circuit import Circuits
-from helpers.apps.orchestrator.decisions import Decisions
 from helpers.apps.orchestrator.graph import Graph
 from helpers.apps.orchestrator.metrics import Metrics, give_back_memory
+from helpers.apps.orchestrator.mounted import Decisions
 from helpers.apps.orchestrator.runs import Runs
 from helpers.apps.orchestrator.settings import Settings
 from helpers.apps.orchestrator.state import Store

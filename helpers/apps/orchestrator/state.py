@@ -31,6 +31,7 @@ from redis.asyncio import BlockingConnectionPool, Redis
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
+from redisvl.exceptions import RedisVLError
 
 from helpers.apps.orchestrator.errors import StateUnavailable
 from helpers.apps.orchestrator.meter import HopTimedOut, Meter
@@ -268,11 +269,12 @@ class Store:
             StateUnavailable: Redis does not answer, or lacks its JSON and search modules.
         """
         async with state_failures():
-            try:
-                await self.checkpoints.asetup()
-            except RedisError as error:
-                if "already exists" not in str(error).lower():
-                    raise
+            for indexes_left in (2, 1, 0):
+                try:
+                    return await self.checkpoints.asetup()
+                except RedisVLError as error:  # another pod made one of the two at the same time
+                    if "already exists" not in str(error).lower() or not indexes_left:
+                        raise
 
     async def ping(self) -> None:
         async with state_failures():
@@ -397,7 +399,7 @@ async def state_failures() -> AsyncIterator[None]:
         if error.hop not in ("load", "record"):
             raise
         raise StateUnavailable(str(error), code="state_timed_out", retry_after_s=RETRY_AFTER_S) from error
-    except (RedisError, OSError) as error:
+    except (RedisError, RedisVLError, OSError) as error:
         raise StateUnavailable(
             f"Redis: {error or type(error).__name__}", retry_after_s=RETRY_AFTER_S
         ) from error
