@@ -28,7 +28,7 @@ def _():
     one of them fails. In this lab that is `llm-orchestrator`: a service that is given, with its decisions left open. You write
     them: as small functions, as settings, as YAML. Then witnesses put it into trouble and keep what became of it.
 
-    *150 minutes. What the cluster does is graded, and what the witnesses saw there. It makes no difference whether you press
+    *180 minutes. What the cluster does is graded, and what the witnesses saw there. It makes no difference whether you press
     the buttons on this page or use `kubectl` and `course witness` in its terminal, which `Ctrl`+`` ` `` opens.*
     """)
     return
@@ -113,23 +113,23 @@ def _():
 
 @app.cell
 def _():
-    names_yaml = """
+    names_settings = """
     VLLM_BASE_URL: http://vllm:8000/v1
     QDRANT_BASE_URL: http://qdrant:6333
     REDIS_URL: redis://redis:6379
     """
-    return (names_yaml,)
+    return (names_settings,)
 
 
 @app.cell(hide_code=True)
-def _(lab, names_yaml):
-    lab.live(draw.settings_preview, names_yaml)
+def _(lab, names_settings):
+    lab.live(draw.settings_preview, names_settings)
     return
 
 
 @app.cell(hide_code=True)
-def _(apply_names, lab, names_yaml):
-    draw.settings_panel(lab, names_yaml, apply_names)
+def _(apply_names, lab, names_settings):
+    draw.settings_panel(lab, names_settings, apply_names)
     return
 
 
@@ -383,22 +383,22 @@ def _():
 
 @app.cell
 def _():
-    state_yaml = """
+    state_settings = """
     DURABILITY: exit
     THREAD_TTL_MINUTES: "0"
     """
-    return (state_yaml,)
+    return (state_settings,)
 
 
 @app.cell(hide_code=True)
-def _(lab, state_yaml):
-    lab.live(draw.settings_preview, state_yaml)
+def _(lab, state_settings):
+    lab.live(draw.settings_preview, state_settings)
     return
 
 
 @app.cell(hide_code=True)
-def _(apply_state, lab, state_yaml):
-    draw.settings_panel(lab, state_yaml, apply_state)
+def _(apply_state, lab, state_settings):
+    draw.settings_panel(lab, state_settings, apply_state)
     return
 
 
@@ -510,21 +510,21 @@ def _():
 
 @app.cell
 def _():
-    lease_yaml = """
+    lease_settings = """
     IDEMPOTENCY_LEASE_S: "86400"
     """
-    return (lease_yaml,)
+    return (lease_settings,)
 
 
 @app.cell(hide_code=True)
-def _(lab, lease_yaml):
-    lab.live(draw.settings_preview, lease_yaml)
+def _(lab, lease_settings):
+    lab.live(draw.settings_preview, lease_settings)
     return
 
 
 @app.cell(hide_code=True)
-def _(apply_lease, lab, lease_yaml):
-    draw.settings_panel(lab, lease_yaml, apply_lease)
+def _(apply_lease, lab, lease_settings):
+    draw.settings_panel(lab, lease_settings, apply_lease)
     return
 
 
@@ -670,11 +670,11 @@ def _():
 @app.cell(hide_code=True)
 def _():
     guess_retry = nb.predict(
-        "The client's default is 2 retries, the graph's limit 3 attempts. vLLM answers 503 to everything. How many requests does one question cost?",
+        "The client asks up to three times (2 retries, its default), the graph up to twice. vLLM answers 503 to everything. How many requests does one question cost?",
         {
-            "three": "3: the graph's limit",
-            "five": "5: two and three",
-            "nine": "9: three times three",
+            "three": "3: the client's limit",
+            "five": "5: three and two",
+            "six": "6: three times two",
         },
     )
     guess_retry
@@ -705,21 +705,21 @@ def _(lab, to_retry):
 
 @app.cell
 def _():
-    client_yaml = """
+    client_settings = """
     CLIENT_MAX_RETRIES: "2"
     """
-    return (client_yaml,)
+    return (client_settings,)
 
 
 @app.cell(hide_code=True)
-def _(client_yaml, lab):
-    lab.live(draw.settings_preview, client_yaml)
+def _(client_settings, lab):
+    lab.live(draw.settings_preview, client_settings)
     return
 
 
 @app.cell(hide_code=True)
-def _(apply_client, client_yaml, lab):
-    draw.settings_panel(lab, client_yaml, apply_client)
+def _(apply_client, client_settings, lab):
+    draw.settings_panel(lab, client_settings, apply_client)
     return
 
 
@@ -733,10 +733,10 @@ def _(lab, see_retry):
 def _(guess_retry):
     nb.reveal(
         guess_retry.value,
-        truth="nine",
-        because="Each attempt of the graph is a call of the client, and the client makes three of each. The overloaded engine gets nine times the load. One layer retries: here the graph, which knows the budget.",
+        truth="six",
+        because="Each attempt of the graph is a call of the client, and the client makes three of each. The overloaded engine gets six times the load; with a third attempt it would be nine. One layer retries: here the graph, which knows the budget.",
         instead={
-            "three": "The graph counts its own calls, not what the client makes of them.",
+            "three": "The client makes three of each call of the graph's.",
             "five": "They multiply.",
         },
     )

@@ -15,6 +15,8 @@ from helpers.labs.lab02_inference import draw as draw_inference
 from helpers.labs.lab03_memory import draw as draw_memory
 from helpers.labs.lab03_memory import sizing
 from helpers.labs.lab05_chaos import draw as draw_chaos
+from helpers.labs.lab06_orchestration import draw as draw_orchestration
+from helpers.labs.lab06_orchestration.mutants import SEEN
 from helpers.notebook.charts import LEAST_WIDTH, WORDS, look
 from helpers.notebook.session import LabSession
 from helpers.settings import REPOSITORY
@@ -46,7 +48,11 @@ EXPERIMENT = Record(
     )
 )
 HERD = [("without jitter", 0.0, 1.0, 0.0), ("with jitter", 1.0, 1.0, 3.0)]
-MODULES = (draw_gpu, draw_inference, draw_memory, draw_chaos)
+SPENT = {
+    "a good day": {"load": 5.0, "retrieve": 40.0, "generate": 6000.0},
+    "Qdrant silent": {"retrieve": 12_000.0},
+}
+MODULES = (draw_gpu, draw_inference, draw_memory, draw_chaos, draw_orchestration)
 DRAWN = {
     "lab 01: what idle cards cost": lambda: draw_gpu.idle_cost_chart(2.5, 4),
     "lab 02: a start": lambda: draw_inference.timeline_chart(START),
@@ -57,6 +63,10 @@ DRAWN = {
     "lab 03: a replacement": lambda: draw_memory.timeline(REPLACED),
     "lab 05: an experiment": lambda: draw_chaos.chart(EXPERIMENT),
     "lab 05: the herds": lambda: draw_chaos.herd_picture(*herd()),
+    "lab 06: a budget": lambda: draw_orchestration.budget_bar(SPENT, 12_000),
+    "lab 06: a circuit": lambda: draw_orchestration.circuit_line(SEEN["pressure"]),
+    "lab 06: a crowd": lambda: draw_orchestration.crowd_bars(SEEN["pressure"]),
+    "lab 06: tokens": lambda: draw_orchestration.spent_bars(tokens()),
 }
 
 
@@ -66,6 +76,13 @@ def herd() -> tuple[Any, ...]:
 
     lines = pd.DataFrame(HERD, columns=["herd", "t", "running", "waiting"])
     return lines, lines[["herd", "t"]], alt.Scale(domain=[0, 1], nice=False)
+
+
+def tokens() -> Any:
+    import pandas as pd
+
+    rows = [("docs", 10.0, 54_000, 60_000), ("trial", 100.0, 0, 600)]
+    return pd.DataFrame(rows, columns=["tenant", "spent", "left", "limit"])
 
 
 @pytest.fixture(params=DRAWN)

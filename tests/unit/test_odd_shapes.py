@@ -24,7 +24,7 @@ from helpers.settings import REPOSITORY
 # What every object of its kind has: the API server refuses it without.
 REQUIRED = {
     *("apiVersion", "kind", "metadata", "name", "namespace", "uid", "resourceVersion", "creationTimestamp"),
-    *("spec", "selector", "template", "containers", "containerPort", "mountPath"),
+    *("spec", "selector", "template", "containers", "containerPort", "mountPath", "key", "operator"),
 }
 
 

@@ -409,7 +409,7 @@ def a_conversation_fits(cluster: ClusterView, seen: Mapping[str, Any]) -> Verdic
 def retries_what_time_heals(cluster: ClusterView, seen: Mapping[str, Any]) -> Verdict:
     """For one question vLLM is asked once where waiting cannot help, and twice at most where it can.
 
-    Why: Retries of two layers multiply: three by three is nine requests for one question, just when the engine is overloaded.
+    Why: Retries of two layers multiply: three by two is six requests for one question, just when the engine is overloaded.
     Hint: A 400 stays a 400. And who retries beside the graph? The client library does, unless it is told not to.
     Next: course witness retry
     """

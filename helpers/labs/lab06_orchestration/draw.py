@@ -375,7 +375,7 @@ def threads(lab: LabSession) -> mo.Html:
     """The newest threads in Redis, and the step at which each stands."""
     assert lab.cluster is not None
     view = lab.cluster.view()
-    store = state.read(view, f"{state.PREFIX}*")
+    store = state.read(view)
     names = [name for name in store.threads if not name.startswith("witness/")] or list(store.threads)
     if not names:
         return note("No thread in Redis yet: ask a question.")

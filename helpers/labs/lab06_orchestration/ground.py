@@ -99,9 +99,10 @@ def place(cluster: Cluster, settings: Mapping[str, str]) -> list[str]:
         return [f"settings {', '.join(settings)} delivered"]
     fragment = yaml.safe_load((MANIFESTS / "prototype" / "deployment.yaml").read_text())
     wanted = [item for item in objects(cluster) if item["kind"] != "NetworkPolicy"]
+    there = orchestrator.settings_in(cluster.view())  # a later part may have been delivered first
     for item in wanted:
         if item["kind"] == "ConfigMap":
-            item["data"] |= prototype_settings() | dict(settings)
+            item["data"] |= prototype_settings() | there | dict(settings)
     done = cluster.apply([item for item in wanted if item["kind"] != "Deployment"])
     (deployment,) = (item for item in wanted if item["kind"] == "Deployment")
     done += cluster.apply(with_checksums(cluster, merge(deployment, fragment, keyed=True)))

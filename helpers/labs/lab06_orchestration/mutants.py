@@ -159,7 +159,7 @@ def _orchestrator_text() -> str:
         if item["kind"] == "ConfigMap":
             item["data"] |= {
                 name: value
-                for cell in ("names_yaml", "state_yaml", "lease_yaml", "client_yaml")
+                for cell in ("names_settings", "state_settings", "lease_settings", "client_settings")
                 for name, value in yaml.safe_load(yaml_cells("06")[cell]).items()
             }
         if item["kind"] == "Deployment":
@@ -629,7 +629,7 @@ MUTANTS = [
         {"retry.worth": "503: vLLM asked 1 times"},
     ),
     Mutant(
-        "an overloaded vLLM is asked nine times",
+        "an overloaded vLLM is asked again and again",
         _seen("retry", "calls", "429", 9),
         {"retry.worth": "429: vLLM asked 9 times"},
     ),

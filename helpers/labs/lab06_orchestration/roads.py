@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from helpers.errors import ObjectMissing, ProbeInconclusive
+from helpers.errors import ProbeInconclusive
 from helpers.stack import gateway, orchestrator
 from helpers.stack.network import Outcome, Reachability, Target, observe, parse_probe, probe_command
 from helpers.stack.policy_forecast import Party, World, decide, selects
@@ -50,10 +50,9 @@ def resolved(view: ClusterView, hosts: Sequence[str]) -> set[str]:
         ProbeInconclusive: the probe pod is not there.
     """
     targets = [Target(host, host, 80) for host in dict.fromkeys(hosts)]
-    try:
-        done = view.exec(APPS, PROBE, probe_command(targets), timeout_s=_EXEC_S)
-    except ObjectMissing as missing:
-        raise ProbeInconclusive(f"the probe pod {PROBE} is not there", next_command=_START) from missing
+    if "app" not in read_stage(view).parties:
+        raise ProbeInconclusive(f"the probe pod {PROBE} is not there", next_command=_START)
+    done = view.exec(APPS, PROBE, probe_command(targets), timeout_s=_EXEC_S)
     seen = parse_probe(done.stdout, targets)
     if len(seen) < len(targets):
         raise ProbeInconclusive("the probe pod did not look up every name", next_command=_START)

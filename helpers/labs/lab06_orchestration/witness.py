@@ -106,7 +106,7 @@ def manifest(view: ClusterView, name: str) -> dict[str, Any]:
     """
     witness = WITNESSES[name]
     deployment = view.deployment(orchestrator.DEPLOYMENT, orchestrator.NAMESPACE)
-    image = view.profile.images.get(IMAGE) or deployment.containers[0]["image"]
+    image = view.profile.images.get(IMAGE) or deployment.path("spec.template.spec.containers.0.image", "")
     job: dict[str, Any] = json.loads(_text(witness, image, _revision(view, witness)))
     return job
 
