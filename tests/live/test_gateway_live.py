@@ -11,7 +11,7 @@ from helpers.chaos import evidence
 from helpers.chaos.experiment import recover, run
 from helpers.chaos.front_faults import fault, refuse
 from helpers.chaos.journal import published
-from helpers.cluster import Cluster
+from helpers.cluster import Cluster, ClusterView
 from helpers.labs.registry import lab_ids
 from helpers.stack import gateway, state
 
@@ -30,6 +30,8 @@ def keys(cluster: Cluster) -> dict[str, str]:
 def undone(cluster: Cluster) -> Iterator[None]:
     yield
     recover(cluster, force=True)
+    # Without Redis a pod of it is not Ready: it looks again within some seconds.
+    cluster.wait_ready("Deployment", "llm-orchestrator", "llm-apps", timeout_s=60)
 
 
 def left(cluster: Cluster, key: str) -> int:
@@ -59,12 +61,16 @@ def test_every_overlay_is_accepted_by_the_api_server(cluster: Cluster, overlay: 
 
 @pytest.mark.parametrize("stream", [False, True])
 def test_an_answer_costs_its_key_what_it_says(cluster: Cluster, keys: dict[str, str], stream: bool) -> None:
-    before = left(cluster, keys["docs"])
-    answer = gateway.ask(cluster.view(), keys["docs"], QUESTION, stream=stream, headers=SHORT)
+    for _ in range(2):
+        before, others = left(cluster, keys["docs"]), left(cluster, keys["research"])
+        answer = gateway.ask(cluster.view(), keys["docs"], QUESTION, stream=stream, headers=SHORT)
+        after = left(cluster, keys["docs"])
+        if after <= before:  # else the hour has turned meanwhile
+            break
     assert answer.status == 200
     assert answer.tokens
-    assert left(cluster, keys["docs"]) == before - answer.tokens
-    assert left(cluster, keys["research"]) <= before or left(cluster, keys["research"]) == 60000
+    assert after == before - answer.tokens
+    assert left(cluster, keys["research"]) == others, "each key has its own budget"
 
 
 def test_a_tenant_cannot_be_claimed(cluster: Cluster, keys: dict[str, str]) -> None:
@@ -102,15 +108,16 @@ def test_the_administration_is_reached_by_nobody(cluster: Cluster) -> None:
 def test_while_nobody_counts_nobody_is_let_in_and_nothing_restarts(
     cluster: Cluster, keys: dict[str, str], undone: None
 ) -> None:
-    before, seen = restarts(cluster), []
+    before = restarts(cluster)
+
+    def refused(view: ClusterView) -> bool:
+        return gateway.ask(view, keys["docs"], QUESTION, headers=SHORT).code == "budget_unknown"
 
     def look() -> None:
-        seen.append(gateway.ask(cluster.view(), keys["docs"], QUESTION, headers=SHORT))
+        cluster.wait_until("the gateway refuses", refused, timeout_s=20)
 
-    cluster.wait_until("a key has tokens", lambda view: gateway.left(view, keys["docs"]).left, timeout_s=20)
     finished = run(cluster, replace(fault("stop-redis"), watch_s=8), during=look)
     assert finished.steady_after
-    assert [(answer.status, answer.code) for answer in seen] == [(503, "budget_unknown")]
     cluster.wait_until("the budget is back", lambda view: gateway.left(view, keys["docs"]).left, timeout_s=30)
     assert restarts(cluster) == before
 
