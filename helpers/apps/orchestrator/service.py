@@ -57,7 +57,7 @@ class Service:
             queue_limit=settings.request_queue_limit,
         )
         self.circuits = Circuits(self.decisions, self.metrics, open_s=settings.circuit_open_s)
-        self.embedder = Embedder(is_small=True)
+        self.embedder = Embedder(prepared=settings.embedding_dir if settings.embedding_dir.name else None)
         systems = prompts.versions(settings.prompts)
         graph = Graph(
             backends=self.backends,

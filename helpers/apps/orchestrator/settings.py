@@ -43,6 +43,9 @@ class Settings:
     drain_deadline_s: float = 30.0
     run_group: str = "llm-orchestrator"
     decisions_dir: Path = Path("/etc/orchestrator/decisions")
+    embedding_dir: Path = (
+        Path()
+    )  # where the image has its prepared model; elsewhere the package's own is loaded
     host: str = "0.0.0.0"
     port: int = 8080
     metrics_port: int = 9090

@@ -271,7 +271,8 @@ class Store:
         async with state_failures():
             for indexes_left in (2, 1, 0):
                 try:
-                    return await self.checkpoints.asetup()
+                    await self.checkpoints.asetup()
+                    break
                 except RedisVLError as error:  # another pod made one of the two at the same time
                     if "already exists" not in str(error).lower() or not indexes_left:
                         raise

