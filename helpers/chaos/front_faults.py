@@ -35,6 +35,8 @@ if TYPE_CHECKING:
 PORTS = {"vllm": 8000, "qdrant": 6333}
 PATHS = {"vllm": "/v1/c", "qdrant": "/collections"}  # /v1/chat/completions, /v1/completions
 STALL_S = 600
+# Longer than httpx and uvicorn keep a connection that nobody uses, and kube-proxy takes to follow.
+KEPT_S = 7.0
 IN_FLIGHT = "llm_orchestrator_inflight_requests"
 UID = 1000
 _TYPES = "type.googleapis.com/envoy.extensions.filters"
@@ -86,8 +88,9 @@ def diverted(backend: Backend, fault: dict[str, Any]) -> Callable[[ClusterView],
         inject = [Step("apply", *where, item) for where, item in zip(about, placed, strict=True)]
         undo = [Step("delete", *where) for where in about]
         wait = Step("wait_ready", "Pod", name, SYSTEM, {"timeout_s": 60, "labels": f"app={name}"})
+        turned = Step("wait_turned", "Service", backend.name, SYSTEM, {"pod": name, "settle_s": KEPT_S})
         return Plan(
-            (*inject, wait, _turned(backend, {"app": name})),
+            (*inject, wait, _turned(backend, {"app": name}), turned),
             (_turned(backend, before), *reversed(undo), backend.wait),
         )
 

@@ -48,6 +48,7 @@ Verb = Literal[
     "stop_clients",
     "gpu",
     "kill",
+    "wait_turned",
 ]
 
 
@@ -256,6 +257,20 @@ def _restarts(view: ClusterView, pod: str, namespace: str) -> int:
     return sum(state.restarts for state in view.pod(pod, namespace).container_states)
 
 
+def _wait_turned(cluster: Cluster, step: Step) -> None:
+    """Until a Service leads to this pod alone, and connections that were idle meanwhile are closed."""
+
+    def turned(view: ClusterView) -> bool:
+        wanted = view.pod(step.body["pod"], str(step.namespace)).ip
+        found = view.endpoint_slices(step.name, str(step.namespace))
+        if found != [wanted]:
+            raise NotYet(f"Service {step.name} leads to {', '.join(found) or 'nobody'}")
+        return True
+
+    cluster.wait_until(f"Service {step.name} turned", turned, timeout_s=30)
+    time.sleep(float(step.body["settle_s"]))
+
+
 def gauge(view: ClusterView, namespace: str, pod: str, port: int, name: str) -> float:
     """The sum of one metric over its labels, from a pod's own metrics; 0 where they cannot be read."""
     with view.forward(namespace, pod, port) as way:
@@ -274,6 +289,7 @@ def gauge(view: ClusterView, namespace: str, pod: str, port: int, name: str) -> 
 _DO = {
     "gpu": _gpu,
     "kill": _kill,
+    "wait_turned": _wait_turned,
     "delete": _delete,
     "patch": _patch,
     "apply": _apply,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,9 +19,13 @@ from helpers.cluster.backend import ExecResult
 from helpers.cluster.fake import FakeCluster, default_profile
 from helpers.errors import InvalidInput, LabError, ObjectMissing
 from tests.unit.chaos_world import service, stack, workload
-from tests.unit.test_chaos import specs, without_waiting
+from tests.unit.test_chaos import specs
 
 APP = {"app": "llm-orchestrator"}
+
+
+def without_waiting(steps: Sequence[Step]) -> list[Step]:
+    return [step for step in steps if not step.verb.startswith("wait_")]
 
 
 @pytest.fixture(autouse=True)
@@ -118,7 +123,8 @@ def test_who_may_go_to_the_backend_may_go_to_the_proxy(front: FakeCluster) -> No
 
 def test_the_proxy_waits_until_it_can_answer_before_the_service_is_turned(front: FakeCluster) -> None:
     plan = fault("refuse-qdrant").plan(front.view())
-    assert [step.verb for step in plan.inject[-2:]] == ["wait_ready", "patch"]
+    assert plan.inject[-3].verb == "wait_ready"
+    assert [step.verb for step in plan.inject[-2:]] == ["patch", "wait_turned"]
 
 
 @pytest.mark.parametrize(("status", "share"), [(200, 100), (503, 0), (600, 10), (503, 101)])
