@@ -79,7 +79,7 @@ class Checkpoints(AsyncRedisSaver):
             "has_writes": False,
         }
         stored |= {key: metadata[key] for key in ("source", "step") if {"source", "step"} <= set(metadata)}
-        key = self._make_redis_checkpoint_key_cached(thread, space, name)
+        key = self._make_redis_checkpoint_key(thread, space, name)
         async with _hop("record"), self._redis.pipeline(transaction=True) as pipeline:
             pipeline.json().set(key, "$", stored)  # type: ignore[arg-type]
             pipeline.set(self._make_redis_checkpoint_latest_key(thread, space), key, ex=self._ttl_s)
@@ -104,7 +104,7 @@ class Checkpoints(AsyncRedisSaver):
         for number, (channel, value) in enumerate(writes):
             kind, blob = self.serde.dumps_typed(value)
             index = WRITES_IDX_MAP.get(channel, number)
-            stored[self._make_redis_checkpoint_writes_key_cached(*place, task_id, index)] = {
+            stored[self._make_redis_checkpoint_writes_key(*place, task_id, index)] = {
                 "thread_id": to_storage_safe_id(thread),
                 "checkpoint_ns": to_storage_safe_str(space),
                 "checkpoint_id": to_storage_safe_id(name),
