@@ -151,9 +151,10 @@ def _orchestrator(profile: Profile) -> Finding:
         return Finding(True, f"the orchestrator's image: {profile.images['orchestrator']}")
     return Finding(
         False,
-        "the profile names no image of the orchestrator: build helpers/apps/orchestrator/Containerfile, push it, and "
-        "write its name to `images` in ConfigMap kube-public/course-profile",
-        "kubectl edit configmap course-profile -n kube-public",
+        "the cluster is told of no image of the orchestrator: build helpers/apps/orchestrator/Containerfile, push it, and "
+        "say where it is",
+        "kubectl create configmap course-profile -n kube-public "
+        """--from-literal=profile='{"images": {"orchestrator": "REGISTRY/llm-orchestrator:1"}}'""",
         "lab 06, orchestration",
     )
 

@@ -60,6 +60,8 @@ class Profile:
             tree = json.loads(text)
             known = {item.name for item in fields(cls)}
             written = {key: value for key, value in tree.items() if key in known}
+            if "images" in written:
+                written["images"] = {**OFFICIAL_IMAGES, **written["images"]}
             return replace(cls() if base is None or written.keys() >= _OBSERVABLE else base(), **written)
         except (ValueError, AttributeError, TypeError) as error:
             raise ServerFault(

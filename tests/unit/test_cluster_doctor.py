@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from helpers.cluster import ExecResult
 from helpers.cluster.doctor import Finding, diagnose
-from helpers.cluster.fake import FakeCluster, default_profile
+from helpers.cluster.fake import FakeCluster
 from helpers.cluster.faults import Response
 from helpers.cluster.profile import OFFICIAL_IMAGES
 
 ALLOWED = b'{"kind": "SelfSubjectAccessReview", "status": {"allowed": true}}'
+NAMED = '{"images": {"orchestrator": "REGISTRY/llm-orchestrator:1"}}'
 DENIED = b'{"kind": "SelfSubjectAccessReview", "status": {"allowed": false}}'
 
 
@@ -121,9 +121,12 @@ def test_the_one_image_that_nobody_publishes_is_asked_for_by_name() -> None:
     assert (lacking.fine, lacking.labs) == (False, "lab 06, orchestration")
     assert "Containerfile" in lacking.text
     named = Foreign(enforces=True)
-    profile = replace(default_profile(), images={**OFFICIAL_IMAGES, "orchestrator": "here/it:1"})
-    named.patch("ConfigMap", "course-profile", {"data": {"profile": profile.to_json()}}, "kube-public")
-    assert "ok: the orchestrator's image: here/it:1" in texts(diagnose(named, experiment=False))
+    named.patch("ConfigMap", "course-profile", {"data": {"profile": NAMED}}, "kube-public")
+    assert "ok: the orchestrator's image: REGISTRY/llm-orchestrator:1" in texts(
+        diagnose(named, experiment=False)
+    )
+    assert NAMED in lacking.next_command, "what is printed is all that is needed"
+    assert named.profile().images["vllm"] == OFFICIAL_IMAGES["vllm"], "the others stay"
 
 
 def test_whether_the_gateway_api_is_served_is_told_and_is_no_problem() -> None:
