@@ -973,8 +973,8 @@ def _():
     mo.md(r"""
     ## 9 · Probes and the end
 
-    The prototype's probes are the wrong way round, and its pods end too fast. A preStop pause of 5 s is there already, and the
-    service drains for up to 30 s (`DRAIN_DEADLINE_S`).
+    The prototype's probes are the wrong way round, and its pods end too fast: the Service still sends requests to a pod that
+    has begun to end. The service itself drains for up to 30 s (`DRAIN_DEADLINE_S`), if it is given that time.
     """)
     return
 
@@ -1012,6 +1012,7 @@ def _():
                 periodSeconds: 5
                 timeoutSeconds: 2
                 failureThreshold: 2
+              lifecycle: null
     """
     return (rollout_yaml,)
 
@@ -1069,7 +1070,8 @@ def _(lab):
         nb.task_hints,
         "end",
         "Two paths: `/livez` is about the process, `/readyz` about what it needs.",
-        "`maxUnavailable: 0` starts the new pod first; the grace period must outlast 5 s of preStop and 30 s of draining.",
+        "A preStop `sleep` of some seconds keeps the process answering until no traffic comes any more.",
+        "`maxUnavailable: 0` starts the new pod first; the grace period must outlast the preStop pause and 30 s of draining.",
     )
     return
 

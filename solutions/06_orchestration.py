@@ -1091,8 +1091,8 @@ def probes_and_the_end():
     mo.md(r"""
     ## 9 · Probes and the end
 
-    The prototype's probes are the wrong way round, and its pods end too fast. A preStop pause of 5 s is there already, and the
-    service drains for up to 30 s (`DRAIN_DEADLINE_S`).
+    The prototype's probes are the wrong way round, and its pods end too fast: the Service still sends requests to a pod that
+    has begun to end. The service itself drains for up to 30 s (`DRAIN_DEADLINE_S`), if it is given that time.
     """)
     return
 
@@ -1130,6 +1130,9 @@ def rollout_yaml():
                 periodSeconds: 20
                 timeoutSeconds: 5
                 failureThreshold: 3
+              lifecycle:
+                preStop:
+                  sleep: {seconds: 5}
     """
     return (rollout_yaml,)
 
@@ -1150,7 +1153,8 @@ def apply_rollout_yaml(apply_rollout, lab, rollout_yaml):
 def why_rollout_yaml():
     mo.md(r"""
     **Why.** A restart heals neither Redis nor vLLM; it only loses what is in flight. Readiness takes the pod out of the Service
-    until it can keep its promises. The grace period is longer than preStop and drain together.
+    until it can keep its promises. During the preStop pause the endpoints are withdrawn while the process still answers; the
+    grace period is longer than that pause and the drain together.
     """)
     return
 
@@ -1196,7 +1200,8 @@ def hints_end(lab):
         nb.task_hints,
         "end",
         "Two paths: `/livez` is about the process, `/readyz` about what it needs.",
-        "`maxUnavailable: 0` starts the new pod first; the grace period must outlast 5 s of preStop and 30 s of draining.",
+        "A preStop `sleep` of some seconds keeps the process answering until no traffic comes any more.",
+        "`maxUnavailable: 0` starts the new pod first; the grace period must outlast the preStop pause and 30 s of draining.",
     )
     return
 

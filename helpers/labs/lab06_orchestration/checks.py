@@ -99,8 +99,9 @@ def _changed(cluster: ClusterView, found: Record, files: tuple[str, ...], settin
 
 
 def several(*expectations: tuple[bool, str, str]) -> Verdict:
-    """Expectations on one record: met or not, what is wanted, what was seen."""
-    return all_of(*(expect_true(*item) for item in expectations))
+    """Expectations on one record: met or not, what is wanted, what was seen where it is not so."""
+    parts = (expect_true(met, that, that if met else seen) for met, that, seen in expectations)
+    return all_of(*parts).summed_up("; ".join(that for _, that, _ in expectations))
 
 
 # 1. The one way in
@@ -341,7 +342,7 @@ def one_generation(cluster: ClusterView, seen: Mapping[str, Any]) -> Verdict:
     )
 
 
-@lab.check("again.kept", points=2, task="again", timeout_s=10)
+@lab.check("again.kept", points=2, needs=one_generation, task="again", timeout_s=10)
 @witnessed("again", files=("idempotency",), settings=("IDEMPOTENCY_LEASE_S",))
 def a_key_is_nobody_elses(cluster: ClusterView, seen: Mapping[str, Any]) -> Verdict:
     """A key gives nobody another tenant's answer nor another question's, and is free again soon after its owner dies.

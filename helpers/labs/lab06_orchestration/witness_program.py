@@ -413,7 +413,7 @@ def again() -> Record:
     name, key, question = fresh("again"), fresh("key"), "Which probe restarts a container?"
     stand.vllm.hold_s = 2.0
     before, leases = len(stand.vllm.since()), list[int]()
-    watch = threading.Thread(target=lambda: leases.extend(_leases(1.5)))
+    watch = threading.Thread(target=lambda: leases.extend(_leases(name, 1.5)))
     watch.start()
 
     def same() -> Answer:
@@ -445,16 +445,25 @@ def again() -> Record:
     }
 
 
-def _leases(seconds: float) -> list[int]:
-    """How long, in seconds, what marks a question as being answered would outlive its owner."""
+def _leases(name: str, seconds: float) -> list[int]:
+    """How long, in seconds, what marks a thread's question as being answered would outlive its owner."""
     store, seen, until = Redis(), dict[str, int](), time.monotonic() + seconds
     while time.monotonic() < until:
         for key in store.names():
-            if key.startswith(("orc:idem:", "orc:run:")):
+            is_run = key.startswith("orc:run:") and key.endswith(f":{name}")
+            if is_run or (key.startswith("orc:idem:") and _is_running(store.value(key), name)):
                 ttl = store.ttl_ms(key)
                 seen[key] = ttl // 1000 if ttl >= 0 else -1
         time.sleep(0.2)
     return list(seen.values())
+
+
+def _is_running(record: str, name: str) -> bool:
+    """Whether a key's record is that of a question of this thread that is not answered yet."""
+    return '"running"' in record and f'"{name}"' in record
+
+
+TURNS = 40
 
 
 def window() -> Record:
@@ -463,7 +472,7 @@ def window() -> Record:
     turns = {
         "words": "Kubernetes places a pod on a node that has room for what it requests, and nowhere else. "
         * 2,
-        "digits": " ".join(f"{number * 7919 % 99991:05d}" for number in range(40)),
+        "digits": " ".join(f"{number * 7919 % 99991:05d}" for number in range(16)),
     }
     return {name: _conversation(stand, text) for name, text in turns.items()}
 
@@ -472,7 +481,7 @@ def _conversation(stand: Stand, text: str) -> Record:
     last = f"Which of these was the last? {text[:8]}"
     turns = [
         {"role": role, "content": f"{number}: {text}"}
-        for number in range(60)
+        for number in range(TURNS)
         for role in ("user", "assistant")
     ]
     before, refused = len(stand.vllm.since()), stand.vllm.answered.count(400)
@@ -480,7 +489,7 @@ def _conversation(stand: Stand, text: str) -> Record:
     sent = [call.get("messages") or [] for call in stand.vllm.since(before)]
     newest = sent[-1] if sent else []
     words = [str(message.get("content")) for message in newest]
-    kept = [number for number in range(60) if any(f"{number}: {text}" in word for word in words)]
+    kept = [number for number in range(TURNS) if f"{number}: {text}" in words]
     return {
         "status": answer.status,
         "sent": len(sent),
@@ -488,7 +497,7 @@ def _conversation(stand: Stand, text: str) -> Record:
         "system": bool(newest) and newest[0].get("role") == "system",
         "question": any(last in word for word in words[-2:]),
         "kept": len(kept),
-        "newest": kept == list(range(60 - len(kept), 60)),
+        "newest": kept == list(range(TURNS - len(kept), TURNS)),
         "prompt_tokens": (answer.json.get("usage") or {}).get("prompt_tokens"),
     }
 
@@ -661,7 +670,8 @@ def _killed() -> Record:
         cut = [name for name, future in zip(names, asked, strict=True) if future.result().status != 200]
         if killed is None or not cut:
             continue  # all were answered before their pod died: once more
-        finished = [name for name in cut if _reaches(name, ("done",), 60)]
+        until = time.monotonic() + 45
+        finished = [name for name in cut if _reaches(name, ("done",), until - time.monotonic())]
         threads = [thread(name, to=SERVICE).json for name in finished]
         roles = [[item.get("role") for item in found.get("messages") or []] for found in threads]
         return {
@@ -684,12 +694,13 @@ def _asked_long(name: str) -> Answer:
 
 
 def _reaches(name: str, steps: tuple[str, ...], seconds: float) -> bool:
+    """Whether a thread comes to one of these steps; it is looked at once at least."""
     until = time.monotonic() + seconds
-    while time.monotonic() < until:
-        if thread(name, to=SERVICE).json.get("step") in steps:
-            return True
+    while thread(name, to=SERVICE).json.get("step") not in steps:
+        if time.monotonic() > until:
+            return False
         time.sleep(0.1)
-    return False
+    return True
 
 
 def _redis_gone() -> Record:
@@ -715,24 +726,28 @@ def _redis_gone() -> Record:
     }
 
 
+# More than the engine answers at once: each answer then lasts for seconds, as they do on a busy day.
+ASKERS = 8
+
+
 def _rolled_over() -> Record:
     """Askers that never pause while every pod is replaced: how many answers, and what became of the rest."""
     began, lost, answered = time.time(), list[str](), [0]
     over = threading.Event()
 
     def asker(number: int) -> None:
+        asked = f"Explain to {number} people what a Pod is."
         while not over.is_set():
-            given = until_answered(
-                lambda: ask(f"What is a Pod, in {number} words?", to=SERVICE, budget="fast")
-            )
+            given = until_answered(lambda: ask(asked, to=SERVICE, max_tokens=64))
             answered[0] += given.status == 200
             if given.status != 200:
                 lost.append(str(given.status or given.text[:60]))
 
-    tell("rollout")
-    with ThreadPoolExecutor(3) as pool:
-        for number in range(3):
+    with ThreadPoolExecutor(ASKERS) as pool:
+        for number in range(ASKERS):
             pool.submit(asker, number)
+        time.sleep(2)  # answers are in flight
+        tell("rollout")
         rolled = told("rolled-out", 150) is not None
         over.set()
     return {
