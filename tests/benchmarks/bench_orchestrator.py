@@ -74,7 +74,10 @@ def main() -> None:
         try:
             first_s = _first_answer_s(service)
             assert service.process is not None
+            process = psutil.Process(service.process.pid)
+            cpu_s = sum(process.cpu_times()[:2])
             alone = _added_ms(service, ANSWERS)
+            cpu_ms = 1000 * (sum(process.cpu_times()[:2]) - cpu_s) / ANSWERS
             with state.client() as client:
                 client.config_resetstat()
                 _added_ms(service, 20)
@@ -83,7 +86,7 @@ def main() -> None:
             with ThreadPoolExecutor(CLIENTS) as pool:
                 rates = list(pool.map(lambda _: _added_ms(service, ANSWERS // CLIENTS), range(CLIENTS)))
             per_s = ANSWERS / (time.perf_counter() - began)
-            memory_mib = psutil.Process(service.process.pid).memory_full_info().uss / 2**20
+            memory_mib = process.memory_full_info().uss / 2**20
         finally:
             service.kill()
             memory.kill()
@@ -95,6 +98,7 @@ def main() -> None:
     print(
         f"| the same, {CLIENTS} clients at once: median; answers a second | {statistics.median(together):.1f} ms; {per_s:.0f} |"
     )
+    print(f"| processor time for an answer, embedding included | {cpu_ms:.1f} ms |")
     print(f"| commands that Redis was sent for an answer | {commands:.0f} |")
     print(f"| from the start of the process to its first answer | {first_s:.1f} s |")
     print(f"| memory of its own | {memory_mib:.0f} MiB |")

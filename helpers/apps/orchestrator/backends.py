@@ -68,20 +68,20 @@ class Backends:
             timeout=httpx2.Timeout(None, connect=CONNECT_S),
             limits=httpx2.Limits(max_connections=settings.retrieval_concurrency),
             event_hooks={"request": [self._counted("qdrant")]},
-            trust_env=False,
+            **_plain(settings.qdrant_base_url),
         )
         self._vllm = openai.AsyncOpenAI(
             base_url=settings.vllm_base_url,
             api_key="none",
             max_retries=settings.client_max_retries,
             http_client=openai.DefaultAsyncHttpxClient(
-                event_hooks={"request": [self._counted("vllm")]}, trust_env=False
+                event_hooks={"request": [self._counted("vllm")]}, **_plain(settings.vllm_base_url)
             ),
         )
         self._tokens = httpx2.AsyncClient(
             base_url=settings.vllm_base_url.removesuffix("/").removesuffix("/v1"),
             timeout=httpx2.Timeout(5.0, connect=CONNECT_S),
-            trust_env=False,
+            **_plain(settings.vllm_base_url),
         )
         self._passages: OrderedDict[str, Passage] = OrderedDict()
         self._served: tuple[str, int] | None = None
@@ -232,6 +232,11 @@ class Backends:
                     _take(chunk, done, on_piece)
             done.text = "".join(done.pieces)
             return done
+
+
+def _plain(url: str) -> dict[str, Any]:
+    """Options of a client inside the cluster: no proxies, and no certificates are loaded where there is no TLS."""
+    return {"trust_env": False, "verify": url.startswith("https://")}
 
 
 def _passage(point: dict[str, Any]) -> Passage:
