@@ -26,6 +26,7 @@ _BUTTONS = {
     "course start 03": "Put what this lab needs in place",
     "course start 04": "Put backends and probes in place",
     "course start 05": "Put backends and probes in place",
+    "course start 06": "Put what this lab needs in place",
 }
 
 

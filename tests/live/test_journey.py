@@ -24,9 +24,9 @@ from tests.live.course_command import course
 pytestmark = [pytest.mark.live, pytest.mark.gpu_engine]
 
 # What stands side by side is solved at the same time; the next begins when all of it is done. Labs 01 and 02
-# want the same card, 04 stands on 02 and 03, and 05 measures: beside it nothing may run. A lab that is not
-# named here comes last, alone.
-TOGETHER = [["01 02", "03"], ["04"], ["05"]]
+# want the same card, 04 stands on 02 and 03, 05 measures, and 06 ends pods and Redis: beside these two nothing
+# may run. A lab that is not named here comes last, alone.
+TOGETHER = [["01 02", "03"], ["04"], ["05"], ["06"]]
 
 
 def rounds() -> list[list[str]]:

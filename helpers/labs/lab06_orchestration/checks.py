@@ -121,16 +121,20 @@ def names_resolve(cluster: ClusterView) -> Verdict:
     if missing:
         return not_attempted(f"{', '.join(missing)} in the settings", "not set").about(config)
     found = roads.resolved(cluster, list(hosts.values()))
-    return all_of(
-        *(
-            expect_true(
-                host in found,
-                f"{name} names a host that resolves in llm-apps",
-                f"{host} {'resolves' if host in found else 'resolves to nothing'}",
+    return (
+        all_of(
+            *(
+                expect_true(
+                    host in found,
+                    f"{name} names a host that resolves in llm-apps",
+                    f"{host} {'resolves' if host in found else 'resolves to nothing'}",
+                )
+                for name, host in hosts.items()
             )
-            for name, host in hosts.items()
         )
-    ).about(config)
+        .about(config)
+        .summed_up("all three resolve")
+    )
 
 
 @lab.check("entry.current", points=2, task="entry", timeout_s=12)
@@ -154,7 +158,7 @@ def pods_run_what_is_written(cluster: ClusterView) -> Verdict:
         "pods that run the decisions as they are written",
         f"the pods run another {', '.join(f'{name}.py' for name in stale)}"
         if stale
-        else "they run all of them",
+        else "the pods run what is written",
         deployment,
     )
 

@@ -172,7 +172,7 @@ def redis_preview(lab: LabSession, text: str) -> mo.Html:
 def redis_panel(lab: LabSession, text: str, button: Any) -> Any:
     """Apply Redis, and wait until it answers again."""
     assert lab.cluster is not None
-    first = _text(ground.prototype_redis(lab.cluster)[1:])
+    first = _text([item for item in ground.prototype_redis(lab.cluster) if item["kind"] == "StatefulSet"])
     panel = apply_panel(_with_class(lab), text, button, first=first)
     if lab.asked(button):
         with spinner("Redis", "waiting until it is ready"):
@@ -337,8 +337,9 @@ def _outcome(lab: LabSession, name: str) -> mo.Html:
     try:
         found = record(lab.cluster.view(), name)
     except NoRecord as missing:
+        said = str(missing)
         return note(
-            f"{missing}. It shows {about.shows}, and takes about {about.seconds} s. In a terminal: `{command}`"
+            f"{said[:1].upper()}{said[1:]}. It shows {about.shows}, and takes about {about.seconds} s. In a terminal: `{command}`"
         )
     except LabError as problem:
         return problem_card(str(problem), problem.next_command)

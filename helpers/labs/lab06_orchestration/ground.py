@@ -40,7 +40,6 @@ LAB_OBJECTS = (
     ("ConfigMap", orchestrator.CONFIG, APPS),
     ("ConfigMap", orchestrator.DECISIONS, APPS),
     ("ServiceAccount", orchestrator.DEPLOYMENT, APPS),
-    ("NetworkPolicy", orchestrator.REDIS, SYSTEM),
 )
 
 
@@ -76,7 +75,7 @@ def clear(cluster: Cluster, progress: Progress, jobs: Iterable[tuple[str, str]])
 
 
 def prototype_redis(cluster: Cluster) -> list[Manifest]:
-    """Service and StatefulSet of the start state, with this cluster's image."""
+    """Service, StatefulSet and policy of the start state, with this cluster's image."""
     text = (MANIFESTS / "start" / "redis.yaml").read_text()
     return load(Template(text).safe_substitute(REDIS=cluster.profile().images["redis"]))
 
