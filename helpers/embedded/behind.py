@@ -33,13 +33,13 @@ from helpers.terminal import say
 
 # Seconds on two quiet cores, from the README's figures: what the time left is reckoned from.
 USUAL_S = {
-    "kubernetes": 335.0,
-    "etcd": 26.0,
-    "containerd": 56.0,
-    "coredns": 59.0,
-    "local-path-provisioner": 65.0,
+    "kubernetes": 263.0,
+    "etcd": 7.0,
+    "containerd": 23.0,
+    "coredns": 7.0,
+    "local-path-provisioner": 3.0,
 }
-START_S = [("Preparing the system images", 9.0), ("Initialising the cluster with kubeadm", 8.0)]
+START_S = [("Preparing the system images", 5.0), ("Initialising the cluster with kubeadm", 6.0)]
 _PR_SET_PDEATHSIG = 1
 
 
