@@ -25,7 +25,7 @@ from tests.unit.openai_server import OpenAIServer
 
 PASSAGES = corpus()[:24]
 QUESTION = {"question": "Why does a quota refuse my pod?"}
-SOON_S = 10.0
+SOON_S = 20.0
 
 
 @pytest.fixture(scope="module")
@@ -434,7 +434,7 @@ def test_a_stored_answer_stands_in_and_says_so(make: Any, engine: OpenAIServer) 
 
 
 def test_an_open_circuit_answers_without_asking(make: Any, engine: OpenAIServer) -> None:
-    service = make(start=False, CIRCUIT_OPEN_S="1")
+    service = make(start=False, CIRCUIT_OPEN_S="4")
     service.decide(
         "circuit.py",
         "def circuit_of(backend): return backend\ndef opens(outcomes): return outcomes[-2:] == [False] * 2",

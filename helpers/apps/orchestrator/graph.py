@@ -51,6 +51,10 @@ class State(TypedDict, total=False):
     status: str
 
 
+# What an earlier turn of the thread has left is none of this one's.
+FRESH: State = {"retrieved_chunk_ids": [], "citations": [], "degraded": None, "answer": ""}
+
+
 @dataclass
 class Run:
     """What a run needs beside its state, and what is not kept."""
@@ -123,8 +127,8 @@ class Graph:
         try:
             found = await self._search(run, request["question"])
         except BackendFailed as failed:
-            return await self._without(failed, request)
-        return {"retrieved_chunk_ids": [passage.id for passage in found], "degraded": None, "answer": ""}
+            return FRESH | await self._without(failed, request)
+        return FRESH | {"retrieved_chunk_ids": [passage.id for passage in found]}
 
     async def assemble(self, state: State) -> State:
         """Choose what goes into the window; what is chosen is named by ids."""
@@ -290,7 +294,7 @@ class Graph:
         self._metrics.fallbacks.labels(kind).inc()
         degraded = {"reason": failure.kind, "kind": kind, "label": chosen.label} if chosen.label else None
         if stored is None:
-            return {"retrieved_chunk_ids": [], "citations": [], "degraded": degraded, "answer": ""}
+            return {"degraded": degraded}
         return {
             "answer": stored["answer"],
             "citations": stored["citations"],

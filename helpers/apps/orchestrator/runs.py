@@ -389,14 +389,7 @@ def _input(ask: Ask, lease: Lease) -> dict[str, Any]:
         "max_tokens": ask.max_tokens,
     }
     asked: Message = {"role": "user", "content": ask.question}
-    fresh: dict[str, Any] = {
-        "citations": [],
-        "retrieved_chunk_ids": [],
-        "answer": "",
-        "usage": {},
-        "degraded": None,
-    }
-    return {"request": request, "messages": [*ask.history, asked], "status": "running", **fresh}
+    return {"request": request, "messages": [*ask.history, asked], "status": "running"}
 
 
 def _answer(lease: Lease, run: Run, state: graphs.State) -> dict[str, Any]:

@@ -17,6 +17,7 @@ from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Any
 
+import orjson
 from langchain_core.runnables import RunnableConfig
 from langgraph.checkpoint.base import (
     WRITES_IDX_MAP,
@@ -81,7 +82,7 @@ class Checkpoints(AsyncRedisSaver):
         stored |= {key: metadata[key] for key in ("source", "step") if {"source", "step"} <= set(metadata)}
         key = self._make_redis_checkpoint_key(thread, space, name)
         async with _hop("record"), self._redis.pipeline(transaction=True) as pipeline:
-            pipeline.json().set(key, "$", stored)  # type: ignore[arg-type]
+            pipeline.execute_command("JSON.SET", key, "$", orjson.dumps(stored))
             pipeline.set(self._make_redis_checkpoint_latest_key(thread, space), key, ex=self._ttl_s)
             if self._ttl_s:
                 pipeline.expire(key, self._ttl_s)
@@ -118,7 +119,7 @@ class Checkpoints(AsyncRedisSaver):
         registry = self._key_registry.make_write_keys_zset_key(*place) if self._key_registry else ""
         async with self._redis.pipeline(transaction=True) as pipeline:
             for key, value in stored.items():
-                pipeline.json().set(key, "$", value)
+                pipeline.execute_command("JSON.SET", key, "$", orjson.dumps(value))
             if registry:
                 pipeline.zadd(registry, {key: float(number) for number, key in enumerate(stored)})
             for key in filter(None, (*stored, registry)):
