@@ -54,7 +54,7 @@ class Profile:
         """Read a ConfigMap's entry; entries of later versions are ignored.
 
         What the entry does not say is taken from `base`, which is asked only when something is missing
-        that a cluster can be asked for.
+        that a cluster can be asked for; images that an earlier version did not know are the official ones.
         """
         try:
             tree = json.loads(text)

@@ -158,7 +158,11 @@ def read(view: ClusterView, pattern: str = "*") -> Store:
         StateUnavailable: it does not answer.
         StateRefused: it answers with an error.
     """
-    commands = [["INFO"], *(["CONFIG", "GET", name] for name in SETTINGS), ["EVAL_RO", KEYS_SCRIPT, "0", pattern]]
+    commands = [
+        ["INFO"],
+        *(["CONFIG", "GET", name] for name in SETTINGS),
+        ["EVAL_RO", KEYS_SCRIPT, "0", pattern],
+    ]
     info, *settings, keys = ask(view, commands)
     facts = dict(line.split(":", 1) for line in str(info).splitlines() if ":" in line)
     modules = re.findall(r"^module:name=([^,]+)", str(info), re.MULTILINE)
