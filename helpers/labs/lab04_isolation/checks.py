@@ -291,7 +291,7 @@ def reset(cluster: Cluster, progress: Progress = quiet) -> list[str]:
 
     done = []
     for policy in cluster.view().network_policies(SYSTEM):
-        if policy.name not in ("vllm-ingress-from-llm-apps", "redis"):
+        if policy.name not in ("vllm-ingress-from-llm-apps", *doors.OF_OTHER_LABS):
             cluster.delete("NetworkPolicy", policy.name, SYSTEM)
             done.append(f"deleted NetworkPolicy {policy.name}")
     changed = [item for item in cluster.apply(first_policy()) if item.action != "unchanged"]

@@ -20,6 +20,8 @@ from helpers.stack.policy_forecast import NAME_LABEL, Manifest, Party, Side, Wor
 from helpers.stack.stage import Stage
 
 SYSTEM, APPS, MONITORING, DNS = "llm-system", "llm-apps", "llm-monitoring", "kube-system"
+# Policies in llm-system that another lab's learner writes: lab 06 closes Redis.
+OF_OTHER_LABS = ("redis",)
 PROTOCOLS = ("TCP", "UDP", "SCTP")
 LAST_PORT = 65535
 QDRANT_GRPC = 6334

@@ -10,6 +10,7 @@ import marimo as mo
 from markupsafe import Markup
 
 from helpers.cluster.manifests import load
+from helpers.labs.lab04_isolation.doors import OF_OTHER_LABS
 from helpers.notebook.html import card, code, course, inline, note, problem_card, table, with_outcome, word
 from helpers.notebook.session import LabSession, needs_cluster, waiting_card
 from helpers.stack.bring_up import SYSTEM, first_policy
@@ -266,4 +267,5 @@ def _deleted(lab: LabSession, texts: Sequence[str]) -> mo.Html:
 def _others(lab: LabSession, texts: Sequence[str]) -> list[str]:
     assert lab.cluster is not None
     named = {item["metadata"]["name"] for text in (first_policy(), *texts) for item in load(lab.render(text))}
-    return [item.name for item in lab.cluster.view().network_policies(SYSTEM) if item.name not in named]
+    known = {*named, *OF_OTHER_LABS}
+    return [item.name for item in lab.cluster.view().network_policies(SYSTEM) if item.name not in known]
