@@ -580,7 +580,7 @@ def _():
 @app.cell(hide_code=True)
 def _():
     guess_window = nb.predict(
-        "A token is about four letters of English. How many tokens are the 12 letters `90210 45133`?",
+        "A token is about four letters of English. How many tokens are the 11 characters `90210 45133`?",
         {
             "three": "About 3",
             "ten": "About 10: digits are nearly a token each",

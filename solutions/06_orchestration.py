@@ -656,7 +656,7 @@ def a_window_is_finite():
 @app.cell(hide_code=True)
 def guess_window():
     guess_window = nb.predict(
-        "A token is about four letters of English. How many tokens are the 12 letters `90210 45133`?",
+        "A token is about four letters of English. How many tokens are the 11 characters `90210 45133`?",
         {
             "three": "About 3",
             "ten": "About 10: digits are nearly a token each",
