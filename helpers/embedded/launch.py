@@ -32,6 +32,8 @@ from helpers.errors import EnvironmentFault, LabError, NoClusterChosen
 from helpers.settings import kubeconfig_path, node_dir
 
 READY_S = 180.0
+# Its database is synced to the disk at the first start: 20 s were not enough beside a copy of some GB.
+CONTAINERD_S = 60.0
 API_PORT = 6443
 INITIALISED = "etc/course/initialised"
 # A copy that was never finished (helpers/embedded/kept.py); beside the state, not in it.
@@ -308,7 +310,7 @@ def _render_kubeadm(sandbox: Sandbox) -> None:
 
 
 def _wait_for_containerd(sandbox: Sandbox, pid: int) -> None:
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + CONTAINERD_S
     socket = sandbox.path("run/containerd/containerd.sock", pid=pid)
     while not socket.exists():
         if time.monotonic() > deadline:
