@@ -18,8 +18,10 @@ from helpers.classroom.marking.shard import OtherCourse, Plan, class_of, work
 from helpers.classroom.records.history import History
 from helpers.cluster import Cluster
 from helpers.cluster.profile import Profile
+from helpers.embedded.images import grader
 from helpers.grading.journal import journal_for
 from helpers.grading.report import Report
+from helpers.settings import REPOSITORY
 from tests.unit.class_world import Room, do, room, statuses, tiny_lab
 
 LEARNERS = ("ada", "lin", "mei", "sam", "tom")
@@ -219,3 +221,7 @@ def test_a_cluster_without_the_image_says_what_lacks(folder: Room, monkeypatch: 
     monkeypatch.setattr(Cluster, "profile", lambda self, **options: bare)
     with pytest.raises(JobFailed, match="no image that runs the course"):
         put_in_place(folder, planned(folder))
+
+
+def test_the_grader_s_image_has_the_files_that_its_digest_is_made_of() -> None:
+    assert shard.digested(REPOSITORY / "helpers") == grader.sources()

@@ -22,7 +22,7 @@ from helpers.embedded.images.build import (
     stage,
     work_folder,
 )
-from helpers.settings import REPOSITORY
+from helpers.settings import NOT_FOR_GRADING, REPOSITORY
 
 REQUIREMENTS = SOURCES / "grader" / "requirements.txt"
 SITE_PACKAGES = "usr/local/lib/python3.11/dist-packages"
@@ -42,7 +42,7 @@ ENVIRONMENT = {
 def sources() -> list[Path]:
     """The course's own files, in a fixed order; what draws, what builds clusters and what they run is left out."""
     root = REPOSITORY / "helpers"
-    unneeded = (root / "notebook", root / "embedded", root / "apps")
+    unneeded = [root / name for name in NOT_FOR_GRADING]
     return sorted(
         path
         for path in root.rglob("*")
