@@ -21,7 +21,7 @@ from helpers.cluster.profile import Profile
 from helpers.embedded.images import grader
 from helpers.grading.journal import journal_for
 from helpers.grading.report import Report
-from helpers.settings import REPOSITORY
+from helpers.settings import REPOSITORY, graded_files
 from tests.unit.class_world import Room, do, room, statuses, tiny_lab
 
 LEARNERS = ("ada", "lin", "mei", "sam", "tom")
@@ -223,5 +223,13 @@ def test_a_cluster_without_the_image_says_what_lacks(folder: Room, monkeypatch: 
         put_in_place(folder, planned(folder))
 
 
-def test_the_grader_s_image_has_the_files_that_its_digest_is_made_of() -> None:
-    assert shard.digested(REPOSITORY / "helpers") == grader.sources()
+def test_the_grader_s_image_has_the_checks_of_all_labs_and_the_files_that_its_digest_is_made_of(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    names = {str(path.relative_to(REPOSITORY / "helpers")) for path in graded_files()}
+    assert {f"labs/{folder.name}/checks.py" for folder in (REPOSITORY / "helpers/labs").glob("lab*")} < names
+    assert not [name for name in names if name.partition("/")[0] in ("apps", "embedded", "notebook")]
+    image, digest = grader.key(), shard.sources_digest()
+    for module in (grader, shard):
+        monkeypatch.setattr(module, "graded_files", lambda: graded_files()[1:])
+    assert grader.key() != image and shard.sources_digest() != digest

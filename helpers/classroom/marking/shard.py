@@ -21,8 +21,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from helpers import settings
 from helpers.errors import EnvironmentFault, LabError
+from helpers.settings import REPOSITORY, graded_files
 
 if TYPE_CHECKING:
     from helpers.classroom.folder import ClassFolder, Member
@@ -87,21 +87,11 @@ def unpacked(data: bytes) -> Any:
 
 def sources_digest() -> str:
     """The course's own files as one digest: two machines with the same one have the same checks."""
-    root = Path(__file__).resolve().parents[2]
+    root = REPOSITORY / "helpers"
     digest = hashlib.sha256()
-    for path in digested(root):
+    for path in graded_files():
         digest.update(str(path.relative_to(root)).encode() + b"\0" + path.read_bytes() + b"\0")
     return digest.hexdigest()
-
-
-def digested(root: Path) -> list[Path]:
-    """The files that a grader's image has too, in a fixed order."""
-    left_out = [root / name for name in settings.NOT_FOR_GRADING]
-    return sorted(
-        path
-        for path in root.rglob("*")
-        if path.suffix in (".py", ".json", ".yaml") and not any(item in path.parents for item in left_out)
-    )
 
 
 def result_name(run: str, key: str) -> str:

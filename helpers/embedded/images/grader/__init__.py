@@ -22,13 +22,12 @@ from helpers.embedded.images.build import (
     stage,
     work_folder,
 )
-from helpers.settings import NOT_FOR_GRADING, REPOSITORY
+from helpers.settings import REPOSITORY, graded_files
 
 REQUIREMENTS = SOURCES / "grader" / "requirements.txt"
 SITE_PACKAGES = "usr/local/lib/python3.11/dist-packages"
 HOME = "opt/course"
 BUILD_SPACE_GIB = 0.5
-SUFFIXES = (".py", ".json", ".yaml")
 ENVIRONMENT = {
     "PATH": "/usr/local/bin:/usr/bin:/bin",
     "HOME": "/tmp",
@@ -39,20 +38,9 @@ ENVIRONMENT = {
 }
 
 
-def sources() -> list[Path]:
-    """The course's own files, in a fixed order; what draws, what builds clusters and what they run is left out."""
-    root = REPOSITORY / "helpers"
-    unneeded = [root / name for name in NOT_FOR_GRADING]
-    return sorted(
-        path
-        for path in root.rglob("*")
-        if path.suffix in SUFFIXES and not any(folder in path.parents for folder in unneeded)
-    )
-
-
 def key() -> str:
     """The key of everything the image is made from."""
-    return cache.key_of([REQUIREMENTS, *sources(), Path(__file__), Path(debian.__file__)])
+    return cache.key_of([REQUIREMENTS, *graded_files(), Path(__file__), Path(debian.__file__)])
 
 
 def build(progress: Progress) -> Path:
@@ -61,7 +49,7 @@ def build(progress: Progress) -> Path:
     def write(target: Path) -> str:
         root = packages(progress)
         files: dict[str, Path | bytes] = {
-            f"/{HOME}/{path.relative_to(REPOSITORY)}": path for path in sources()
+            f"/{HOME}/{path.relative_to(REPOSITORY)}": path for path in graded_files()
         }
         progress("Grader image: writing its layers")
         return oci.write_image(
