@@ -44,7 +44,10 @@ if TYPE_CHECKING:
 PARTS = (
     "helpers.embedded.commands",
     "helpers.chaos.commands",
-    "helpers.labs.lab06_orchestration.commands",
+    "helpers.review.commands",
+    "helpers.labs.witness_command",
+    "helpers.labs.lab07_gates.commands",
+    "helpers.labs.lab08_scale.commands",
     "helpers.classroom.commands",
     "helpers.restore",
 )
@@ -358,7 +361,9 @@ def check_author(
     context_settings={"allow_extra_args": True, "ignore_unknown_options": True},
 )
 def open_notebook(
-    lab: LabArgument,
+    lab: Annotated[
+        str, typer.Argument(metavar="LAB", help="The lab's number, such as 01; or a service's page: phoenix.")
+    ],
     context: typer.Context,
     mend: Annotated[
         bool, typer.Option("--mend", help="First put back what is missing from the page; your answers stay.")
@@ -371,7 +376,11 @@ def open_notebook(
     """Open the notebook in the browser; further options go to `marimo edit` (--headless, --port)."""
     from helpers.grading.solution import notebook_of
     from helpers.shell import variables
+    from helpers.stack.pages import PAGES
 
+    if lab in PAGES:
+        _show_page(lab, in_browser="--headless" not in context.args and sys.stdout.isatty())
+        return
     if mend and fresh:
         raise typer.BadParameter("--mend keeps your answers and --fresh replaces them: give one of the two")
     notebook = notebook_of(lab, "labs")
@@ -386,6 +395,16 @@ def open_notebook(
     # The page's terminal has the course in it, as `course shell` does. Unbuffered: into a file or a pipe, the
     # address would else be printed when the server ends.
     os.execve(command[0], command, {**os.environ, **variables(), "PYTHONUNBUFFERED": "1"})
+
+
+def _show_page(name: str, *, in_browser: bool) -> None:
+    """A service's own page on an address of this machine, until Ctrl-C."""
+    import threading
+
+    from helpers.cluster import Cluster
+    from helpers.stack.pages import show
+
+    show(Cluster.connect(), name, answer, in_browser=in_browser, over=threading.Event())
 
 
 def _bring_in_images(lab: str) -> None:

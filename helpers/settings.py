@@ -148,13 +148,22 @@ def kubeconfig_path(name: str) -> Path:
     return cluster_dir(name) / "kubeconfig"
 
 
+# Of what runs in clusters: the decisions that learners write, and how the eval runner reads their files.
+_SHARED_WITH_CHECKS = ("__init__.py", "orchestrator/__init__.py", "orchestrator/decisions.py", "evals")
+
+
 def graded_files() -> list[Path]:
     """The course's own files that grading needs, in a fixed order: a grader's image and its digest are made of them."""
-    root = REPOSITORY / "helpers"
-    # What draws, what builds clusters, and what runs in them.
-    left_out = [root / name for name in ("notebook", "embedded", "apps")]
+    helpers, manifests = REPOSITORY / "helpers", REPOSITORY / "manifests"
+    # What draws, what builds clusters, and what runs in them: but for the words that checks share with it.
+    left_out = [helpers / name for name in ("notebook", "embedded", "apps")]
+    shared = [helpers / "apps" / name for name in _SHARED_WITH_CHECKS]
     return sorted(
         path
-        for path in root.rglob("*")
-        if path.suffix in (".py", ".json", ".yaml") and not any(folder in path.parents for folder in left_out)
+        for path in (*helpers.rglob("*"), *manifests.rglob("*.yaml"))
+        if path.suffix in (".py", ".json", ".jsonl", ".yaml")
+        and (
+            not any(folder in path.parents for folder in left_out)
+            or any(path == part or part in path.parents for part in shared)
+        )
     )

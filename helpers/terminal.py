@@ -23,8 +23,8 @@ LABS, CLUSTERS, EXPERIMENTS, CLASSES, AUTHORS = "Labs", "Clusters", "Experiments
 
 # What follows the two commands' names in a command, and not in a sentence about them.
 _COURSE = (
-    "author|backoff|cache|certificate|check-author|class|doctor|down|experiment|export|game-day|gpu|grade|images|"
-    "helm|kubeconfig|kubectl|lab|open|prefetch|progress|recover|report|reset|restore|review|seat|shell|solve|start|status|up|use|"
+    "author|backoff|baseline|break-glass|cache|certificate|check-author|class|doctor|down|experiment|export|game-day|gpu|grade|images|"
+    "helm|incident|kubeconfig|kubectl|lab|open|prefetch|progress|queue|recover|release|report|reset|restore|review|seat|shell|solve|start|status|up|use|"
     "verify|witness|--help"
 )
 _KUBECTL = (

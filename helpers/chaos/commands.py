@@ -1,8 +1,9 @@
-"""`course recover`, `course game-day`, `course experiment` and `course backoff`."""
+"""`course recover`, `course game-day`, `course incident`, `course experiment` and `course backoff`."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Annotated
 
@@ -15,6 +16,7 @@ def register(app: typer.Typer) -> None:
     """Add the commands to the `course` command."""
     app.command("recover", rich_help_panel=EXPERIMENTS)(recover)
     app.command("game-day", rich_help_panel=EXPERIMENTS)(game_day)
+    app.command("incident", rich_help_panel=EXPERIMENTS)(incident)
     app.command("experiment", rich_help_panel=EXPERIMENTS)(experiment)
     app.command("backoff", rich_help_panel=EXPERIMENTS)(backoff)
 
@@ -29,14 +31,17 @@ def recover(
     from helpers.chaos.experiment import recover as undo_all
     from helpers.chaos.undo import pending
     from helpers.cluster import Cluster
+    from helpers.errors import Forbidden
+    from helpers.stack.scaling import lent
 
     cluster = Cluster.connect()
     if show:
         for entry in pending(cluster.identity().uid):
             state = f"running in process {entry.owner}" if entry.is_running else "interrupted"
-            typer.echo(
-                f"{'game day' if entry.secret else entry.experiment}: {state}, {len(entry.steps)} steps to undo"
-            )
+            typer.echo(f"{entry.shown}: {state}, {len(entry.steps)} steps to undo")
+        with suppress(Forbidden):
+            for found in lent(cluster.view()):
+                typer.echo(f"Prometheus {found.name}: away, to come back")
         return
     undone = undo_all(cluster, on_progress=typer.echo, force=force)
     typer.echo(f"Undone: {', '.join(undone)}." if undone else "Nothing was left to undo.")
@@ -64,6 +69,65 @@ def game_day(
         typer.echo(f"  {cause:18} {meaning}")
     finished = gameday.game_day(Cluster.connect(), chosen, timeout_s=minutes * 60, on_progress=_line())
     answer(f"\nOver after {finished.seconds:.0f} s. Next: course grade 05")
+
+
+def incident(
+    seed: Annotated[int | None, typer.Option(help="The same seed draws the same incident.")] = None,
+    minutes: Annotated[float, typer.Option(min=1, help="When it is undone without a diagnosis.")] = 10,
+) -> None:
+    """One of six incidents, by its figures alone: you commit what it is, then it is undone and named."""
+    from helpers.chaos import incident as incidents
+    from helpers.chaos.incident_figures import BY_NAME, typical
+    from helpers.chaos.journal import parse
+    from helpers.cluster import Cluster
+
+    cluster = Cluster.connect()
+    chosen = seed if seed is not None else incidents.fresh_seed(cluster)
+    if chosen in [item["seed"] for item in incidents.told(cluster)]:
+        answer(
+            f"The name of seed {chosen} was told before: a diagnosis does not count. Without --seed another is drawn."
+        )
+    answer(f"Seed {chosen}. Commit your diagnosis while this runs, in another terminal:")
+    answer(
+        f"  kubectl create configmap {incidents.ANSWER} -n {incidents.APPS} "
+        f"--from-literal=seed={chosen} --from-literal=cause=CAUSE --from-literal=figure=FIGURE"
+    )
+    typer.echo("Causes:")
+    for item in incidents.INCIDENTS.values():
+        typer.echo(f"  {item.name:16} {item.title}")
+    typer.echo("Figures:")
+    for figure in BY_NAME.values():
+        typer.echo(f"  {figure.name:16} {figure.title}")
+    finished = incidents.incident(
+        cluster,
+        chosen,
+        timeout_s=minutes * 60,
+        on_progress=_line(),
+        on_figures=lambda seen: typer.echo(_in_a_line(seen)),
+    )
+    record = parse(finished.path.read_text())
+    named, said = record.last("reveal"), record.last("diagnosis")
+    before, now = map(typical, incidents.before_and_now(record))
+    for name in BY_NAME:
+        typer.echo(f"  {BY_NAME[name].title:36} {_value(before[name]):>8} → {_value(now[name]):>8}")
+    cause = str((named or {}).get("cause", ""))
+    right = bool(said) and incidents.is_right((said or {})["answer"], cause)
+    word = "right" if right else ("another" if said else "missing")
+    if right and incidents.was_told(record):
+        word = "right, and does not count: the name of this seed had been told before"
+    answer(
+        f"It was {cause}: {incidents.SIGNS[cause].says}. Your diagnosis is {word}. "
+        f"{'All is undone' if finished.steady_after else 'NOT all serves again: kubectl get pods -A'}. "
+        "Next: course grade 08"
+    )
+
+
+def _in_a_line(seen: Mapping[str, float | None]) -> str:
+    return "  ".join(f"{name} {_value(value)}" for name, value in seen.items())
+
+
+def _value(value: float | None) -> str:
+    return "–" if value is None else f"{value:.2f}".rstrip("0").rstrip(".")
 
 
 def experiment(

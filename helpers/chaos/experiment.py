@@ -10,6 +10,7 @@ from __future__ import annotations
 import time
 import uuid
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,8 +22,9 @@ from helpers.chaos.journal import JournalWriter, experiments_dir, journal_key, p
 from helpers.chaos.steps import FaultNotAllowed, Plan, Step, carry_out
 from helpers.chaos.undo import Undo, pending, undo, write_undo
 from helpers.chaos.watch import Watch, sample
-from helpers.errors import ClusterUnreachable, LabError, ObjectMissing
+from helpers.errors import ClusterUnreachable, Forbidden, LabError, ObjectMissing
 from helpers.progress import Progress
+from helpers.stack import scaling
 from helpers.stack.bring_up import load_images
 from helpers.stack.images import missing
 
@@ -311,16 +313,20 @@ class _Experiment:
 def recover(cluster: Cluster, *, on_progress: Progress | None = None, force: bool = False) -> list[str]:
     """Undo what interrupted experiments left in this cluster; the names of what was undone.
 
-    An experiment whose process is still running is left to it, unless `force`.
+    An experiment whose process is still running is left to it, unless `force`. A Prometheus that was taken away says so
+    itself: it is brought back also where this machine knows nothing of who did it.
     """
     say = on_progress or (lambda line: None)
     undone = []
     for entry in pending(cluster.identity().uid):
-        shown = "a game day" if entry.secret else entry.experiment
+        shown = entry.shown
         if entry.is_running and not force:
             say(f"{shown}: still running in process {entry.owner}, left to it")
             continue
         say(f"{shown}: undoing {len(entry.steps)} steps")
         undo(cluster, entry)
         undone.append(shown)
+    if not pending(cluster.identity().uid):
+        with suppress(Forbidden):  # whoever may not even look did not take it away
+            undone += [f"Prometheus {name} away" for name in scaling.prometheus_back(cluster)]
     return undone

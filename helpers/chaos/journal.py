@@ -223,7 +223,12 @@ def sealed_text(key: bytes, entries: Iterable[Entry]) -> str:
     return "\n".join(lines) + "\n"
 
 
+def journals(cluster_uid: str, name: str) -> Sequence[Path]:
+    """The journals of an experiment on this machine, running or finished, oldest first."""
+    return sorted(experiments_dir(cluster_uid).glob(f"*-{name}/journal.jsonl"))
+
+
 def latest(cluster_uid: str, name: str) -> Path | None:
     """The newest journal of an experiment on this machine, running or finished."""
-    found: Sequence[Path] = sorted(experiments_dir(cluster_uid).glob(f"*-{name}/journal.jsonl"))
+    found = journals(cluster_uid, name)
     return found[-1] if found else None

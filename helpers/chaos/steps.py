@@ -34,7 +34,9 @@ for process in /proc/[0-9]*; do
 done
 exit $killed
 """
-ALLOWED_NAMESPACES = frozenset({"llm-system", "llm-apps", "llm-gateway", "llm-probes"})
+ALLOWED_NAMESPACES = frozenset({"llm-system", "llm-apps", "llm-batch", "llm-gateway", "llm-probes"})
+# What else may be patched, outside of these: lab 08 takes Prometheus away for a while, and nothing beside it.
+ALLOWED_PATCHES = frozenset({("Prometheus", "llm-monitoring")})
 Verb = Literal[
     "delete",
     "patch",
@@ -101,6 +103,8 @@ def guard(steps: Iterable[Step]) -> None:
         if step.kind == "Node":
             if step.verb not in ("cordon", "uncordon", "gpu"):
                 raise FaultNotAllowed(f"an experiment may not {step}")
+        elif step.verb == "patch" and (step.kind, step.namespace) in ALLOWED_PATCHES:
+            continue
         elif step.namespace not in ALLOWED_NAMESPACES:
             raise FaultNotAllowed(f"an experiment may not {step}: that namespace is not the lab's")
 

@@ -40,6 +40,15 @@ class Undo:
     secret: bool = False
 
     @property
+    def shown(self) -> str:
+        """How it is called before somebody who may not know what was broken."""
+        return (
+            f"a{'n' if self.experiment[:1] in 'aeiou' else ''} {self.experiment.replace('-', ' ')}"
+            if self.secret
+            else self.experiment
+        )
+
+    @property
     def is_running(self) -> bool:
         """Whether the process that injected the fault is still there to undo it."""
         try:

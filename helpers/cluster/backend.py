@@ -107,7 +107,9 @@ class Backend(Protocol):
         """Run a command; ProbeInconclusive when it did not end in time or could not start."""
         ...
 
-    def forward(self, target: Callable[[], tuple[str, str, int]]) -> AbstractContextManager[Forward]:
+    def forward(
+        self, target: Callable[[], tuple[str, str, int]], local_port: int = 0
+    ) -> AbstractContextManager[Forward]:
         """Listen on loopback; each connection goes to the (namespace, pod, port) that `target` names."""
         ...
 

@@ -439,18 +439,21 @@ class Cluster:
         """The end of a container's log."""
         return self.view().logs(namespace, pod, container=container, previous=previous, tail_lines=tail_lines)
 
-    def port_forward(self, namespace: str, target: str, port: int) -> AbstractContextManager[Forward]:
+    def port_forward(
+        self, namespace: str, target: str, port: int, *, local_port: int = 0
+    ) -> AbstractContextManager[Forward]:
         """A local address (`.url`) for a port of `pod/NAME` or `service/NAME`, while the context lasts.
 
-        Each new connection asks afresh which pod is ready, so a service survives a pod that dies.
+        Each new connection asks afresh which pod is ready, so a service survives a pod that dies. OSError where
+        `local_port` is taken; 0 is any that is free.
         """
         kind, _, name = target.partition("/")
         if kind not in ("pod", "service") or not name:
             raise ValueError(f"port_forward: {target!r} is neither pod/NAME nor service/NAME")
         real = self.scope.namespace(namespace)
         if kind == "pod":
-            return self.backend.forward(lambda: (real, name, port))
-        return self.backend.forward(lambda: (real, *self._pod_behind(name, namespace, port)))
+            return self.backend.forward(lambda: (real, name, port), local_port)
+        return self.backend.forward(lambda: (real, *self._pod_behind(name, namespace, port)), local_port)
 
     def _pod_behind(self, service: str, namespace: str, port: int) -> tuple[str, int]:
         view = self.view(Deadline(10, self.clock))

@@ -7,6 +7,7 @@ and the connection is tried again. The same pods show whether volumes are provis
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -14,7 +15,7 @@ from typing import Any
 from helpers.cluster.cluster import Cluster
 from helpers.cluster.deadline import Deadline
 from helpers.cluster.faults import Asked
-from helpers.cluster.profile import Profile
+from helpers.cluster.profile import PROFILE_NAME, PROFILE_NAMESPACE, Profile
 from helpers.cluster.temporary import sweep, temporary_namespace
 from helpers.cluster.view import ClusterView
 from helpers.cluster.waits import NotYet
@@ -26,6 +27,16 @@ ALL_LABS = "all labs"
 _METRICS = (
     "kubectl apply -f "
     "https://github.com/kubernetes-sigs/metrics-server/releases/latest/download/components.yaml"
+)
+# Name in the profile, folder of its Containerfile, and who needs it.
+_OWN_IMAGES = (
+    ("orchestrator", "orchestrator", "lab 06, orchestration"),
+    ("eval-runner", "evals", "lab 07, gates"),
+)
+# What scales, and what brings it figures: title, one of its kinds, their group.
+_SCALING = (
+    ("KEDA", "ScaledObject", "keda.sh"),
+    ("Prometheus Operator", "ServiceMonitor", "monitoring.coreos.com"),
 )
 _PORT = 8080
 _PODS_S, _ENFORCE_S = 120, 15
@@ -141,22 +152,62 @@ def _offers(cluster: Cluster) -> Iterator[Finding]:
         shape = "" if profile.gpu_shape == "full" else f", {profile.gpu_shape}"
         yield Finding(True, f"{amount} {profile.gpu_resource} ({profile.gpu}{shape})")
     yield _metrics(view)
-    yield _orchestrator(profile)
+    yield from _own_images(profile, view)
     yield _gateway_api(cluster)
+    yield _rollouts(cluster)
+    yield from _scaling(cluster)
 
 
-def _orchestrator(profile: Profile) -> Finding:
-    """The one image of the course's own: a cluster that is not embedded pulls it from where somebody put it."""
-    if "orchestrator" in profile.images:
-        return Finding(True, f"the orchestrator's image: {profile.images['orchestrator']}")
-    return Finding(
-        False,
-        "the cluster is told of no image of the orchestrator: build helpers/apps/orchestrator/Containerfile, push it, and "
-        "say where it is",
-        "kubectl create configmap course-profile -n kube-public "
-        """--from-literal=profile='{"images": {"orchestrator": "REGISTRY/llm-orchestrator:1"}}'""",
-        "lab 06, orchestration",
-    )
+def _own_images(profile: Profile, view: ClusterView) -> Iterator[Finding]:
+    """The images of the course's own: a cluster that is not embedded pulls them from where somebody put them."""
+    for name, folder, labs in _OWN_IMAGES:
+        what = name.replace("-", " ")
+        if name in profile.images:
+            yield Finding(True, f"the {what}'s image: {profile.images[name]}")
+            continue
+        yield Finding(
+            False,
+            f"the cluster is told of no image of the {what}: build helpers/apps/{folder}/Containerfile, push it, and "
+            "say where it is",
+            _told(view, name),
+            labs,
+        )
+
+
+def _told(view: ClusterView, name: str) -> str:
+    """The command that tells a cluster of one more image; what it was told before stays."""
+    first = _OWN_IMAGES[0][0]
+    images = {first: f"REGISTRY/llm-{first}:1"}
+    if name == first:
+        text = json.dumps({"images": images})
+        return (
+            f"kubectl create configmap {PROFILE_NAME} -n {PROFILE_NAMESPACE} --from-literal=profile='{text}'"
+        )
+    # The orchestrator's is told first: by then the ConfigMap is there.
+    said = view.find("ConfigMap", PROFILE_NAME, PROFILE_NAMESPACE)
+    tree = json.loads((said.raw.get("data") or {}).get("profile", "{}")) if said else {}
+    images |= {**tree.get("images", {}), name: f"REGISTRY/llm-{name}:1"}
+    patch = json.dumps({"data": {"profile": json.dumps({**tree, "images": images})}})
+    return f"kubectl patch configmap {PROFILE_NAME} -n {PROFILE_NAMESPACE} --type merge -p '{patch}'"
+
+
+def _rollouts(cluster: Cluster) -> Finding:
+    served = {(kind.kind, kind.group) for kind in cluster.api.discover(Deadline(10))}
+    if ("Rollout", "argoproj.io") in served:
+        return Finding(True, "Argo Rollouts is served: lab 07 uses it as it is")
+    return Finding(True, "no Argo Rollouts: `course start 07` installs it, an administrator's rights needed")
+
+
+def _scaling(cluster: Cluster) -> Iterator[Finding]:
+    """What lab 08 installs where it is missing; each serves a whole cluster, so one that is there is used."""
+    served = {(kind.kind, kind.group) for kind in cluster.api.discover(Deadline(10))}
+    for title, kind, group in _SCALING:
+        if (kind, group) in served:
+            yield Finding(True, f"{title} is served: lab 08 uses it as it is")
+        else:
+            yield Finding(
+                True, f"no {title}: `course start 08` installs it, an administrator's rights needed"
+            )
 
 
 def _gateway_api(cluster: Cluster) -> Finding:
@@ -172,8 +223,8 @@ def _metrics(view: ClusterView) -> Finding:
     try:
         view.raw("/apis/metrics.k8s.io/v1beta1/nodes")
     except LabError:
-        # Worth knowing and no problem: the labs scale by queue depth, which vLLM itself reports.
-        return Finding(True, "no metrics API: `kubectl top` does not work, no lab needs it", _METRICS)
+        # Worth knowing and no problem: lab 08 installs it, to show what an HPA on CPU sees.
+        return Finding(True, "no metrics API: `kubectl top` does not work until `course start 08`", _METRICS)
     return Finding(True, "the metrics API answers")
 
 

@@ -200,7 +200,9 @@ class FakeBackend:
             return self.exec_handler(namespace, pod, command, stdin)
         raise ProbeInconclusive(f"pod {namespace}/{pod} has no answer to {line!r}")
 
-    def forward(self, target: Callable[[], tuple[str, str, int]]) -> AbstractContextManager[Forward]:
+    def forward(
+        self, target: Callable[[], tuple[str, str, int]], local_port: int = 0
+    ) -> AbstractContextManager[Forward]:
         """A port that `FakeCluster.answer_port` answers; behind any other pod in memory nothing runs."""
         namespace, pod, port = target()
         handler = self.port_handlers.get((namespace, pod, port))

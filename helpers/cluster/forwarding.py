@@ -37,9 +37,9 @@ _HTTP = (b"GET ", b"POST ", b"PUT ", b"HEAD ", b"DELETE ", b"PATCH ", b"OPTIONS 
 class Listener:
     """A listening socket, and one thread for each connection through it."""
 
-    def __init__(self, connection: Connection, target: Target) -> None:
+    def __init__(self, connection: Connection, target: Target, port: int = 0) -> None:
         self._connection, self._target = connection, target
-        self._server = socket.create_server((LOOPBACK, 0), backlog=64)
+        self._server = socket.create_server((LOOPBACK, port), backlog=64)
         self._closing = threading.Event()
         self._threads: list[threading.Thread] = []
         self.host, self.port = LOOPBACK, int(self._server.getsockname()[1])
@@ -101,10 +101,14 @@ class Listener:
 
 
 @contextmanager
-def listen(connection: Connection, target: Target) -> Iterator[Listener]:
-    """A listener while the context lasts; fails at once when there is nothing to forward to."""
+def listen(connection: Connection, target: Target, port: int = 0) -> Iterator[Listener]:
+    """A listener while the context lasts; fails at once when there is nothing to forward to.
+
+    Raises:
+        OSError: somebody else listens on `port`; 0 is any that is free.
+    """
     target()
-    listener = Listener(connection, target)
+    listener = Listener(connection, target, port)
     listener.start()
     try:
         yield listener

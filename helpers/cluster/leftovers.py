@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from helpers.errors import Forbidden
+from helpers.errors import Forbidden, InvalidManifest
 
 if TYPE_CHECKING:
     from helpers.cluster import Cluster, Resource
@@ -18,6 +18,13 @@ KINDS = (
     *("Pod", "Service", "Ingress", "NetworkPolicy", "PodDisruptionBudget", "ConfigMap", "Secret"),
     *("PersistentVolumeClaim", "ResourceQuota", "LimitRange", "RoleBinding", "Role", "ServiceAccount"),
 )
+# Of what labs install, where it is installed. A Rollout goes before its ReplicaSets, which it would make again, and a
+# ScaledObject before its HPA.
+CUSTOM_KINDS = (
+    *("Rollout", "AnalysisTemplate", "AnalysisRun"),
+    *("ScaledObject", "ScaledJob", "TriggerAuthentication"),
+    *("ServiceMonitor", "PodMonitor", "PrometheusRule"),
+)
 # Carried by what an instructor put into a learner's namespace.
 CLASS_LABEL = "course.llm-stack/class"
 # What Kubernetes itself puts into every namespace.
@@ -27,11 +34,11 @@ _FURNITURE = frozenset({("ConfigMap", "kube-root-ca.crt"), ("ServiceAccount", "d
 def leftovers(cluster: Cluster, namespace: str) -> Iterator[Resource]:
     """What the namespace holds beyond Kubernetes' own and the class's, in an order to delete it in."""
     view = cluster.view()
-    for kind in KINDS:
+    for kind in (*CUSTOM_KINDS, *KINDS):
         try:
             found = view.list(kind, namespace)
-        except Forbidden:
-            continue  # who may not see a kind could not make one either
+        except (Forbidden, InvalidManifest):
+            continue  # who may not see a kind could not make one either; and some clusters do not know it
         for item in found:
             theirs = (kind, item.name) in _FURNITURE or CLASS_LABEL in item.labels
             if not (theirs or item.metadata.get("ownerReferences") or item.is_terminating):

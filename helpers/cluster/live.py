@@ -188,11 +188,13 @@ class LiveBackend:
 
         return run(self.connection, namespace, pod, command, container, stdin, deadline)
 
-    def forward(self, target: Callable[[], tuple[str, str, int]]) -> AbstractContextManager[Forward]:
+    def forward(
+        self, target: Callable[[], tuple[str, str, int]], local_port: int = 0
+    ) -> AbstractContextManager[Forward]:
         """Listen on loopback and lead each connection to the pod that `target` names."""
         from helpers.cluster.forwarding import listen
 
-        return listen(self.connection, target)
+        return listen(self.connection, target, local_port)
 
 
 def _socks_errors() -> tuple[type[BaseException], ...]:

@@ -62,9 +62,12 @@ def drop(tree: Any, last: Any, now: Any) -> Any:
 
 
 def _merge_key(*lists: list[Any]) -> str | None:
+    """The first usual key that every item has, and no two items of one list have alike."""
     items = [item for found in lists for item in found]
-    for key in _MERGE_KEYS:
-        if items and all(isinstance(item, dict) and isinstance(item.get(key), str | int) for item in items):
+    for key in _MERGE_KEYS if items else ():
+        if not all(isinstance(item, dict) and isinstance(item.get(key), str | int) for item in items):
+            continue
+        if all(len({item[key] for item in found}) == len(found) for found in lists):
             return key
     return None
 

@@ -17,6 +17,8 @@ COURSE_NAMESPACES = (
     "llm-system",
     "llm-apps",
     "llm-gateway",
+    "llm-observability",
+    "llm-batch",
     "llm-workshop",
     "llm-outside",
     "llm-monitoring",

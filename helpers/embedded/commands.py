@@ -197,6 +197,12 @@ def kubeconfig(name: Name = "") -> None:
 def gpu(
     shape: Annotated[str, typer.Option(metavar="SHAPE", help="full, mig or time-slicing.")] = "",
     replicas: Annotated[int, typer.Option(help="Time slices of the GPU.", min=2, max=64)] = 4,
+    second_card: Annotated[
+        bool | None,
+        typer.Option(
+            "--second-card/--one-card", help="A second card beside the first, in two halves, or none."
+        ),
+    ] = None,
     unhealthy: Annotated[
         list[str] | None,
         typer.Option(metavar="DEVICE", help="Mark a device unhealthy, or `all` (repeatable)."),
@@ -216,6 +222,7 @@ def gpu(
         Steps(),
         shape=shape,
         replicas=replicas,
+        second_card=second_card,
         unhealthy=unhealthy or [],
         healthy=healthy or [],
     )

@@ -23,6 +23,7 @@ from helpers.errors import EnvironmentFault, LabError
 WHY = "The cluster's node runs as root: it makes namespaces and mounts. Everything else stays yours."
 # What a request may need of the user's environment; everything else is root's own.
 PASSED_ON = (
+    "COURSE_MAVEN_REPOSITORY",
     "COURSE_REGISTRY_HOSTS",
     "COURSE_TORCH_INDEX",
     "CURL_CA_BUNDLE",

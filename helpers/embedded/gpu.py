@@ -19,6 +19,8 @@ from helpers.errors import LabError
 
 DEVICES = "devices.yaml"
 UNHEALTHY = "unhealthy.json"
+# Two halves of an A100: what lab 08's pool asks for (helpers/stack/gpu.py names the resource).
+SECOND_CARD = {"3g.40gb": 2}
 
 
 class Shape(enum.StrEnum):
@@ -54,8 +56,12 @@ def expected(folder: Path) -> dict[str, str]:
     }
 
 
-def configuration(shape: Shape, *, replicas: int = 4) -> dict:
-    """The device plugin's configuration for a shape; `replicas` counts for time-slicing only."""
+def configuration(shape: Shape, *, replicas: int = 4, second_card: bool = False) -> dict:
+    """The device plugin's configuration for a shape; `replicas` counts for time-slicing only.
+
+    Args:
+        second_card: one more card beside the first, in two halves whatever the first one's shape is.
+    """
     config: dict = {
         "version": "v1",
         "flags": {"migStrategy": "mixed" if shape is Shape.MIG else "none"},
@@ -64,6 +70,7 @@ def configuration(shape: Shape, *, replicas: int = 4) -> dict:
             "memoryMiB": 81920,
             "gpus": 1,
             "mig": {"1g.10gb": 7},
+            **({"cut": dict(SECOND_CARD)} if second_card else {}),
         },
     }
     if shape is Shape.TIME_SLICING:
@@ -71,9 +78,24 @@ def configuration(shape: Shape, *, replicas: int = 4) -> dict:
     return config
 
 
-def write_shape(folder: Path, shape: Shape, *, replicas: int = 4) -> None:
+def write_shape(folder: Path, shape: Shape, *, replicas: int = 4, second_card: bool = False) -> None:
     """Write what the node shall advertise into its `/etc/course`."""
-    _write(folder / DEVICES, yaml.safe_dump(configuration(shape, replicas=replicas)))
+    config = configuration(shape, replicas=replicas, second_card=second_card)
+    _write(folder / DEVICES, yaml.safe_dump(config))
+
+
+def put_second_card(folder: Path, *, there: bool) -> None:
+    """Add the second card to what is configured, or take it away; the first one stays as it is."""
+    config = yaml.safe_load((folder / DEVICES).read_text())
+    config["course"].pop("cut", None)
+    if there:
+        config["course"]["cut"] = dict(SECOND_CARD)
+    _write(folder / DEVICES, yaml.safe_dump(config))
+
+
+def has_second_card(folder: Path) -> bool:
+    """Whether a second card is configured."""
+    return bool(yaml.safe_load((folder / DEVICES).read_text())["course"].get("cut"))
 
 
 def read_shape(folder: Path) -> Shape:

@@ -123,17 +123,25 @@ def change_gpus(
     *,
     shape: str = "",
     replicas: int = 4,
+    second_card: bool | None = None,
     unhealthy: Sequence[str] = (),
     healthy: Sequence[str] = (),
 ) -> str:
-    """Change the node's GPUs and wait until the API server shows it; returns what is advertised."""
+    """Change the node's GPUs and wait until the API server shows it; returns what is advertised.
+
+    Args:
+        second_card: whether there is one; None for as it is.
+    """
     sandbox, pid = running(name)
     folder = sandbox.data("etc/course")
     marked = set(gpu.read_unhealthy(folder)) | set(unhealthy)
     marked = set() if "all" in healthy else marked - set(healthy)
     with steps.step("Waiting for the node to advertise it") as step:
         if shape:
-            gpu.write_shape(folder, gpu.shape_named(shape), replicas=replicas)
+            kept = gpu.has_second_card(folder)
+            gpu.write_shape(folder, gpu.shape_named(shape), replicas=replicas, second_card=kept)
+        if second_card is not None and second_card != gpu.has_second_card(folder):
+            gpu.put_second_card(folder, there=second_card)
         gpu.write_unhealthy(folder, marked)
         source = registry.settled(None, sandbox.data(registry.REMEMBERED))
         addons.publish_profile(sandbox, pid, source)

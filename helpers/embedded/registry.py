@@ -27,6 +27,17 @@ OFFICIAL = {
     "redis": "docker.io/library/redis:8.2.3",
     "envoy": "docker.io/envoyproxy/envoy:v1.40.0",
     "ratelimit": "docker.io/envoyproxy/ratelimit:3fb70258",
+    "argo-rollouts": "quay.io/argoproj/argo-rollouts:v1.10.2",
+    "phoenix": "docker.io/arizephoenix/phoenix:version-20.26.1",
+    "otel-collector": "docker.io/otel/opentelemetry-collector-contrib:0.161.0",
+    "promptfoo": "ghcr.io/promptfoo/promptfoo:0.123.1",
+    "keda": "ghcr.io/kedacore/keda:2.21.0",
+    "keda-metrics-apiserver": "ghcr.io/kedacore/keda-metrics-apiserver:2.21.0",
+    "prometheus-operator": "quay.io/prometheus-operator/prometheus-operator:v0.85.0",
+    "prometheus-config-reloader": "quay.io/prometheus-operator/prometheus-config-reloader:v0.85.0",
+    "prometheus": "quay.io/prometheus/prometheus:v3.14.0",
+    "metrics-server": "registry.k8s.io/metrics-server/metrics-server:v0.9.0",
+    "kafka": "docker.io/apache/kafka:4.4.0",
 }
 
 

@@ -68,7 +68,9 @@ def solved(lab: str, *cells: str, **values: str) -> list[Manifest]:
     """
     from helpers.cluster.fake import default_profile
 
-    names = {name.upper(): image for name, image in default_profile().images.items()} | values
+    names = {
+        name.upper().replace("-", "_"): image for name, image in default_profile().images.items()
+    } | values
     texts = (Template(yaml_cells(lab)[cell]).safe_substitute(names) for cell in cells)
     return [item for text in texts for item in kubeyaml.load_all(text) if item]
 

@@ -27,6 +27,8 @@ _BUTTONS = {
     "course start 04": "Put backends and probes in place",
     "course start 05": "Put backends and probes in place",
     "course start 06": "Put what this lab needs in place",
+    "course start 07": "Put what this lab needs in place",
+    "course start 08": "Put what this lab needs in place",
 }
 
 

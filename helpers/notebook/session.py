@@ -122,7 +122,7 @@ class LabSession:
         """
         if not isinstance(manifest, str):
             raise InvalidManifest(f"the manifest is {manifest!r:.60}, not a text between quotes")
-        names = {name.upper(): reference for name, reference in self.images.items()}
+        names = {name.upper().replace("-", "_"): reference for name, reference in self.images.items()}
         return Template(manifest).safe_substitute(names)
 
 

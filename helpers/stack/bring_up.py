@@ -2,7 +2,8 @@
 
 A learner who did the earlier labs has all of this, and nothing is changed then. On a fresh cluster
 `course start 04` gets namespaces, vLLM and Qdrant from the same manifests, and `course start 06` the corpus
-in Qdrant, the gateway's namespace and everybody's keys too.
+in Qdrant, the gateway's namespace and everybody's keys too. `course start 07` needs what no lab writes: the
+controller of releases, and where traces go. So does `course start 08`: what scales, and whom it asks.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from helpers.course_process import CourseCommandFailed, run_course
-from helpers.errors import EnvironmentFault
+from helpers.errors import EnvironmentFault, InvalidManifest
 from helpers.progress import Progress
 from helpers.settings import REPOSITORY
 
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
 
 MANIFESTS = REPOSITORY / "manifests" / "stack"
 SYSTEM, APPS, GATEWAY = "llm-system", "llm-apps", "llm-gateway"
+# Both the namespace and the Deployment; the label is upstream's, so that another installation is found too.
+ROLLOUTS, ROLLOUTS_LABEL = "argo-rollouts", "app.kubernetes.io/name=argo-rollouts"
 # The pod with curl that learners ask from by hand, in APPS.
 CLIENT = "curl-client"
 READY_TIMEOUT_S = 300.0
@@ -48,7 +51,7 @@ def bring_up(cluster: Cluster, progress: Progress) -> list[str]:
             done.append(f"{item.action} {item.kind} {item.name}")
     for kind, name in (("StatefulSet", "qdrant"), ("Deployment", "vllm")):
         cluster.wait_rollout(
-            kind, name, SYSTEM, timeout_s=READY_TIMEOUT_S, on_progress=_every_ten(name, progress)
+            kind, name, SYSTEM, timeout_s=READY_TIMEOUT_S, on_progress=every_ten(name, progress)
         )
     return done
 
@@ -107,13 +110,79 @@ def ensure_corpus(cluster: Cluster, progress: Progress) -> list[str]:
     return [f"{count} passages in Qdrant's collection {memory.COLLECTION}"]
 
 
+def ensure_rollouts(cluster: Cluster, progress: object = None) -> list[str]:
+    """Argo Rollouts' kinds and its controller, Ready; one that somebody else installed stays as it is.
+
+    Raises:
+        EnvironmentFault: a seat of a class, whose instructor did not install it.
+        WaitTimeout, WaitRejected: the controller does not become Ready, with its events.
+    """
+    say = progress if callable(progress) else lambda line: None
+    if cluster.scope.suffix:
+        return served_to_the_class(cluster, "Argo Rollouts", "rollouts", "Rollout", "argoproj.io/v1alpha1")
+    done = []
+    if not cluster.view().list("Deployment", labels=ROLLOUTS_LABEL, all_namespaces=True):
+        say("applying Argo Rollouts")
+        found = cluster.kustomize(MANIFESTS / "rollouts" / "overlays" / cluster.profile().overlay)
+        done = [f"{item.action} {item.kind} {item.name}" for item in cluster.apply(found)]
+        for item in found:
+            if item["kind"] == "CustomResourceDefinition":
+                cluster.wait_ready(item["kind"], item["metadata"]["name"])
+    if cluster.view().find("Deployment", ROLLOUTS, ROLLOUTS):
+        cluster.wait_rollout("Deployment", ROLLOUTS, ROLLOUTS, on_progress=every_ten(ROLLOUTS, say))
+    return done
+
+
+def ensure_observability(cluster: Cluster, progress: object = None) -> list[str]:
+    """Phoenix and a Collector, Ready; where a Collector is missing it comes as a quick start has it.
+
+    Raises:
+        WaitTimeout, WaitRejected: one of them does not become Ready, with its events.
+    """
+    from helpers.stack import assistant
+
+    say = progress if callable(progress) else lambda line: None
+    done = []
+    for name in (assistant.PHOENIX, assistant.COLLECTOR):
+        if cluster.view().find("Deployment", name, assistant.OBSERVABILITY) is None:
+            say(f"applying {name}")
+            objects = cluster.kustomize(MANIFESTS / name / "overlays" / cluster.profile().overlay)
+            done += [
+                f"{item.action} {item.kind} {item.name}"
+                for item in cluster.apply(objects)
+                if item.action != "unchanged"
+            ]
+    for name in (assistant.PHOENIX, assistant.COLLECTOR):
+        cluster.wait_rollout(
+            "Deployment",
+            name,
+            assistant.OBSERVABILITY,
+            timeout_s=READY_TIMEOUT_S,
+            on_progress=every_ten(name, say),
+        )
+    return done
+
+
+def served_to_the_class(cluster: Cluster, title: str, folder: str, kind: str, api_version: str) -> list[str]:
+    """Nothing done: a seat of a class has kinds and controllers where its instructor installed them."""
+    try:
+        cluster.api.type_of(kind, api_version)
+    except InvalidManifest as missing:
+        raise EnvironmentFault(
+            f"this class has no {title}: its kinds and its controller are the cluster's, and its instructor "
+            "installs them",
+            next_command=f"kubectl apply --server-side -k manifests/stack/{folder}/overlays/gpu",
+        ) from missing
+    return []
+
+
 def first_policy() -> str:
     """The policy with which lab 02 left vLLM."""
     text = (MANIFESTS / "vllm" / "base" / "network-policy.yaml").read_text()
     return text.replace("metadata:\n", f"metadata:\n  namespace: {SYSTEM}\n", 1)
 
 
-def _every_ten(name: str, progress: Progress) -> Callable[[float, str], None]:
+def every_ten(name: str, progress: Progress) -> Callable[[float, str], None]:
     """A line when what is missing changes, and every ten seconds."""
     said: list[tuple[str, int]] = []
 

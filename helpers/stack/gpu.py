@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 PREFIX = "nvidia.com/"
 WHOLE = "nvidia.com/gpu"
 MIG_PREFIX = "nvidia.com/mig-"
+# Half an A100: how the embedded cluster offers its second card, whatever the shape of the first.
+HALF_CARD = f"{MIG_PREFIX}3g.40gb"
 SHARING = "nvidia.com/gpu.sharing-strategy"
 REPLICAS = "nvidia.com/gpu.replicas"
 PRODUCT = "nvidia.com/gpu.product"
@@ -255,6 +257,15 @@ def change_shape(shape: str, *, timeout_s: float = 120) -> str:
     return run_course("gpu", "--shape", shape, timeout_s=timeout_s)
 
 
+def add_second_card(*, timeout_s: float = 120) -> str:
+    """As the embedded cluster's administrator: a second card beside the first; harmless when it is there.
+
+    Raises:
+        CourseCommandFailed: the command failed, with its own words.
+    """
+    return run_course("gpu", "--second-card", timeout_s=timeout_s)
+
+
 def offer_whole_cards(cluster: Cluster) -> list[str]:
     """Give the embedded cluster's card back its first shape; the nodes that offered another one.
 
@@ -264,7 +275,11 @@ def offer_whole_cards(cluster: Cluster) -> list[str]:
     ours = connection is not None and connection.kubeconfig == kubeconfig_path(cluster_name())
     if not ours or cluster.scope.suffix:
         return []
-    cut = [offer.node for offer in offers(cluster.view().nodes()) if offer.shape != "full"]
+    cut = [
+        offer.node
+        for offer in offers(cluster.view().nodes())
+        if offer.shape != "full" and offer.resource != HALF_CARD
+    ]
     if cut:
         change_shape("full")
     return cut

@@ -611,6 +611,19 @@ def parse_metrics(text: str) -> dict[str, float]:
     return found
 
 
+def writes_received(metrics: Mapping[str, float]) -> float:
+    """How many requests brought points to this process: upserts, batches and restores, of any collection."""
+    bringing = ('/points"', '/points/batch"', '/snapshots/recover"', '/snapshots/upload"')
+    return sum(
+        value
+        for series, value in metrics.items()
+        if series.startswith("rest_responses_total{")
+        and 'status="200"' in series
+        and any(path in series for path in bringing)
+        and not ('/points"' in series and 'method="PUT"' not in series)
+    )
+
+
 @contextmanager
 def _refusals() -> Iterator[None]:
     """Map qdrant-client's errors to ours, by cause."""

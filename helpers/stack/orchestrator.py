@@ -43,8 +43,11 @@ DECISION_FILES = ("budget", "idempotency", "window", "retry", "degrade", "circui
 _HEAD = "from __future__ import annotations\n\nimport hashlib\nimport json\n\n\n"
 
 
-def decision_text(*functions: Callable[..., Any]) -> str:
+def decision_text(*functions: Callable[..., Any], head: str = _HEAD) -> str:
     """The file that holds these functions, as the orchestrator reads it.
+
+    Args:
+        head: what stands before them: the modules that they may use.
 
     Raises:
         InvalidInput: one is no function, or its source is not to be had.
@@ -56,7 +59,7 @@ def decision_text(*functions: Callable[..., Any]) -> str:
         except (OSError, TypeError) as error:
             name = getattr(function, "__name__", repr(function))
             raise InvalidInput(f"`{name}` is no function written in this page: run its cell again") from error
-    return _HEAD + "\n\n\n".join(texts) + "\n"
+    return head + "\n\n\n".join(texts) + "\n"
 
 
 def short_hash(text: str) -> str:

@@ -2,92 +2,22 @@
 
 from __future__ import annotations
 
-import os
-import signal
-import subprocess
-import sys
-import time
 from pathlib import Path
-from typing import Any
 
-import httpx
+from tests.contract.service_process import TOKEN, ServiceProcess
 
-from helpers.settings import REPOSITORY
-from tests.contract.qdrant_process import free_port
-
-READY_TIMEOUT_S = 30
-TOKEN = "token-of-the-tests"
+__all__ = ["TOKEN", "OrchestratorProcess"]
 
 
-class OrchestratorProcess:
+class OrchestratorProcess(ServiceProcess):
     """Start, stop, kill; settings are the service's own environment variables."""
 
     def __init__(self, folder: Path, name: str = "pod", **environment: str) -> None:
-        self.folder, self.name = folder / name, name
-        self.port, self.metrics_port = free_port(), free_port()
-        self.url = f"http://127.0.0.1:{self.port}"
-        self._environment = environment
-        self.process: subprocess.Popen[bytes] | None = None
-
-    def start(self, *, until_ready: bool = True) -> None:
-        self.folder.mkdir(parents=True, exist_ok=True)
-        environment = {
-            **os.environ,
-            "LANGGRAPH_STRICT_MSGPACK": "true",
-            "INTERNAL_API_TOKEN": TOKEN,
-            "DECISIONS_DIR": str(self.folder / "decisions"),
-            "HOST": "127.0.0.1",
-            "PORT": str(self.port),
-            "METRICS_PORT": str(self.metrics_port),
-            "POD": self.name,
-            **self._environment,
-        }
-        log = (self.folder / "log").open("ab")
-        command = [sys.executable, "-m", "helpers.apps.orchestrator"]
-        self.process = subprocess.Popen(command, env=environment, cwd=REPOSITORY, stdout=log, stderr=log)
-        if until_ready:
-            self.wait_ready()
+        own = folder / name
+        settings = {"LANGGRAPH_STRICT_MSGPACK": "true", **environment}
+        super().__init__(own, ["helpers.apps.orchestrator"], own / "decisions", settings, ready_s=30)
 
     def decide(self, file: str, source: str) -> None:
         """Mount a decision, before the start."""
-        path = self.folder / "decisions" / file
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(source)
-
-    def wait_ready(self, status: int = 200) -> dict[str, Any]:
-        """Until `/readyz` answers with this status; what it says."""
-        end = time.monotonic() + READY_TIMEOUT_S
-        while time.monotonic() < end:
-            try:
-                answer = httpx.get(f"{self.url}/readyz", trust_env=False)
-                if answer.status_code == status:
-                    said: dict[str, Any] = answer.json()
-                    return said
-            except httpx.TransportError:
-                pass
-            assert self.process and self.process.poll() is None, self.log()
-            time.sleep(0.05)  # the only way to learn that another process listens
-        raise AssertionError(f"readyz was not {status} within {READY_TIMEOUT_S} s: {self.log()}")
-
-    def client(self, *, tenant: str = "tests", timeout_s: float = 60) -> httpx.Client:
-        """A client that the gateway's token makes welcome."""
-        headers = {"Authorization": f"Bearer {TOKEN}", "X-Tenant-Id": tenant}
-        return httpx.Client(base_url=self.url, headers=headers, timeout=timeout_s, trust_env=False)
-
-    def metric(self, name: str, **labels: str) -> float:
-        """The sum of a metric's series that have these labels."""
-        text = httpx.get(f"http://127.0.0.1:{self.metrics_port}/metrics", trust_env=False).text
-        wanted = [f'{key}="{value}"' for key, value in labels.items()]
-        lines = [line for line in text.splitlines() if line.partition("{")[0].partition(" ")[0] == name]
-        return sum(float(line.rpartition(" ")[2]) for line in lines if all(item in line for item in wanted))
-
-    def log(self) -> str:
-        return (self.folder / "log").read_text()
-
-    def stop(self, signal_number: int = signal.SIGTERM) -> int:
-        assert self.process is not None
-        self.process.send_signal(signal_number)
-        return self.process.wait(timeout=60)
-
-    def kill(self) -> None:
-        self.stop(signal.SIGKILL)
+        self.decisions.mkdir(parents=True, exist_ok=True)
+        (self.decisions / file).write_text(source)

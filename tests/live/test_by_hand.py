@@ -119,6 +119,14 @@ def _addresses(table: str) -> list[str]:
     return re.findall(r"\d+\.\d+\.\d+\.\d+", table)
 
 
+def test_lab_08_the_front_asks_who_calls_and_the_queue_answers_nobody(cluster: Cluster) -> None:
+    front, queue, workers, *monitored = answers("08", cluster)
+    assert front.returncode == 0 and front.stdout.strip().endswith("401"), front.stderr
+    assert queue.returncode == OVER, queue.stderr
+    assert workers.returncode == 0, workers.stderr
+    assert monitored and all(item.returncode == 0 for item in monitored), [item.stderr for item in monitored]
+
+
 def test_lab_01_the_holder_sleeps_and_the_next_in_line_is_placed_when_it_is_gone(cluster: Cluster) -> None:
     lent_card.lend(cluster)
     try:

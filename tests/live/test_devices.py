@@ -23,6 +23,7 @@ pytestmark = [
 AGNHOST = "registry.k8s.io/e2e-test-images/agnhost:2.63.0"
 BUSYBOX = "course.local/busybox:1"
 GPU, SLICE = "nvidia.com/gpu", "nvidia.com/mig-1g.10gb"
+HALF = "nvidia.com/mig-3g.40gb"
 WAIT_S = 30
 
 
@@ -57,6 +58,8 @@ def allocatable(expected: dict[str, str]) -> Callable[[ClusterView], bool]:
     def holds(view: ClusterView) -> bool:
         (node,) = view.nodes()
         seen = {k: v for k, v in node.path("status.allocatable", {}).items() if k.startswith("nvidia.com/")}
+        if HALF not in expected:  # lab 08's second card is no shape of the first
+            seen.pop(HALF, None)
         if {k: v for k, v in seen.items() if v != "0"} != expected:
             raise NotYet(f"allocatable is {seen}")
         return True
@@ -99,6 +102,33 @@ def test_mig_slices_replace_the_gpu_and_a_pod_gets_one(cluster: Cluster, namespa
     shown = cluster.exec(namespace, "slice", ["env"], timeout_s=60).stdout
     assert "NVIDIA_VISIBLE_DEVICES=MIG-" in shown
     cluster.delete("Pod", "slice", namespace, wait_s=WAIT_S)
+
+
+@pytest.fixture
+def second_card(cluster: Cluster) -> Iterator[None]:
+    """A second card for one test; on a cluster that has one already, lab 08's pool holds it."""
+    if cluster.view().nodes()[0].allocatable(HALF):
+        pytest.skip("the second card is lab 08's")
+    for _ in range(2):
+        course_gpu("--second-card")
+    yield
+    course_gpu("--one-card")
+
+
+def test_a_second_card_gives_out_its_halves_beside_every_shape_of_the_first(
+    cluster: Cluster, namespace: str, second_card: None
+) -> None:
+    cluster.wait_until("both cards", allocatable({GPU: "1", HALF: "2"}), timeout_s=WAIT_S)
+    for name in ("first", "second"):
+        cluster.apply(pod(name, namespace, HALF))
+        cluster.wait_ready("Pod", name, namespace, timeout_s=WAIT_S)
+    shown = {cluster.exec(namespace, name, ["env"], timeout_s=60).stdout for name in ("first", "second")}
+    assert len(shown) == 2 and all("NVIDIA_VISIBLE_DEVICES=MIG-" in text for text in shown)
+    course_gpu("--shape", "mig")
+    cluster.wait_until("another first card", allocatable({SLICE: "7", HALF: "2"}), timeout_s=WAIT_S)
+    assert all(cluster.view().pod(name, namespace).phase == "Running" for name in ("first", "second"))
+    for name in ("first", "second"):
+        cluster.delete("Pod", name, namespace, wait_s=WAIT_S)
 
 
 def cards(view: ClusterView) -> list[dcgm.CardReading]:
@@ -161,7 +191,12 @@ def test_time_slicing_offers_four_and_back(cluster: Cluster) -> None:
 def test_an_unhealthy_gpu_is_no_longer_allocatable(cluster: Cluster) -> None:
     course_gpu("--unhealthy", "0")
     cluster.wait_until("no GPU", allocatable({}), timeout_s=WAIT_S)
-    assert [card.xid for card in cards(cluster.view())] == [79]
+    assert cluster.wait_until("its figures", _errors_of_whole_cards, timeout_s=WAIT_S) == [79]
     course_gpu("--healthy", "0")
     cluster.wait_until("one GPU", allocatable({GPU: "1"}), timeout_s=WAIT_S)
-    assert [card.xid for card in cards(cluster.view())] == [0]
+    assert cluster.wait_until("its figures", _errors_of_whole_cards, timeout_s=WAIT_S) == [0]
+
+
+def _errors_of_whole_cards(view: ClusterView) -> list[int | None]:
+    """Of each whole card: lab 08's second one is there in halves, or is not."""
+    return [card.xid for card in cards(view) if not card.profile]

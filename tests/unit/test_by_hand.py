@@ -25,14 +25,16 @@ from helpers import notebook as nb
 from helpers.cluster import COURSE_NAMESPACES, Scope
 from helpers.cluster.fake import FakeCluster, default_profile
 from helpers.embedded.images.toolbox import PACKAGES
-from helpers.grading.changes import yaml_cells
+from helpers.grading.changes import manifest, yaml_cells
 from helpers.grading.solution import notebook_of
 from helpers.labs.backends import qdrant_objects, vllm_objects
 from helpers.labs.lab02_inference.checks import LAB_OBJECTS
 from helpers.labs.lab02_inference.draw import serving_session
 from helpers.labs.lab06_orchestration.mutants import orchestrator_objects
+from helpers.labs.lab07_gates import proof_state, sets
+from helpers.labs.lab08_scale import proof_state as state_of_lab_08
 from helpers.settings import REPOSITORY
-from helpers.stack import memory
+from helpers.stack import assistant, memory
 from helpers.stack.probes import probe_pods
 from helpers.terminal import _KUBECTL
 from tests.typed_commands import Typed, typed
@@ -42,7 +44,7 @@ sys.path.insert(0, str(REPOSITORY / "helpers" / "embedded" / "images" / "qdrant"
 from qdrant_server.app import create_app
 from qdrant_server.settings import Settings
 
-LABS = ("01", "02", "03", "04", "05", "06")
+LABS = ("01", "02", "03", "04", "05", "06", "07", "08")
 Manifest = dict[str, Any]
 # What a package of the toolbox puts on its PATH; busybox lists its own tools, and these are the ones of them in use.
 TOOLS = {
@@ -53,9 +55,20 @@ TOOLS = {
 }
 # Objects that Kubernetes makes of the manifests' own, by the label that leads to them.
 MADE = {"endpointslices": ("Service", "kubernetes.io/service-name")}
-KINDS = {"pod": "Pod", "pods": "Pod", "service": "Service", "deployment": "Deployment"}
+KINDS = {
+    **{"pod": "Pod", "pods": "Pod", "service": "Service", "deployment": "Deployment"},
+    **{"configmap": "ConfigMap", "rollout": "Rollout"},
+}
 # The flags in use, and whether a word follows.
-KUBECTL = {"-n": True, "-l": True, "--for": True, "--timeout": True, "-w": False, "-o": True}
+KUBECTL = {
+    "-n": True,
+    "-l": True,
+    "--for": True,
+    "--timeout": True,
+    "-w": False,
+    "-o": True,
+    "--show-labels": False,
+}
 CURL = {"-d": True, "-H": True, "-m": True, "-w": True}
 CURL_SWITCHES = set("fsSk")
 
@@ -107,7 +120,7 @@ def named_by(said: Kubectl) -> Iterator[tuple[str, str]]:
 def objects(lab: str) -> list[Manifest]:
     """What is in the cluster when the page's commands are typed: its own manifests, and what its start puts there."""
     profile = default_profile()
-    images = {name.upper(): image for name, image in profile.images.items()}
+    images = {name.upper().replace("-", "_"): image for name, image in profile.images.items()}
     own = (Template(text).safe_substitute(images) for text in (*yaml_cells(lab).values(), nb.client_yaml()))
     pages = [
         item
@@ -116,10 +129,26 @@ def objects(lab: str) -> list[Manifest]:
         for item in yaml.safe_load_all(text)
         if item and "kind" in item
     ]
-    started = probe_pods(profile.images["toolbox"]) if lab in ("04", "05", "06") else []
+    started = probe_pods(profile.images["toolbox"]) if lab in ("04", "05", "06", "07", "08") else []
     backends = [*vllm_objects(), *qdrant_objects()]
-    front = orchestrator_objects() if lab == "06" else []
+    front = {"06": orchestrator_objects, "07": _of_lab_07, "08": _of_lab_08}.get(lab, list)()
     return [*pages, *started, *(backends if lab != "01" else []), *front]
+
+
+def _of_lab_07() -> list[Manifest]:
+    """The assistant, what its start gives it, and where its traces go."""
+    given = manifest("ConfigMap", assistant.SETS, assistant.NAMESPACE, data=sets.given_sets())
+    return [
+        *proof_state.assistant_objects(),
+        proof_state.rollout(),
+        *proof_state.observability_objects(),
+        given,
+    ]
+
+
+def _of_lab_08() -> list[Manifest]:
+    """The pool, the queue, and who takes and does the jobs."""
+    return [item for part in state_of_lab_08.PARTS for item in state_of_lab_08.objects(part)]
 
 
 def pods_of(item: Manifest) -> Manifest:

@@ -17,6 +17,8 @@ from helpers.labs.lab03_memory import sizing
 from helpers.labs.lab05_chaos import draw as draw_chaos
 from helpers.labs.lab06_orchestration import draw as draw_orchestration
 from helpers.labs.lab06_orchestration.mutants import SEEN
+from helpers.labs.lab07_gates import draw_pictures
+from helpers.labs.lab08_scale import draw_pictures as of_scale
 from helpers.notebook.charts import LEAST_WIDTH, WORDS, look
 from helpers.notebook.session import LabSession
 from helpers.settings import REPOSITORY
@@ -52,7 +54,28 @@ SPENT = {
     "a good day": {"load": 5.0, "retrieve": 40.0, "generate": 6000.0},
     "Qdrant silent": {"retrieve": 12_000.0},
 }
-MODULES = (draw_gpu, draw_inference, draw_memory, draw_chaos, draw_orchestration)
+SCORE = draw_pictures.Score("retrieval_hit", 0.93, 0.25, 30, 0.85, None, 0.95, 0.08, "good")
+MOMENTS = [
+    draw_pictures.Moment(0, 25, 24.0, release="prompt-cut"),
+    draw_pictures.Moment(60, 0, verdict="quality", release="prompt-cut"),
+    draw_pictures.Moment(70, 25, release="good"),
+    draw_pictures.Moment(130, 100, verdict="pass", release="good"),
+]
+SPANS = [
+    draw_pictures.Bar("1", "", "chat", 0, 950, "AGENT"),
+    draw_pictures.Bar("2", "1", "retrieve", 5, 50, "RETRIEVER"),
+    draw_pictures.Bar("3", "1", "generate", 60, 900, "LLM", is_error=True),
+]
+LEVELS = [of_scale.Level(1, 28, 0.1), of_scale.Level(4, 103, 0.3), of_scale.Level(16, 107, 2.8, 12)]
+CLOCK = [
+    of_scale.Row(
+        "waiting", (of_scale.Line("in the queue (lag)", ((0, 0), (30, 20))), of_scale.Line("pending", ()))
+    ),
+    of_scale.Row(
+        "s to first token", (of_scale.Line("95th percentile", ((0, 0.5),)),), is_count=False, bound=2
+    ),
+]
+MODULES = (draw_gpu, draw_inference, draw_memory, draw_chaos, draw_orchestration, draw_pictures, of_scale)
 DRAWN = {
     "lab 01: what idle cards cost": lambda: draw_gpu.idle_cost_chart(2.5, 4),
     "lab 02: a start": lambda: draw_inference.timeline_chart(START),
@@ -67,6 +90,17 @@ DRAWN = {
     "lab 06: a circuit": lambda: draw_orchestration.circuit_line(SEEN["pressure"]),
     "lab 06: a crowd": lambda: draw_orchestration.crowd_bars(SEEN["pressure"]),
     "lab 06: tokens": lambda: draw_orchestration.spent_bars(tokens()),
+    "lab 07: scores": lambda: draw_pictures.scores_chart(
+        [SCORE], [("retrieval_hit, good", "no-retrieval", 0.0)]
+    ),
+    "lab 07: the judge's share": lambda: draw_pictures.judge_chart(0.55, 0.5, 0.1, -0.2, 0.4)[0],
+    "lab 07: the judge's kappa": lambda: draw_pictures.judge_chart(0.55, 0.5, 0.1, -0.2, 0.4)[1],
+    "lab 07: releases": lambda: draw_pictures.weight_chart(MOMENTS),
+    "lab 08: the knee": lambda: of_scale.knee_charts(LEVELS)[0],
+    "lab 08: who waits at the knee": lambda: of_scale.knee_charts(LEVELS)[2],
+    "lab 08: one clock": lambda: of_scale.clock_charts(CLOCK, 60),
+    "lab 08: outcomes": lambda: of_scale.outcome_bars({"done": 60, "dead": 2}, title="jobs", good=("done",)),
+    "lab 07: a trace": lambda: draw_pictures.span_chart(SPANS),
 }
 
 

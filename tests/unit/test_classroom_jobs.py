@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import shutil
+import subprocess
+import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -21,6 +24,7 @@ from helpers.cluster.profile import Profile
 from helpers.embedded.images import grader
 from helpers.grading.journal import journal_for
 from helpers.grading.report import Report
+from helpers.labs.registry import lab_ids
 from helpers.settings import REPOSITORY, graded_files
 from tests.unit.class_world import Room, do, room, statuses, tiny_lab
 
@@ -226,10 +230,35 @@ def test_a_cluster_without_the_image_says_what_lacks(folder: Room, monkeypatch: 
 def test_the_grader_s_image_has_the_checks_of_all_labs_and_the_files_that_its_digest_is_made_of(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    names = {str(path.relative_to(REPOSITORY / "helpers")) for path in graded_files()}
-    assert {f"labs/{folder.name}/checks.py" for folder in (REPOSITORY / "helpers/labs").glob("lab*")} < names
-    assert not [name for name in names if name.partition("/")[0] in ("apps", "embedded", "notebook")]
+    names = {str(path.relative_to(REPOSITORY)) for path in graded_files()}
+    labs = (REPOSITORY / "helpers/labs").glob("lab*")
+    assert {f"helpers/labs/{folder.name}/checks.py" for folder in labs} < names
+    assert not [name for name in names if name.startswith(("helpers/embedded/", "helpers/notebook/"))]
+    # Of what runs in clusters, only what checks read learners' files with; and the Jobs of witnesses.
+    of_apps = {Path(name).parent.name for name in names if name.startswith("helpers/apps/")}
+    assert of_apps == {"apps", "orchestrator", "evals", "data"}
+    assert "helpers/apps/orchestrator/service.py" not in names
+    assert {"manifests/labs/02/queue-witness.yaml", "manifests/labs/07/witness-gate.yaml"} < names
     image, digest = grader.key(), shard.sources_digest()
     for module in (grader, shard):
         monkeypatch.setattr(module, "graded_files", lambda: graded_files()[1:])
     assert grader.key() != image and shard.sources_digest() != digest
+
+
+def test_the_grader_s_files_alone_have_every_check(tmp_path: Path) -> None:
+    for path in graded_files():
+        target = tmp_path / path.relative_to(REPOSITORY)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(path, target)
+    program = (
+        "import sys; sys.path = [p for p in sys.path if p not in ('', sys.argv[1])]; sys.path.insert(0, sys.argv[2])\n"
+        "from helpers.labs.registry import lab_ids, load_labs\n"
+        "print(*(lab.id for lab in load_labs(lab_ids())))\n"
+        "print(*({name.partition('.')[0] for name in sys.modules}))"
+    )
+    command = [sys.executable, "-c", program, str(REPOSITORY), str(tmp_path)]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    labs, loaded = (line.split() for line in done.stdout.splitlines())
+    assert labs == lab_ids()
+    assert not {"marimo", "altair", "onnxruntime", "qdrant_client", "deepeval"} & set(loaded)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import pytest
@@ -127,6 +128,42 @@ def test_the_one_image_that_nobody_publishes_is_asked_for_by_name() -> None:
     )
     assert NAMED in lacking.next_command, "what is printed is all that is needed"
     assert named.profile().images["vllm"] == OFFICIAL_IMAGES["vllm"], "the others stay"
+
+
+def test_another_image_of_the_course_is_told_beside_what_was_told_before() -> None:
+    named = Foreign(enforces=True)
+    named.patch("ConfigMap", "course-profile", {"data": {"profile": NAMED}}, "kube-public")
+    lacking = next(item for item in diagnose(named, experiment=False) if "the eval runner" in item.text)
+    assert (lacking.fine, lacking.labs) == (False, "lab 07, gates")
+    patch = json.loads(lacking.next_command.partition(" -p ")[2].strip("'"))
+    images = json.loads(patch["data"]["profile"])["images"]
+    assert images == {
+        "orchestrator": "REGISTRY/llm-orchestrator:1",
+        "eval-runner": "REGISTRY/llm-eval-runner:1",
+    }
+
+
+def test_whether_argo_rollouts_is_served_is_told_and_is_no_problem() -> None:
+    cluster = Foreign(enforces=True)
+    assert "ok: no Argo Rollouts" in texts(diagnose(cluster, experiment=False))
+    cluster.serve_kind("Rollout", "argoproj.io", "v1alpha1", "rollouts")
+    assert "ok: Argo Rollouts is served" in texts(diagnose(cluster, experiment=False))
+
+
+@pytest.mark.parametrize(
+    ("title", "kind", "group", "version"),
+    [
+        ("KEDA", "ScaledObject", "keda.sh", "v1alpha1"),
+        ("Prometheus Operator", "ServiceMonitor", "monitoring.coreos.com", "v1"),
+    ],
+)
+def test_whether_what_scales_is_served_is_told_and_is_no_problem(
+    title: str, kind: str, group: str, version: str
+) -> None:
+    cluster = Foreign(enforces=True)
+    assert f"ok: no {title}: `course start 08`" in texts(diagnose(cluster, experiment=False))
+    cluster.serve_kind(kind, group, version, f"{kind.lower()}s")
+    assert f"ok: {title} is served: lab 08" in texts(diagnose(cluster, experiment=False))
 
 
 def test_whether_the_gateway_api_is_served_is_told_and_is_no_problem() -> None:

@@ -83,9 +83,37 @@ def test_mig_labels_describe_the_slices() -> None:
     assert all(len(value) <= 63 for value in labels.values())
 
 
+@pytest.mark.parametrize("first", [FULL, MIG, {**MIG, "flags": {"migStrategy": "single"}}, time_slicing()])
+def test_a_second_card_in_halves_stands_beside_the_first_in_every_shape(first: dict[str, Any]) -> None:
+    both = {**first, "course": {**GPU, "cut": {"3g.40gb": 2}}}
+    assert counts(both) == {**counts(first), "nvidia.com/mig-3g.40gb": 2}
+    alone, shape = shape_of(first, "substrate"), shape_of(both, "substrate")
+    assert shape.resources[: len(alone.resources)] == alone.resources
+    assert (
+        shape.labels.items()
+        >= (alone.labels | {"nvidia.com/mig.strategy": shape.labels["nvidia.com/mig.strategy"]}).items()
+    )
+    assert shape.labels["nvidia.com/mig-3g.40gb.count"] == "2"
+    ids = {device.partition("::")[0] for item in shape.resources for device in item.device_ids}
+    assert ids == set(shape.cards)
+    halves = [card for card in shape.cards.values() if card.profile == "3g.40gb"]
+    assert [(card.gpu, card.instance, card.memory_mib) for card in halves] == [(1, 1, 40192), (1, 2, 40192)]
+
+
+def test_whole_cards_beside_a_cut_one_are_what_nvidia_calls_mixed() -> None:
+    assert (
+        shape_of({**FULL, "course": {**GPU, "cut": {"3g.40gb": 2}}}, "substrate").labels[
+            "nvidia.com/mig.strategy"
+        ]
+        == "mixed"
+    )
+
+
 @pytest.mark.parametrize(
     "document",
     [
+        {"course": {"cut": {"half": 2}}},
+        {"course": {"mig": {"3g.40gb": 2}, "cut": {"3g.40gb": 2}}},
         {"version": "v2"},
         {"flags": {"migStrategy": "some"}},
         {"sharing": {"timeSlicing": {"resources": [{"name": "nvidia.com/gpu", "replicas": 1}]}}},

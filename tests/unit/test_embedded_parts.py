@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import io
 import re
 import threading
 from pathlib import Path
 from typing import Any
 
 import pytest
+from rich.console import Console
 
 from helpers.embedded import binaries, entry, gpu, launch, layers, seed
+from helpers.embedded.addresses import Addresses
+from helpers.embedded.sandbox import Sandbox
 from helpers.embedded.steps import Steps
 from helpers.settings import REPOSITORY
 
@@ -91,6 +95,38 @@ def test_each_shape_advertises_its_resource(
 ) -> None:
     gpu.write_shape(tmp_path, shape)
     assert gpu.expected(tmp_path) == expected
+
+
+@pytest.mark.parametrize("shape", list(gpu.Shape))
+def test_the_second_card_comes_and_goes_and_the_first_stays_as_it_is(
+    tmp_path: Path, shape: gpu.Shape
+) -> None:
+    gpu.write_shape(tmp_path, shape)
+    first = (tmp_path / gpu.DEVICES).read_text()
+    assert not gpu.has_second_card(tmp_path)
+    for _ in range(2):
+        gpu.put_second_card(tmp_path, there=True)
+        assert gpu.has_second_card(tmp_path) and gpu.read_shape(tmp_path) is shape
+        assert gpu.expected(tmp_path)["nvidia.com/mig-3g.40gb"] == "2"
+    gpu.put_second_card(tmp_path, there=False)
+    assert (tmp_path / gpu.DEVICES).read_text() == first
+
+
+def test_another_shape_of_the_first_card_keeps_the_second(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    node = Sandbox(tmp_path, Addresses(1))
+    folder = node.data("etc/course")
+    gpu.write_shape(folder, gpu.Shape.FULL)
+    monkeypatch.setattr(launch, "running", lambda name: (node, 1))
+    monkeypatch.setattr(launch.addons, "publish_profile", lambda *_: None)
+    monkeypatch.setattr(launch, "_wait_for", lambda *_: None)
+    for change in ({"second_card": True}, {"shape": "mig"}, {"unhealthy": ["0"]}, {"shape": "time-slicing"}):
+        launch.change_gpus("lab", Steps(console=Console(file=io.StringIO())), **change)
+        assert gpu.has_second_card(folder)
+    assert gpu.read_shape(folder) is gpu.Shape.TIME_SLICING
+    launch.change_gpus("lab", Steps(console=Console(file=io.StringIO())), second_card=False)
+    assert not gpu.has_second_card(folder)
 
 
 def test_an_unhealthy_gpu_is_not_allocatable(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -13,6 +14,7 @@ from helpers.embedded.devices.config import shape_of
 from helpers.embedded.gpu import Shape, configuration
 from helpers.labs.lab01_substrate import draw_gpu
 from helpers.notebook.session import LabSession
+from helpers.settings import cluster_name, kubeconfig_path
 from helpers.stack import gpu
 
 NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
@@ -146,6 +148,21 @@ def test_a_slice_is_drawn_as_one_under_either_name(strategy: str) -> None:
     assert list(rows) == ["single", "mixed"]
     assert [key for key, row in rows.items() if "this node, now" in row] == [strategy]
     assert "nvidia.com/gpu: 7" in rows["single"] and "nvidia.com/mig-1g.10gb: 7" in rows["mixed"]
+
+
+def test_a_second_card_in_halves_is_no_shape_of_the_first(monkeypatch: pytest.MonkeyPatch) -> None:
+    cluster = FakeCluster()
+    connection = SimpleNamespace(kubeconfig=kubeconfig_path(cluster_name()))
+    monkeypatch.setattr(cluster.backend, "connection", connection, raising=False)
+    changed: list[str] = []
+    monkeypatch.setattr(gpu, "change_shape", changed.append)
+    node = cluster.view().nodes()[0].raw
+    for resource, cut in ((gpu.HALF_CARD, []), (f"{gpu.MIG_PREFIX}1g.10gb", ["substrate"])):
+        count = {gpu.WHOLE: "1", resource: "2"}
+        cluster.put({**node, "status": {"capacity": count, "allocatable": count}})
+        assert {offer.resource for offer in gpu.offers(cluster.view().nodes())} == set(count)
+        assert gpu.offer_whole_cards(cluster) == cut
+    assert changed == ["full"]
 
 
 def test_a_node_whose_card_is_whole_has_neither_strategy_and_the_page_says_which_it_will_use() -> None:

@@ -34,7 +34,7 @@ ROOMS = (
         "apps",
         "chaos",
     ),
-    *("grading", "grading.pages", "labs", "notebook", "labs.draw"),
+    *("grading", "grading.pages", "review", "labs", "notebook", "labs.draw"),
     *("classroom.roster", "classroom.folder", "classroom.seats", "classroom.records", "classroom.marking"),
     *("classroom.board", "classroom.commands", "classroom", "restore", "shell", "cli"),
 )

@@ -5,6 +5,8 @@ from __future__ import annotations
 import ast
 import http.server
 import json
+import subprocess
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -18,6 +20,7 @@ from helpers.apps.orchestrator import decisions
 from helpers.cluster.fake import FakeCluster
 from helpers.errors import InvalidInput, InvalidManifest
 from helpers.grading.author import SOLUTION, fake_clusters
+from helpers.labs import witness_base, witnessing
 from helpers.labs.lab06_orchestration import draw, draw_decisions, ground, witness, witness_program
 from helpers.labs.lab06_orchestration.mutants import PROOFS, SEEN
 from helpers.settings import REPOSITORY
@@ -152,6 +155,22 @@ def test_every_witness_of_a_solved_cluster_has_a_record_that_counts() -> None:
     assert {name: witness.record(view, name).seen for name in witness.WITNESSES} == SEEN
 
 
+def test_the_way_that_lab_07_adds_to_the_gateway_takes_no_record_away() -> None:
+    cluster = in_front()
+    before = witness.manifest(cluster.view(), "gateway")
+    text = cluster.view().config_map(gateway.CONFIG, gateway.NAMESPACE).data[gateway.FILE]
+    config = yaml.safe_load(text)
+    clusters = config["static_resources"]["clusters"]
+    clusters[:] = [item for item in clusters if item["name"] != "llm-assistant"]
+    listener = next(item for item in config["static_resources"]["listeners"] if item["name"] == "http")
+    host = listener["filter_chains"][0]["filters"][0]["typed_config"]["route_config"]["virtual_hosts"][0]
+    host["routes"] = [item for item in host["routes"] if item["route"]["cluster"] != "llm-assistant"]
+    for changed in (config, {**config, "admin": {}}):
+        data = {gateway.FILE: yaml.safe_dump(changed)}
+        cluster.patch("ConfigMap", gateway.CONFIG, {"data": data}, gateway.NAMESPACE)
+        assert (witness.manifest(cluster.view(), "gateway") == before) == (changed is config)
+
+
 # The proxies
 
 
@@ -202,10 +221,27 @@ def test_a_proxy_answers_breaks_off_and_falls_silent_as_it_is_told() -> None:
 
 
 def test_a_witness_s_text_runs_on_the_image_s_python() -> None:
-    """The program is handed over as text: it must not lean on anything of the course."""
-    tree = ast.parse(Path(witness_program.__file__).read_text())
-    imported = [node.module or "" for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)]
-    imported += [
-        alias.name for node in ast.walk(tree) if isinstance(node, ast.Import) for alias in node.names
-    ]
-    assert not [name for name in imported if name.startswith("helpers")]
+    """The program is handed over as text: it must not lean on anything of the course but its base."""
+    for file, allowed in (
+        (witness_program.__file__, {witness_base.__name__}),
+        (witness_base.__file__, set[str]()),
+    ):
+        tree = ast.parse(Path(file).read_text())
+        imported = [node.module or "" for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)]
+        imported += [
+            alias.name for node in ast.walk(tree) if isinstance(node, ast.Import) for alias in node.names
+        ]
+        assert {name for name in imported if name.startswith("helpers")} == allowed
+
+
+def test_a_program_has_its_base_where_the_course_is_not(tmp_path: Path) -> None:
+    program = tmp_path / "program.py"
+    program.write_text(
+        "from __future__ import annotations\nimport sys\nfrom helpers.labs.witness_base import last_event\n"
+        "if __name__ == '__main__':\n    print(sys.argv[1:], last_event('data: {\"usage\": 3}'))\n"
+    )
+    python, *rest = witnessing.command(program, "again")
+    done = subprocess.run(
+        [sys.executable, "-I", *rest], cwd=tmp_path, capture_output=True, text=True, check=False
+    )
+    assert (python, done.stdout, done.stderr) == ("python3", "['again'] {'usage': 3}\n", "")

@@ -15,6 +15,7 @@ from typing import Any
 import httpx
 import pytest
 
+from helpers.apps.orchestrator import prompts
 from helpers.stack.embeddings import Embedder
 from helpers.stack.memory import Memory, corpus
 from tests.contract.orchestrator_process import TOKEN, OrchestratorProcess
@@ -231,6 +232,50 @@ def test_prompt_versions_choose_the_system_message(make: Any, engine: OpenAIServ
     service = make(PROMPT_TERSE="One word.")
     assert ask(service, headers={"X-Prompt-Version": "terse"}).json()["prompt_version"] == "terse"
     assert generations(engine)[-1]["messages"][0] == {"role": "system", "content": "One word."}
+
+
+def test_what_is_far_from_every_passage_is_answered_without_one_and_says_so(make: Any) -> None:
+    service = make(start=False, RETRIEVAL_MIN_SCORE="0.25")
+    service.decide("degrade.py", DEGRADE)
+    service.start()
+    near = ask(service).json()
+    far = ask(service, question="Who won the football final in 1998?").json()
+    assert near["citations"] and near["degraded"] is None
+    assert far["citations"] == [] and far["degraded"]["reason"] == "nothing_found"
+
+
+def test_without_retrieval_nothing_says_that_there_was_none(make: Any, engine: OpenAIServer) -> None:
+    answer = ask(make(RETRIEVAL="off")).json()
+    assert answer["citations"] == [] and answer["degraded"] is None and answer["attempts"]["retrieval"] == 0
+    assert "Passages" not in generations(engine)[-1]["messages"][-1]["content"]
+
+
+EXAMPLES = """Begin with the number of the passage.
+--- user
+Passages:
+[1] Jobs. A Job makes pods.
+
+Question: What makes pods?
+--- assistant
+[1] A Job.
+"""
+
+
+def test_a_prompt_may_show_turns_before_the_conversation(make: Any, engine: OpenAIServer) -> None:
+    ask(make(PROMPT_SHOWN=EXAMPLES), headers={"X-Prompt-Version": "shown"})
+    system, shown, said, asked = generations(engine)[-1]["messages"]
+    assert system == {"role": "system", "content": "Begin with the number of the passage."}
+    assert shown["role"] == "user" and shown["content"].endswith("What makes pods?")
+    assert said == {"role": "assistant", "content": "[1] A Job."} and asked["role"] == "user"
+
+
+def test_without_passages_a_prompt_s_examples_are_left_out() -> None:
+    assert prompts.turns(prompts.degraded(EXAMPLES)) == [
+        {
+            "role": "system",
+            "content": f"Begin with the number of the passage. {prompts.WITHOUT_PASSAGES}",
+        }
+    ]
 
 
 # -- the same question twice --------------------------------------------------------------------

@@ -46,3 +46,10 @@ def test_a_list_whose_names_are_no_names_replaces_the_one_before(name: object) -
 
 def test_without_keys_a_list_replaces_the_one_before() -> None:
     assert merge([{"name": "a"}], [{"name": "b"}], keyed=False) == [{"name": "b"}]
+
+
+def test_what_two_items_of_a_list_have_alike_is_no_key_of_theirs() -> None:
+    """Two triggers of one type: such a list is replaced as a whole, as the API server does it."""
+    before = [{"type": "prometheus", "query": "a"}, {"type": "prometheus", "query": "b"}]
+    patch = [{"type": "prometheus", "query": "a"}, {"type": "prometheus", "query": "c"}]
+    assert merge(deepcopy(before), deepcopy(patch), keyed=True) == patch

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-import hmac
 import json
 import logging
 import math
@@ -21,26 +20,30 @@ from starlette.routing import Route
 
 from helpers.apps.orchestrator import openapi
 from helpers.apps.orchestrator.admission import Admission
-from helpers.apps.orchestrator.backends import BackendFailed, Backends
+from helpers.apps.orchestrator.backends import Backends
 from helpers.apps.orchestrator.decisions import CLASSES
 from helpers.apps.orchestrator.errors import (
+    BackendFailed,
     BadRequest,
     HandedOver,
     NoAnswer,
-    NotJson,
     ThreadNotFound,
-    TooLarge,
-    Unauthorized,
     Unprocessable,
+)
+from helpers.apps.orchestrator.exchange import (
+    check_token,
+    error_body,
+    error_response,
+    http_error,
+    json_object,
 )
 from helpers.apps.orchestrator.metrics import Metrics
 from helpers.apps.orchestrator.mounted import Decisions
 from helpers.apps.orchestrator.runs import Ask, Runs
 from helpers.apps.orchestrator.settings import PRODUCTS, Settings
+from helpers.apps.orchestrator.tracing import OFF, Tracing
 
 log = logging.getLogger("orchestrator")
-MOST_BYTES = 128 * 1024
-BODY_S = 10.0
 DEFAULT_TENANT = "default"
 HUNG_UP = 499
 Handler = Callable[[Request], Coroutine[Any, Any, Response]]
@@ -68,7 +71,9 @@ class Api:
         decisions: Decisions,
         metrics: Metrics,
         systems: dict[str, str],
+        tracing: Tracing = OFF,
     ) -> None:
+        self._tracing = tracing
         self._settings, self._runs, self._backends, self._admission = settings, runs, backends, admission
         self._decisions, self._metrics, self._systems = decisions, metrics, systems
         self._left: set[asyncio.Task[Any]] = set()
@@ -79,28 +84,29 @@ class Api:
             ("/v1/chat", "POST", self.chat),
             ("/v1/threads/{thread_id}", "GET", self.thread),
             ("/v1/threads/{thread_id}/resume", "POST", self.resume),
+            ("/v1/release", "GET", self.release),
             ("/openapi.json", "GET", self.openapi),
         ]
         routes = [
             Route(path, self._answering(handler), methods=[method]) for path, method, handler in guarded
         ]
         routes += [Route("/livez", self.livez), Route("/readyz", self.readyz)]
-        return Starlette(routes=routes, exception_handlers={HTTPException: _http_error}, **options)
+        return Starlette(routes=routes, exception_handlers={HTTPException: http_error}, **options)
 
     def _answering(self, handle: Handler) -> Handler:
         """Check who asks, and turn what goes wrong into an answer."""
 
         async def answer(request: Request) -> Response:
             try:
-                self._check_token(request)
+                check_token(request, self._settings.internal_api_token)
                 response = await handle(request)
             except NoAnswer as error:
-                response = _error(error)
+                response = error_response(error)
             except ClientDisconnect:
                 response = Response(status_code=HUNG_UP)
             except Exception:
                 log.exception("%s %s failed", request.method, request.url.path)
-                response = _error(NoAnswer("this is a fault of the orchestrator: see its log"))
+                response = error_response(NoAnswer("this is a fault of the orchestrator: see its log"))
             if request.url.path == "/v1/chat":
                 self._metrics.requests.labels(
                     request.scope.get("class", "none"), str(response.status_code)
@@ -109,22 +115,16 @@ class Api:
 
         return answer
 
-    def _check_token(self, request: Request) -> None:
-        given = request.headers.get("x-internal-token") or request.headers.get("authorization", "")
-        given = given.removeprefix("Bearer ")
-        expected = self._settings.internal_api_token
-        if not expected or not hmac.compare_digest(given.encode(), expected.encode()):
-            raise Unauthorized("this service answers the gateway alone")
-
     # -- questions ----------------------------------------------------------------------------
 
     async def chat(self, request: Request) -> Response:
         body, sha256 = await _body(request)
         ask = self._ask(request, body, sha256)
         with_context = bool(body.get("return_retrieval_context"))
-        if body.get("stream"):
-            return await self._streamed(request, ask, with_context)
-        answer = await self._attended(request, self._runs.answer(ask), keep=bool(ask.key))
+        with self._tracing.continued(request.headers):
+            if body.get("stream"):
+                return await self._streamed(request, ask, with_context)
+            answer = await self._attended(request, self._runs.answer(ask), keep=bool(ask.key))
         return JSONResponse(await self._complete(answer, with_context))
 
     def _ask(self, request: Request, body: dict[str, Any], sha256: str) -> Ask:
@@ -237,7 +237,7 @@ class Api:
             try:
                 yield _event({"choices": [], **await self._complete(_result(task), with_context)})
             except NoAnswer as error:
-                yield _event(_error_body(error))
+                yield _event(error_body(error))
             yield "data: [DONE]\n\n"
         finally:  # also when the caller hangs up in the middle
             if not task.done() and not ask.key:
@@ -252,6 +252,21 @@ class Api:
     async def resume(self, request: Request) -> Response:
         tenant, thread_id = _whose(request)
         return JSONResponse(await self._attended(request, self._runs.resume(tenant, thread_id), keep=True))
+
+    async def release(self, _request: Request) -> Response:
+        """What this pod answers with: what an evaluation is pinned to."""
+        settings, version = self._settings, self._settings.default_prompt_version.lower()
+        prompt = self._systems.get(version, "")
+        said = {
+            "release": settings.release,
+            "model": self._backends.model,
+            "prompt_version": version,
+            "prompt": hashlib.sha256(prompt.encode()).hexdigest()[:12],
+            "collection": settings.qdrant_collection,
+            "retrieval": settings.retrieval,
+            "max_output_tokens": settings.max_output_tokens,
+        }
+        return JSONResponse(said)
 
     async def openapi(self, _request: Request) -> Response:
         return JSONResponse(openapi.document(sorted(self._systems)))
@@ -288,35 +303,12 @@ async def _hung_up(request: Request) -> None:
 
 async def _body(request: Request) -> tuple[dict[str, Any], str]:
     """The JSON object of a request and its sha256."""
-    kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
-    if kind != "application/json":
-        raise NotJson("the content type must be application/json")
-    raw = bytearray()
-    try:
-        async with asyncio.timeout(BODY_S):
-            async for chunk in request.stream():
-                raw += chunk
-                if len(raw) > MOST_BYTES:
-                    raise TooLarge(f"the body is longer than {MOST_BYTES} bytes")
-    except TimeoutError as error:
-        raise BadRequest(f"the body did not arrive within {BODY_S:.0f} s") from error
-    try:
-        body = orjson.loads(raw)
-    except orjson.JSONDecodeError as error:
-        raise BadRequest(f"the body is not JSON: {error}") from error
-    if not isinstance(body, dict):
-        raise Unprocessable("the body must be a JSON object")
+    body = await json_object(request, FIELDS)
     _check_fields(body)
     return body, hashlib.sha256(orjson.dumps(body, option=orjson.OPT_SORT_KEYS)).hexdigest()
 
 
 def _check_fields(body: dict[str, Any]) -> None:
-    for name, value in body.items():
-        kind = FIELDS.get(name)
-        if kind is None:
-            raise Unprocessable(f"there is no field {name[:40]!r}")
-        if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):
-            raise Unprocessable(f"{name} must be a {kind.__name__}")
     if "thread_id" in body:
         _name("thread_id", body["thread_id"], openapi.NAME)
     if "product" in body and body["product"] not in PRODUCTS:
@@ -373,25 +365,3 @@ def _whose(request: Request) -> tuple[str, str]:
 
 def _event(value: dict[str, Any]) -> str:
     return f"data: {json.dumps(value, ensure_ascii=False)}\n\n"
-
-
-def _error_body(error: NoAnswer) -> dict[str, Any]:
-    body: dict[str, Any] = {"code": error.code, "message": str(error)}
-    if error.retry_after_s is not None:
-        body["retry_after_s"] = error.retry_after_s
-    return {"error": body}
-
-
-def _error(error: NoAnswer) -> Response:
-    headers = (
-        {} if error.retry_after_s is None else {"Retry-After": str(max(1, math.ceil(error.retry_after_s)))}
-    )
-    return JSONResponse(_error_body(error), error.status, headers=headers)
-
-
-async def _http_error(_request: Request, error: Exception) -> Response:
-    """Starlette's own 404 and 405, in the service's shape."""
-    assert isinstance(error, HTTPException)
-    code = error.detail.lower().replace(" ", "_")
-    body = {"error": {"code": code, "message": error.detail}}
-    return JSONResponse(body, error.status_code, headers=dict(error.headers or {}))

@@ -11,14 +11,16 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol
 
 import httpx2  # the HTTP library that the openai client brings
 import openai
+from prometheus_client import Counter
 
 from helpers.apps.orchestrator.decisions import Failure, Message
-from helpers.apps.orchestrator.metrics import Metrics
+from helpers.apps.orchestrator.errors import BackendFailed
 from helpers.apps.orchestrator.settings import Settings
+from helpers.apps.orchestrator.tracing import OFF, Tracing
 
 CONNECT_S = 2.0
 REMEMBERED_PASSAGES = 512
@@ -29,12 +31,10 @@ sent: ContextVar[dict[str, int] | None] = ContextVar("sent", default=None)
 """How many searches and generations the run in hand has asked for, by backend."""
 
 
-class BackendFailed(Exception):
-    """A backend did not do what it was asked; `failure` says how."""
+class Counts(Protocol):
+    """Where each try is counted, by backend."""
 
-    def __init__(self, message: str, failure: Failure) -> None:
-        super().__init__(message)
-        self.failure = failure
+    attempts: Counter
 
 
 @dataclass(frozen=True)
@@ -61,8 +61,8 @@ class Completion:
 class Backends:
     """Both backends behind one set of connections."""
 
-    def __init__(self, settings: Settings, metrics: Metrics) -> None:
-        self._settings, self._metrics = settings, metrics
+    def __init__(self, settings: Settings, metrics: Counts, tracing: Tracing = OFF) -> None:
+        self._settings, self._metrics, self._tracing = settings, metrics, tracing
         self._qdrant = httpx2.AsyncClient(
             base_url=settings.qdrant_base_url,
             timeout=httpx2.Timeout(None, connect=CONNECT_S),
@@ -93,6 +93,7 @@ class Backends:
 
     def _counted(self, backend: str) -> Callable[[Any], Any]:
         async def count(request: Any) -> None:
+            request.headers.update(self._tracing.headers())
             if not request.url.path.endswith(ASKING[backend]):
                 return  # it asks what is served, or for texts by their ids
             self._metrics.attempts.labels(backend).inc()
@@ -110,7 +111,9 @@ class Backends:
         Raises:
             BackendFailed: Qdrant did not answer, or refused; `nothing_found` when it knows none.
         """
-        body = {"query": list(vector), "limit": limit, "with_payload": ["title", "text"]}
+        body: dict[str, Any] = {"query": list(vector), "limit": limit, "with_payload": ["title", "text"]}
+        if self._settings.retrieval_min_score > 0:
+            body["score_threshold"] = self._settings.retrieval_min_score
         result = await self._ask_qdrant(
             f"/collections/{self._settings.qdrant_collection}/points/query", body, attempt
         )
@@ -137,6 +140,10 @@ class Backends:
             self._passages.popitem(last=False)
 
     async def _ask_qdrant(self, path: str, body: dict[str, Any], attempt: int) -> Any:
+        with self._tracing.call("qdrant", path):
+            return await self._posted(path, body, attempt)
+
+    async def _posted(self, path: str, body: dict[str, Any], attempt: int) -> Any:
         try:
             answer = await self._qdrant.post(path, json=body)
         except httpx2.TimeoutException as error:
@@ -167,6 +174,11 @@ class Backends:
     def context_tokens(self) -> int:
         """How many tokens the model's context holds; 0 while that is unknown."""
         return self._served[1] if self._served else 0
+
+    @property
+    def model(self) -> str:
+        """The model that is asked; empty while that is unknown."""
+        return self._settings.model or (self._served[0] if self._served else "")
 
     async def learn_model(self) -> str:
         """Ask vLLM what it serves, and keep it.
@@ -220,6 +232,12 @@ class Backends:
             "max_tokens": max_tokens,
             "temperature": 0,
         }
+        with self._tracing.call("vllm", f"/v1{ASKING['vllm']}"):
+            return await self._completed(asked, attempt, on_piece)
+
+    async def _completed(
+        self, asked: dict[str, Any], attempt: int, on_piece: Callable[[str], None] | None
+    ) -> Completion:
         async with _vllm_failures(attempt):
             if on_piece is None:
                 return _whole(await self._vllm.chat.completions.create(**asked))

@@ -1,4 +1,4 @@
-"""The seven plug points: what each is asked, what it may answer, and how a learner's file is read.
+"""The plug points: what each is asked, what it may answer, and how a learner's file is read.
 
 A decision is a pure function in a file of its own, `/etc/orchestrator/decisions/NAME.py`. It is
 compiled once, at the start, with few builtins and few modules: no clock, no chance, no files, no
@@ -15,9 +15,9 @@ import inspect
 import signal
 import threading
 import traceback
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 HOPS = ("load", "retrieve", "assemble", "generate", "record")
@@ -83,6 +83,44 @@ class Degradation:
     label: str = ""
 
 
+SPANS = ("chat", "retrieve", "assemble", "generate", "record")
+
+
+@dataclass(frozen=True)
+class SpanFacts:
+    """What a run knows when one of its spans ends; what it has not learned by then is empty.
+
+    Args:
+        trace_id: 32 hexadecimal digits, the same for all spans of the run.
+        feature: the product that was asked for.
+        session: the conversation's thread.
+        version: the release that answers.
+        prompt: the messages as they were sent to the model.
+        contexts: the texts of the passages in the prompt; `chunk_ids` are those that were found.
+        error: what kind of failure this span ended with; empty for none.
+    """
+
+    trace_id: str = ""
+    tenant: str = ""
+    feature: str = ""
+    session: str = ""
+    version: str = ""
+    request_id: str = ""
+    question: str = ""
+    collection: str = ""
+    chunk_ids: list[str] = field(default_factory=list)
+    contexts: list[str] = field(default_factory=list)
+    prompt: list[Message] = field(default_factory=list)
+    model: str = ""
+    max_tokens: int = 0
+    input_tokens: int = 0
+    output_tokens: int = 0
+    finish_reason: str = ""
+    answer: str = ""
+    degraded: str = ""
+    error: str = ""
+
+
 class DecisionWrong(Exception):
     """A decision cannot be used; the message is one sentence with file, line and cause."""
 
@@ -99,7 +137,7 @@ class PlugPoint:
     """What is wrong with a returned value; empty when nothing is."""
 
 
-def _of(kind: type, what: str) -> Callable[[Any], str]:
+def returns(kind: type, what: str) -> Callable[[Any], str]:
     def fault(value: Any) -> str:
         right = isinstance(value, kind) and (kind is bool or not isinstance(value, bool))
         return "" if right else f"returned {value!r:.60}, not {what}"
@@ -108,13 +146,13 @@ def _of(kind: type, what: str) -> Callable[[Any], str]:
 
 
 def _milliseconds(value: Any) -> str:
-    return _of(int, "a number of milliseconds")(value) or (
+    return returns(int, "a number of milliseconds")(value) or (
         "" if value > 0 else f"returned {value} ms: no time at all"
     )
 
 
 def _text(value: Any) -> str:
-    return _of(str, "a text")(value) or ("" if value else "returned an empty text")
+    return returns(str, "a text")(value) or ("" if value else "returned an empty text")
 
 
 def _messages(value: Any) -> str:
@@ -125,10 +163,31 @@ def _messages(value: Any) -> str:
 
 
 def _degradation(value: Any) -> str:
-    wrong = _of(Degradation, "a Degradation")(value)
+    wrong = returns(Degradation, "a Degradation")(value)
     if not wrong and value.kind not in KINDS:
         return f"returned kind {value.kind!r:.40}, which is none of {', '.join(KINDS)}"
     return wrong
+
+
+def _attributes(value: Any) -> str:
+    if not isinstance(value, dict):
+        return f"returned {value!r:.60}, not a dict of attributes"
+    for name, said in value.items():
+        is_list = isinstance(said, list) and all(isinstance(item, str) for item in said)
+        if not isinstance(name, str) or not (is_list or isinstance(said, (str, int, float, bool))):
+            return f"returned {said!r:.40} for {name!r:.40}: a text, a number, True, False or a list of texts"
+    return ""
+
+
+def _events(value: Any) -> str:
+    if not isinstance(value, list):
+        return f"returned {value!r:.60}, not a list of events"
+    for item in value:
+        if not isinstance(item, tuple) or len(item) != 2 or not isinstance(item[0], str):
+            return f"returned {item!r:.60} among the events: each is (name, attributes)"
+        if wrong := _attributes(item[1]):
+            return wrong
+    return ""
 
 
 _TALK = [
@@ -137,6 +196,25 @@ _TALK = [
     {"role": "assistant", "content": "A limit."},
     {"role": "user", "content": "Of what?"},
 ]
+_FACTS = SpanFacts(
+    trace_id="4bf92f3577b34da6a3ce929d0e0e4736",
+    tenant="docs",
+    feature="documentation",
+    session="t-1",
+    version="v1",
+    request_id="req-1",
+    question="What is a quota?",
+    collection="course_docs",
+    chunk_ids=["1"],
+    contexts=["A quota limits a namespace."],
+    prompt=_TALK,
+    model="a-model",
+    max_tokens=64,
+    input_tokens=40,
+    output_tokens=12,
+    finish_reason="stop",
+    answer="A limit.",
+)
 PLUG_POINTS = (
     PlugPoint(
         "budget.py",
@@ -160,7 +238,7 @@ PLUG_POINTS = (
         "worth_a_retry",
         ("failure",),
         ((Failure("failed", "vllm", 500),),),
-        _of(bool, "True or False"),
+        returns(bool, "True or False"),
     ),
     PlugPoint(
         "degrade.py",
@@ -171,25 +249,38 @@ PLUG_POINTS = (
     ),
     PlugPoint("circuit.py", "circuit_of", ("backend",), (("vllm",), ("qdrant",)), _text),
     PlugPoint(
-        "circuit.py", "opens", ("outcomes",), (([],), ([True, False, False],)), _of(bool, "True or False")
+        "circuit.py", "opens", ("outcomes",), (([],), ([True, False, False],)), returns(bool, "True or False")
     ),
     PlugPoint(
         "admission.py",
         "admit",
         ("tenant", "waiting", "limit"),
         (("a", {"a": 1, "b": 2}, 4),),
-        _of(bool, "True or False"),
+        returns(bool, "True or False"),
+    ),
+    *(
+        PlugPoint("trace.py", name, ("span", "facts"), tuple((span, _FACTS) for span in SPANS), fault)
+        for name, fault in (("span_attributes", _attributes), ("span_events", _events))
     ),
 )
 
 
-def load(file: str, source: bytes) -> dict[str, Callable[..., Any]]:
+def load(
+    file: str,
+    source: bytes,
+    points: Sequence[PlugPoint] | None = None,
+    types: Sequence[type] | None = None,
+) -> dict[str, Callable[..., Any]]:
     """The functions of one file, compiled, compared and tried.
+
+    Args:
+        points: those to look for; without them, all that belong to the file.
+        types: what another service's decisions are asked about: known by name, and importable from where they are.
 
     Raises:
         DecisionWrong: in one sentence, why it cannot be used.
     """
-    names = _namespace()
+    names = _namespace(_TYPES if types is None else types)
     try:
         with _limited():
             exec(compile(source, file, "exec"), names)
@@ -198,7 +289,7 @@ def load(file: str, source: bytes) -> dict[str, Callable[..., Any]]:
     except Exception as error:
         raise DecisionWrong(_sentence(file, error)) from error
     found: dict[str, Callable[..., Any]] = {}
-    for point in (point for point in PLUG_POINTS if point.file == file):
+    for point in (point for point in PLUG_POINTS if point.file == file) if points is None else points:
         function = names.get(point.name)
         written = f"{point.name}({', '.join(point.parameters)})"
         if not inspect.isfunction(function):
@@ -263,16 +354,27 @@ MODULES = {
 _FORBIDDEN = ("open", "exec", "eval", "compile", "input", "breakpoint", "exit", "quit", "help", "globals")
 
 
-def _import(name: str, *arguments: Any) -> Any:
-    if name not in MODULES:
-        raise ImportError(
-            f"a decision may not import {name}: it knows no clock, no chance, no files and no network"
-        )
-    return builtins.__import__(name, *arguments)
+_TYPES = (Budget, Request, Failure, Degradation, SpanFacts)
 
 
-def _namespace() -> dict[str, Any]:
+def _importer(modules: set[str]) -> Callable[..., Any]:
+    def importing(name: str, *arguments: Any) -> Any:
+        if name not in modules:
+            raise ImportError(
+                f"a decision may not import {name}: it knows no clock, no chance, no files and no network"
+            )
+        return builtins.__import__(name, *arguments)
+
+    return importing
+
+
+def _namespace(types: Sequence[type]) -> dict[str, Any]:
     allowed = {name: value for name, value in vars(builtins).items() if name not in _FORBIDDEN}
-    types = {kind.__name__: kind for kind in (Budget, Request, Failure, Degradation)}
-    known = {"Message": Message, "Callable": Callable, "CLASSES": CLASSES}
-    return {"__builtins__": allowed | {"__import__": _import}, "__name__": "decision", **types, **known}
+    allowed["__import__"] = _importer(MODULES | {kind.__module__ for kind in types})
+    known = {"Message": Message, "Callable": Callable, "CLASSES": CLASSES, "SPANS": SPANS}
+    return {
+        "__builtins__": allowed,
+        "__name__": "decision",
+        **{kind.__name__: kind for kind in types},
+        **known,
+    }

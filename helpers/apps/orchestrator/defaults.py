@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 
-from helpers.apps.orchestrator.decisions import Budget, Degradation, Failure, Message, Request
+from helpers.apps.orchestrator.decisions import Budget, Degradation, Failure, Message, Request, SpanFacts
 
 # Milliseconds; generation gets what the others leave.
 HOP_MS = {"load": 250, "retrieve": 800, "assemble": 2_000, "record": 500}
@@ -54,3 +54,13 @@ def opens(outcomes: list[bool]) -> bool:
 def admit(tenant: str, waiting: dict[str, int], limit: int) -> bool:
     """First come, first served, up to the limit."""
     return sum(waiting.values()) < limit
+
+
+def span_attributes(span: str, facts: SpanFacts) -> dict[str, str]:
+    """Which release it was, once, and nothing that anybody has said."""
+    return {"version": facts.version} if span == "chat" else {}
+
+
+def span_events(span: str, facts: SpanFacts) -> list[tuple[str, dict[str, str]]]:
+    """None: a prompt may hold anything."""
+    return []

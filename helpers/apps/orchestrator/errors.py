@@ -2,6 +2,16 @@
 
 from __future__ import annotations
 
+from helpers.apps.orchestrator.decisions import Failure
+
+
+class BackendFailed(Exception):
+    """A backend did not do what it was asked; `failure` says how."""
+
+    def __init__(self, message: str, failure: Failure) -> None:
+        super().__init__(message)
+        self.failure = failure
+
 
 class NoAnswer(Exception):
     """A request that was not answered; `code` is for programs, the message for people."""

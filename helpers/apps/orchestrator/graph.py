@@ -19,14 +19,15 @@ from langgraph.graph import END, START, StateGraph
 
 from helpers.apps.orchestrator import prompts
 from helpers.apps.orchestrator.admission import Admission, Ticket
-from helpers.apps.orchestrator.backends import BREAKS, BackendFailed, Backends, Completion, Passage
+from helpers.apps.orchestrator.backends import BREAKS, Backends, Completion, Passage
 from helpers.apps.orchestrator.circuit import Circuits
 from helpers.apps.orchestrator.decisions import Degradation, Failure, Message
-from helpers.apps.orchestrator.errors import DeadlinePassed, NoAnswer, Refused
+from helpers.apps.orchestrator.errors import BackendFailed, DeadlinePassed, NoAnswer, Refused
 from helpers.apps.orchestrator.meter import HopTimedOut, Meter
 from helpers.apps.orchestrator.metrics import Metrics
 from helpers.apps.orchestrator.mounted import Decisions
 from helpers.apps.orchestrator.state import Store, digest
+from helpers.apps.orchestrator.tracing import OFF, Tracing
 from helpers.stack.embeddings import Embedder
 
 T = TypeVar("T")
@@ -97,6 +98,9 @@ class Graph:
         admission: Admission,
         metrics: Metrics,
         systems: dict[str, str],
+        retrieves: bool = True,
+        tracing: Tracing = OFF,
+        collection: str = "",
     ) -> None:
         self._backends, self._store, self._embedder = backends, store, embedder
         self._decisions, self._circuits, self._admission, self._metrics = (
@@ -105,7 +109,8 @@ class Graph:
             admission,
             metrics,
         )
-        self._systems = systems
+        self._systems, self._retrieves = systems, retrieves
+        self._tracing, self._collection = tracing, collection
 
     def compiled(self) -> Any:
         """The graph with Redis behind it."""
@@ -124,17 +129,24 @@ class Graph:
     async def retrieve(self, state: State) -> State:
         """Find the passages, or do what the product does without."""
         run, request = running.get(), state["request"]
+        if not self._retrieves:
+            return FRESH
         try:
-            found = await self._search(run, request["question"])
+            with self._tracing.span("retrieve"):
+                found = await self._search(run, request["question"])
+                ids = [passage.id for passage in found]
+                self._tracing.learned(collection=self._collection, chunk_ids=ids)
         except BackendFailed as failed:
             return FRESH | await self._without(failed, request)
-        return FRESH | {"retrieved_chunk_ids": [passage.id for passage in found]}
+        return FRESH | {"retrieved_chunk_ids": ids}
 
     async def assemble(self, state: State) -> State:
         """Choose what goes into the window; what is chosen is named by ids."""
         run = running.get()
-        async with run.meter.hop("assemble"):
-            run.prompt, passages = await self._window(run, state)
+        with self._tracing.span("assemble"):
+            async with run.meter.hop("assemble"):
+                run.prompt, passages = await self._window(run, state)
+            self._tracing.learned(prompt=run.prompt, contexts=[passage.text for passage in passages])
         left = run.meter.budget.input_tokens - _at_most(run.prompt)
         return {"citations": [passage.id for passage in passages], "budget_remaining_tokens": max(0, left)}
 
@@ -143,7 +155,8 @@ class Graph:
         run, request = running.get(), state["request"]
         prompt = run.prompt or (await self._window(run, state))[0]
         try:
-            done = await self._complete(run, request, prompt)
+            with self._tracing.span("generate"):
+                done = await self._told(run, request, prompt)
         except BackendFailed as failed:
             return await self._without(failed, request)
         usage = {"prompt_tokens": done.prompt_tokens, "completion_tokens": done.completion_tokens}
@@ -167,6 +180,21 @@ class Graph:
             return await self._backends.search(vector, run.meter.budget.chunks, attempt)
 
         return await self._call("qdrant", RETRIEVAL_ATTEMPTS, search)
+
+    async def _told(self, run: Run, request: dict[str, Any], prompt: list[Message]) -> Completion:
+        """The completion, of which the trace learns before its span ends."""
+        self._tracing.learned(
+            prompt=prompt, model=self._backends.model, max_tokens=self._output_tokens(request)
+        )
+        done = await self._complete(run, request, prompt)
+        self._tracing.learned(
+            model=self._backends.model,
+            input_tokens=done.prompt_tokens,
+            output_tokens=done.completion_tokens,
+            finish_reason=done.finish_reason,
+            answer=done.text,
+        )
+        return done
 
     async def _complete(self, run: Run, request: dict[str, Any], prompt: list[Message]) -> Completion:
         async def complete(attempt: int) -> Completion:
@@ -272,7 +300,7 @@ class Graph:
 
     def _system(self, request: dict[str, Any], degraded: dict[str, str] | None) -> str:
         system = self._systems[request["prompt_version"]]
-        return f"{system} {prompts.WITHOUT_PASSAGES}" if degraded else system
+        return prompts.degraded(system) if degraded else system
 
     # -- without a backend --------------------------------------------------------------------
 

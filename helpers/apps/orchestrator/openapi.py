@@ -66,6 +66,15 @@ def document(prompt_versions: list[str]) -> dict[str, Any]:
             "/v1/chat": {"post": chat},
             "/v1/threads/{thread_id}": {"get": look | {"parameters": thread}},
             "/v1/threads/{thread_id}/resume": {"post": resume | {"parameters": thread}},
+            "/v1/release": {
+                "get": _operation(
+                    "What is served",
+                    {
+                        "200": _said("model, prompt, collection", {"type": "object"}),
+                        **_refusals({"401": refusals["401"]}),
+                    },
+                )
+            },
             "/livez": {"get": _operation("The process answers", {"200": _said("ok", {"type": "object"})})},
             "/readyz": {
                 "get": _operation(

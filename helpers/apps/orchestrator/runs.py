@@ -20,9 +20,10 @@ from typing import Any
 
 from helpers.apps.orchestrator import graph as graphs
 from helpers.apps.orchestrator.admission import Admission
-from helpers.apps.orchestrator.backends import BackendFailed, Backends, sent
+from helpers.apps.orchestrator.backends import Backends, sent
 from helpers.apps.orchestrator.decisions import CLASSES, Message, Request
 from helpers.apps.orchestrator.errors import (
+    BackendFailed,
     Conflict,
     DeadlinePassed,
     NoAnswer,
@@ -43,6 +44,7 @@ from helpers.apps.orchestrator.state import (
     metered,
     state_failures,
 )
+from helpers.apps.orchestrator.tracing import OFF, Tracing
 
 log = logging.getLogger("orchestrator")
 POLL_S = 0.1
@@ -82,7 +84,9 @@ class Runs:
         admission: Admission,
         decisions: Decisions,
         metrics: Metrics,
+        tracing: Tracing = OFF,
     ) -> None:
+        self._tracing = tracing
         self._settings, self._store, self._backends = settings, store, backends
         self._graph, self._admission, self._decisions, self._metrics = graph, admission, decisions, metrics
         self._compiled: Any = graph.compiled()
@@ -101,10 +105,16 @@ class Runs:
         Raises:
             NoAnswer: there is none, and why.
         """
+        known = {"tenant": ask.tenant, "feature": ask.product, "request_id": ask.request_id}
+        with self._tracing.run(version=self._settings.release, question=ask.question, **known):
+            return await self._answered(ask, on_piece)
+
+    async def _answered(self, ask: Ask, on_piece: Callable[[str], None] | None) -> dict[str, Any]:
         budget = CLASSES[ask.budget_class]
         meter = Meter(budget, self._decisions, self._metrics)
         with self._admission.enter(ask.tenant, ask.budget_class) as ticket:
             lease, record = self._lease(ask)
+            self._tracing.learned(session=lease.thread_id)
             begun = await self._begin(ask, lease, record, meter)
             if isinstance(begun, dict):
                 self._metrics.replayed.inc()
@@ -112,9 +122,12 @@ class Runs:
             goes_on = begun.outcome == "mine_again" and await self._stopped_at(lease)
             if goes_on:
                 self._metrics.resumed.inc()
-            return await self._run(
-                lease, Run(meter, ticket, on_piece), None if goes_on else _input(ask, lease)
-            )
+            given = None if goes_on else _input(ask, lease)
+            if given:
+                given["request"] |= (
+                    self._tracing.headers()
+                )  # another pod that finishes it goes on with the trace
+            return await self._run(lease, Run(meter, ticket, on_piece), given)
 
     def _lease(self, ask: Ask) -> tuple[Lease, dict[str, Any]]:
         """The leases that this question needs. The same key asks in the same thread, when it names none."""
@@ -205,13 +218,19 @@ class Runs:
         }
         is_fresh = not answer["degraded"]
         stored = (graphs.answer_name(request), {"answer": answer["answer"], "citations": answer["citations"]})
-        async with run.meter.hop("record"):
-            if not await self._store.end(lease, record, stored=stored if is_fresh else None):
-                raise Conflict("another pod took this thread over", code="lease_lost", retry_after_s=1)
+        if answer["degraded"]:
+            self._tracing.learned(degraded=answer["degraded"]["kind"])
+        with self._tracing.span("record"):
+            await self._kept(lease, run, record, stored if is_fresh else None)
         usage, name = answer["usage"], run.meter.budget.name
         self._metrics.tokens.labels(name, "input").inc(usage["prompt_tokens"])
         self._metrics.tokens.labels(name, "output").inc(usage["completion_tokens"])
         return answer
+
+    async def _kept(self, lease: Lease, run: Run, record: dict[str, Any], stored: Any) -> None:
+        async with run.meter.hop("record"):
+            if not await self._store.end(lease, record, stored=stored):
+                raise Conflict("another pod took this thread over", code="lease_lost", retry_after_s=1)
 
     async def _give_up(self, lease: Lease) -> None:
         """Free the thread and the key; a lease that cannot be freed lapses by itself."""
@@ -280,7 +299,10 @@ class Runs:
         with self._admission.enter(lease.tenant, request["class"], unasked=True) as ticket:
             self._metrics.resumed.inc()
             log.info("thread %s goes on at %s", lease.member, "/".join(snapshot.next))
-            return await self._run(lease, Run(meter, ticket), None)
+            known = {"tenant": lease.tenant, "feature": request["product"], "session": lease.thread_id}
+            known |= {"request_id": request["request_id"], "question": request["question"]}
+            with self._tracing.continued(request), self._tracing.run(version=self._settings.release, **known):
+                return await self._run(lease, Run(meter, ticket), None)
 
     # -- upkeep -------------------------------------------------------------------------------
 

@@ -24,6 +24,7 @@ from helpers.apps.orchestrator.mounted import Decisions
 from helpers.apps.orchestrator.runs import Runs
 from helpers.apps.orchestrator.settings import Settings
 from helpers.apps.orchestrator.state import Store
+from helpers.apps.orchestrator.tracing import tracing
 from helpers.stack.embeddings import Embedder
 
 log = logging.getLogger("orchestrator")
@@ -48,7 +49,8 @@ class Service:
             thread_ttl_minutes=settings.thread_ttl_minutes,
             answer_ttl_s=settings.idempotency_ttl_s,
         )
-        self.backends = Backends(settings, self.metrics)
+        self.tracing = tracing(settings, self.decisions)
+        self.backends = Backends(settings, self.metrics, self.tracing)
         self.admission = Admission(
             self.decisions,
             self.metrics,
@@ -68,6 +70,9 @@ class Service:
             admission=self.admission,
             metrics=self.metrics,
             systems=systems,
+            retrieves=settings.retrieval == "on",
+            tracing=self.tracing,
+            collection=settings.qdrant_collection,
         )
         self.runs = Runs(
             settings,
@@ -77,6 +82,7 @@ class Service:
             admission=self.admission,
             decisions=self.decisions,
             metrics=self.metrics,
+            tracing=self.tracing,
         )
         api = Api(
             settings,
@@ -86,6 +92,7 @@ class Service:
             decisions=self.decisions,
             metrics=self.metrics,
             systems=systems,
+            tracing=self.tracing,
         )
         self.app: Starlette = api.app(lifespan=self._lifespan)
 
@@ -100,6 +107,7 @@ class Service:
         yield
         showing.cancel()
         await self.runs.close()
+        self.tracing.close()
 
     async def _show_circuits(self) -> None:
         """An open circuit becomes half-open by time alone."""

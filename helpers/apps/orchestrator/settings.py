@@ -7,9 +7,12 @@ import socket
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Self
 
 PRODUCTS = ("documentation", "compliance", "brainstorming")
 DURABILITIES = ("sync", "async", "exit")
+SWITCH = ("on", "off")
+PROCESSORS = ("batch", "simple")
 PROMPT_PREFIX = "PROMPT_"
 
 
@@ -27,6 +30,10 @@ class Settings:
     internal_api_token: str = ""
     model: str = ""  # the first that vLLM serves, unless named
     qdrant_collection: str = "course_docs"
+    retrieval: str = "on"  # off: the model answers from what it knows, and nothing says so
+    retrieval_min_score: float = (
+        0.0  # passages below it are no passages; 0: the nearest ones, whatever they are
+    )
     product: str = "documentation"
     default_budget_class: str = "standard"
     default_prompt_version: str = "v1"
@@ -42,6 +49,10 @@ class Settings:
     circuit_open_s: float = 5.0
     drain_deadline_s: float = 30.0
     run_group: str = "llm-orchestrator"
+    release: str = ""  # what whoever rolls it out calls it
+    otel_exporter_otlp_endpoint: str = ""  # without one, nothing is traced
+    otel_propagators: str = "tracecontext"
+    otel_span_processor: str = "batch"  # simple: each span is sent before the request goes on
     decisions_dir: Path = Path("/etc/orchestrator/decisions")
     embedding_dir: Path = (
         Path()
@@ -54,7 +65,7 @@ class Settings:
     prompts: Mapping[str, str] = field(default_factory=dict)
 
     @classmethod
-    def from_environment(cls, environment: Mapping[str, str] = os.environ) -> Settings:
+    def from_environment(cls, environment: Mapping[str, str] = os.environ) -> Self:
         """Read what is set; everything else keeps its default.
 
         Raises:
@@ -72,7 +83,7 @@ class Settings:
         }
         return cls(**found, prompts=prompts).checked()  # type: ignore[arg-type]
 
-    def checked(self) -> Settings:
+    def checked(self) -> Self:
         """These settings, when the service can run with them.
 
         Raises:
@@ -81,7 +92,12 @@ class Settings:
         for name in ("generation_concurrency", "retrieval_concurrency", "idempotency_lease_s"):
             if getattr(self, name) <= 0:
                 raise SettingsWrong(f"{name.upper()} must be above 0, it is {getattr(self, name)}")
-        for name, allowed in (("durability", DURABILITIES), ("product", PRODUCTS)):
+        for name, allowed in (
+            ("durability", DURABILITIES),
+            ("product", PRODUCTS),
+            ("retrieval", SWITCH),
+            ("otel_span_processor", PROCESSORS),
+        ):
             if getattr(self, name) not in allowed:
                 raise SettingsWrong(
                     f"{name.upper()} is one of {', '.join(allowed)}, not {getattr(self, name)!r}"

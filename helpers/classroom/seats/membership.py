@@ -23,14 +23,15 @@ from helpers.classroom.seats import rights
 from helpers.classroom.seats.handout import DEFAULT_DAYS, hand_out
 from helpers.cluster.faults import Asked
 from helpers.cluster.kubeconfig import absolute
-from helpers.cluster.leftovers import KINDS
+from helpers.cluster.leftovers import CUSTOM_KINDS, KINDS
 from helpers.cluster.manifests import in_order
-from helpers.errors import EnvironmentFault, Forbidden, LabError
+from helpers.errors import EnvironmentFault, Forbidden, InvalidManifest, LabError
 from helpers.progress import Progress
 
 if TYPE_CHECKING:
     from helpers.cluster import Cluster
     from helpers.cluster.connection import Connection
+    from helpers.cluster.resource import Resource
     from helpers.cluster.view import ClusterView
 
 WORKERS = 8
@@ -412,8 +413,8 @@ def strip_finalizers(cluster: Cluster, namespaces: Iterable[str]) -> list[str]:
     """Take away finalizers that nobody will act on: a learner may have written them on an object."""
     done, view = [], cluster.view()
     for namespace in namespaces:
-        for kind in (*KINDS, "Lease"):
-            for item in view.list(kind, namespace):
+        for kind in (*CUSTOM_KINDS, *KINDS, "Lease"):
+            for item in _all_of(view, kind, namespace):
                 ours = [
                     name for name in item.metadata.get("finalizers") or [] if "kubernetes.io/" not in name
                 ]
@@ -421,6 +422,14 @@ def strip_finalizers(cluster: Cluster, namespaces: Iterable[str]) -> list[str]:
                     cluster.patch(kind, item.name, {"metadata": {"finalizers": None}}, namespace)
                     done.append(f"took finalizer {', '.join(ours)} off {kind} {item.name} in {namespace}")
     return done
+
+
+def _all_of(view: ClusterView, kind: str, namespace: str) -> list[Resource]:
+    """The namespace's objects of a kind; none where the cluster does not know it."""
+    try:
+        return view.list(kind, namespace)
+    except InvalidManifest:
+        return []
 
 
 # The class's file

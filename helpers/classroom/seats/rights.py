@@ -31,10 +31,11 @@ SEAT = "course-seat"
 TURN = "gpu-turn"
 QUEUE = "gpu-queue"
 LAB_QUOTA = "llm-system-quota"
+BATCH_QUOTA = "llm-batch-quota"
 
 SYSTEM, APPS, WORKSHOP, PROBES = "llm-system", "llm-apps", "llm-workshop", "llm-probes"
-GATEWAY = "llm-gateway"
-WORK_NAMESPACES = (SYSTEM, APPS, GATEWAY, WORKSHOP)
+GATEWAY, OBSERVABILITY, BATCH = "llm-gateway", "llm-observability", "llm-batch"
+WORK_NAMESPACES = (SYSTEM, APPS, GATEWAY, OBSERVABILITY, BATCH, WORKSHOP)
 CALLER_NAMESPACES = ("llm-outside", "llm-monitoring", "llm-impostor")
 ROLE_LABEL = {"kubedojo.dev/role": "llm-apps"}
 # What the labs expect to find on the namespaces that the instructor makes for them.
@@ -46,7 +47,13 @@ _READ = ["get", "list", "watch"]
 _WRITE = ["create", "update", "patch", "delete"]
 _ALL = [*_READ, *_WRITE]
 # The ConfigMaps of llm-apps that labs write: `course-seat`, which lies there too, is not among them.
-_APPS_CONFIG_MAPS = ("game-day-answer", "llm-orchestrator-config", "llm-orchestrator-decisions")
+# Nor are the records of break-glass: a learner makes one, and nobody but the instructor changes it.
+_APPS_CONFIG_MAPS = (
+    *("game-day-answer", "llm-orchestrator-config", "llm-orchestrator-decisions"),
+    *("llm-assistant-config", "llm-assistant-decisions"),
+    *("llm-eval-sets", "llm-eval-gate", "llm-eval-baseline", "llm-prices"),
+    *("llm-jobs-config", "llm-jobs-decisions", "incident-diagnosis"),
+)
 
 
 def prefix(class_name: str) -> str:
@@ -77,9 +84,20 @@ def class_objects(class_name: str) -> list[Manifest]:
 def _roles(class_name: str) -> list[Manifest]:
     """The roles that are bound in the learners' namespaces: what may be done there."""
     rules = {
-        "system": [*_work_rules(), _rule("", ["configmaps"], _ALL), *_quota_rules()],
+        "system": [
+            *_work_rules(),
+            _rule("", ["configmaps"], _ALL),
+            *_quota_rules(LAB_QUOTA),
+            *_scaling_rules(),
+        ],
+        "batch": [
+            *_work_rules(),
+            _rule("", ["configmaps"], _ALL),
+            *_quota_rules(BATCH_QUOTA),
+            *_scaling_rules(),
+        ],
         "workshop": [*_work_rules(), _rule("", ["configmaps"], _ALL)],
-        "apps": [*_work_rules(), *_apps_config_rules()],
+        "apps": [*_work_rules(), *_apps_config_rules(), *_scaling_rules()],
         "callers": _caller_rules(),
         "probes": _probe_rules(),
     }
@@ -91,7 +109,8 @@ def _roles(class_name: str) -> list[Manifest]:
 
 
 def _role_in(namespace: str) -> str:
-    named = {SYSTEM: "system", WORKSHOP: "workshop", GATEWAY: "workshop", APPS: "apps", PROBES: "probes"}
+    named = {SYSTEM: "system", APPS: "apps", BATCH: "batch", PROBES: "probes"}
+    named |= dict.fromkeys((WORKSHOP, GATEWAY, OBSERVABILITY), "workshop")
     return named.get(namespace, "callers")
 
 
@@ -119,11 +138,20 @@ def _work_rules() -> list[Manifest]:
     ]
 
 
-def _quota_rules() -> list[Manifest]:
-    """The quota of lab 01 is the learner's; the instructor's, beside it, is not."""
+def _quota_rules(name: str) -> list[Manifest]:
+    """The quota of lab 01, or of lab 08, is the learner's; the instructor's, beside it, is not."""
     return [
         _rule("", ["resourcequotas"], ["create"]),
-        _rule("", ["resourcequotas"], ["update", "patch", "delete"], [LAB_QUOTA]),
+        _rule("", ["resourcequotas"], ["update", "patch", "delete"], [name]),
+    ]
+
+
+def _scaling_rules() -> list[Manifest]:
+    """What lab 08 writes for the operators, which are the instructor's, and what an HPA on CPU reads."""
+    return [
+        _rule("monitoring.coreos.com", ["servicemonitors", "podmonitors", "prometheusrules"], _ALL),
+        _rule("keda.sh", ["scaledobjects"], _ALL),
+        _rule("metrics.k8s.io", ["pods"], ["get", "list"]),
     ]
 
 
@@ -133,6 +161,9 @@ def _apps_config_rules() -> list[Manifest]:
         _rule("", ["configmaps"], ["update", "patch", "delete"], list(_APPS_CONFIG_MAPS)),
         # The orchestrator has an identity of its own; nothing is bound to it, and no token is given out for it.
         _rule("", ["serviceaccounts"], _ALL),
+        # The controller and the kinds are the instructor's. A release is promoted and aborted by its status.
+        _rule("argoproj.io", ["rollouts", "analysistemplates", "analysisruns"], _ALL),
+        _rule("argoproj.io", ["rollouts/status", "rollouts/scale"], ["get", "update", "patch"]),
     ]
 
 
@@ -342,7 +373,11 @@ def _limits(name: str, real: str, class_name: str) -> list[Manifest]:
     """The instructor's quota; with defaults where the labs' pods do not state what they take."""
     if name == PROBES:
         return []
-    bounds = {SYSTEM: _SYSTEM_HARD, **dict.fromkeys((APPS, GATEWAY, WORKSHOP), _WORK_HARD)}
+    bounds = {
+        SYSTEM: _SYSTEM_HARD,
+        BATCH: _SYSTEM_HARD,
+        **dict.fromkeys((APPS, GATEWAY, OBSERVABILITY, WORKSHOP), _WORK_HARD),
+    }
     hard = bounds.get(name, _CALLER_HARD)
     quota = _object("v1", "ResourceQuota", LIMITS, class_name, real)
     objects = [quota | {"spec": {"hard": hard | _OBJECTS_HARD}}]

@@ -7,7 +7,10 @@ https://github.com/NVIDIA/k8s-device-plugin#configuring-the-nvidia-device-plugin
     version: v1
     flags: {migStrategy: mixed}
     sharing: {timeSlicing: {resources: [{name: nvidia.com/gpu, replicas: 4}]}}
-    course: {product: NVIDIA-A100-SXM4-80GB, memoryMiB: 81920, gpus: 1, mig: {1g.10gb: 7}}
+    course: {product: NVIDIA-A100-SXM4-80GB, memoryMiB: 81920, gpus: 1, mig: {1g.10gb: 7}, cut: {3g.40gb: 2}}
+
+`cut` is one more card, always in these slices, whatever the flags make of the others: under NVIDIA's strategy
+`mixed`, cards whose MIG mode is off stay whole beside it.
 """
 
 from __future__ import annotations
@@ -15,7 +18,8 @@ from __future__ import annotations
 import json
 import re
 import uuid
-from dataclasses import dataclass, field
+from collections.abc import Iterable
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -82,6 +86,7 @@ class _Gpu:
     memory_mib: int
     count: int
     mig: dict[str, int]
+    cut: dict[str, int]
 
     @property
     def model(self) -> str:
@@ -119,7 +124,13 @@ def shape_of(document: dict[str, Any], node_name: str) -> Shape:
     if gpu.count == 0:
         return Shape()
     resources = tuple(_shared(item, sharing) for item in _physical_resources(gpu, strategy, node_name))
-    return Shape(resources, _labels(gpu, strategy, resources), _cards(gpu, strategy, node_name))
+    labels, cards = _labels(gpu, strategy, resources), _cards(gpu, strategy, node_name)
+    if gpu.cut:
+        slices = _slices(gpu, gpu.cut, [gpu.count], node_name)
+        labels |= _labels_of_cut(gpu, strategy, slices)
+        cards |= _cards_of(gpu, gpu.count, gpu.cut, node_name)
+        resources += tuple(slices.values())
+    return Shape(resources, labels, cards)
 
 
 def load_unhealthy(path: Path) -> frozenset[str]:
@@ -151,12 +162,19 @@ def physical_id(device_id: str) -> str:
 
 
 def _read_gpu(block: dict[str, Any]) -> _Gpu:
-    mig = {str(profile): int(count) for profile, count in (block.get("mig") or {}).items()}
-    for profile in mig:
-        if not re.fullmatch(r"\dg\.\d+gb", profile):
-            raise BadConfig(f"course.mig: {profile!r} is not a MIG profile such as 1g.10gb")
+    mig, cut = _read_slices(block, "mig"), _read_slices(block, "cut")
+    if both := mig.keys() & cut.keys():
+        raise BadConfig(f"course.cut: {min(both)} is a profile of course.mig too")
     product = str(block.get("product") or "NVIDIA-A100-SXM4-80GB")
-    return _Gpu(product, int(block.get("memoryMiB") or 81920), int(block.get("gpus", 1)), mig)
+    return _Gpu(product, int(block.get("memoryMiB") or 81920), int(block.get("gpus", 1)), mig, cut)
+
+
+def _read_slices(block: dict[str, Any], key: str) -> dict[str, int]:
+    found = {str(profile): int(count) for profile, count in (block.get(key) or {}).items()}
+    for profile in found:
+        if not re.fullmatch(r"\dg\.\d+gb", profile):
+            raise BadConfig(f"course.{key}: {profile!r} is not a MIG profile such as 1g.10gb")
+    return found
 
 
 def _read_sharing(block: dict[str, Any]) -> _Sharing:
@@ -175,17 +193,28 @@ def _physical_resources(gpu: _Gpu, strategy: str, node_name: str) -> list[Resour
         return [Resource(VENDOR + "gpu", ids)]
     if strategy == "single" and len(gpu.mig) > 1:
         raise BadConfig("course.mig: migStrategy single needs all slices of one profile")
-    slices = {
-        profile: tuple(
-            _device_id("MIG", node_name, index, profile, number)
-            for index in range(gpu.count)
-            for number in range(count)
-        )
-        for profile, count in gpu.mig.items()
-    }
+    slices = _slices(gpu, gpu.mig, range(gpu.count), node_name)
     if strategy == "single":
-        return [Resource(VENDOR + "gpu", ids) for ids in slices.values()]
-    return [Resource(f"{VENDOR}mig-{profile}", ids) for profile, ids in slices.items()]
+        return [Resource(VENDOR + "gpu", item.device_ids) for item in slices.values()]
+    return list(slices.values())
+
+
+def _slices(
+    gpu: _Gpu, profiles: dict[str, int], indexes: Iterable[int], node_name: str
+) -> dict[str, Resource]:
+    """The slices of these cards as resources, by profile, as the strategy `mixed` names them."""
+    cards = list(indexes)
+    return {
+        profile: Resource(
+            f"{VENDOR}mig-{profile}",
+            tuple(
+                _device_id("MIG", node_name, index, profile, number)
+                for index in cards
+                for number in range(count)
+            ),
+        )
+        for profile, count in profiles.items()
+    }
 
 
 def _is_sliced(gpu: _Gpu, strategy: str) -> bool:
@@ -200,11 +229,20 @@ def _cards(gpu: _Gpu, strategy: str, node_name: str) -> dict[str, Card]:
         if not _is_sliced(gpu, strategy):
             found[whole] = Card(index, whole, gpu.model, gpu.memory_mib)
             continue
-        slices = [(profile, number) for profile, count in gpu.mig.items() for number in range(count)]
-        for instance, (profile, number) in enumerate(slices, start=1):
-            device = _device_id("MIG", node_name, index, profile, number)
-            found[device] = Card(index, whole, gpu.model, _slice_memory_mib(profile), profile, instance)
+        found |= _cards_of(gpu, index, gpu.mig, node_name)
     return found
+
+
+def _cards_of(gpu: _Gpu, index: int, profiles: dict[str, int], node_name: str) -> dict[str, Card]:
+    """The slices of one card."""
+    whole = _device_id("GPU", node_name, index)
+    slices = [(profile, number) for profile, count in profiles.items() for number in range(count)]
+    return {
+        _device_id("MIG", node_name, index, profile, number): Card(
+            index, whole, gpu.model, _slice_memory_mib(profile), profile, instance
+        )
+        for instance, (profile, number) in enumerate(slices, start=1)
+    }
 
 
 def _slice_memory_mib(profile: str) -> int:
@@ -247,6 +285,15 @@ def _labels(gpu: _Gpu, strategy: str, resources: tuple[Resource, ...]) -> dict[s
         for resource, profile in zip(resources, gpu.mig, strict=False):
             labels |= _mig_labels(f"mig-{profile}", profile, gpu, resource)
     return {VENDOR + key: value for key, value in labels.items()} | {SIMULATED_LABEL: SIMULATED}
+
+
+def _labels_of_cut(gpu: _Gpu, strategy: str, slices: dict[str, Resource]) -> dict[str, str]:
+    """What one more card, in slices, adds; whole cards beside it are what `mixed` means."""
+    labels = {"mig.strategy": "mixed" if strategy == "none" else strategy}
+    one = replace(gpu, count=1, mig=gpu.cut)
+    for profile, resource in slices.items():
+        labels |= _mig_labels(f"mig-{profile}", profile, one, resource)
+    return {VENDOR + key: value for key, value in labels.items()}
 
 
 def _mig_labels(prefix: str, profile: str, gpu: _Gpu, resource: Resource | None) -> dict[str, str]:

@@ -524,7 +524,7 @@ def points_survive_the_process(cluster: ClusterView) -> Verdict:
     if not answer.is_ok:
         return falls_short(expected, answer.words(), answer)
     state, _ = _collection(cluster)
-    received = _received(memory.parse_metrics(answer.text))
+    received = memory.writes_received(memory.parse_metrics(answer.text))
     points = state.points if state else 0
     if points and received and not _was_replaced(cluster):
         return not_attempted(expected, f"{points} points, and this process received them itself")
@@ -533,19 +533,6 @@ def points_survive_the_process(cluster: ClusterView) -> Verdict:
         expected,
         f"{points} points; {received:.0f} writes received since the process started",
         answer,
-    )
-
-
-def _received(metrics: dict[str, float]) -> float:
-    """How many requests brought points to this process: upserts, batches and restores."""
-    bringing = ('/points"', '/points/batch"', '/snapshots/recover"', '/snapshots/upload"')
-    return sum(
-        value
-        for series, value in metrics.items()
-        if series.startswith("rest_responses_total{")
-        and 'status="200"' in series
-        and any(path in series for path in bringing)
-        and not ('/points"' in series and 'method="PUT"' not in series)
     )
 
 

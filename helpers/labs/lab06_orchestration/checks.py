@@ -18,12 +18,13 @@ from helpers.errors import ProbeInconclusive
 from helpers.grading import Lab, Verdict, all_of, expect, expect_true, falls_short, not_attempted
 from helpers.grading.declare import CheckFunction, Progress, quiet
 from helpers.labs.lab06_orchestration import roads
-from helpers.labs.lab06_orchestration.witness import WITNESSES, NoRecord, record
+from helpers.labs.lab06_orchestration.witness import BOOK
+from helpers.labs.witnessing import several, verdict_on
 from helpers.stack import gateway, orchestrator, state
 
 if TYPE_CHECKING:
     from helpers.cluster import Cluster, ClusterView
-    from helpers.labs.lab06_orchestration.witness import Record
+    from helpers.labs.witnessing import Record
 
 APPS, SYSTEM = orchestrator.NAMESPACE, orchestrator.SYSTEM
 URLS = ("VLLM_BASE_URL", "QDRANT_BASE_URL", "REDIS_URL")
@@ -60,20 +61,9 @@ def witnessed(
         def judged(cluster: ClusterView) -> Verdict:
             if undecided := _undecided(cluster, files):
                 return undecided
-            try:
-                found = record(cluster, name)
-            except NoRecord as missing:
-                words = ("a record of the course's own witness", str(missing))
-                verdict = falls_short(*words) if missing.is_wrong else not_attempted(*words)
-                return verdict.next(missing.next_command)
-            if changed := _changed(cluster, found, files, settings):
-                said = f"{changed} was changed since the witness saw it"
-                return not_attempted(
-                    "a record of what is there now", said, next_command=f"course witness {name}"
-                )
-            if found.error:
-                return falls_short("a service that can be asked", found.error, found.job)
-            return check(cluster, found.seen).about(found.job)
+            return verdict_on(
+                BOOK, cluster, name, check, changed=lambda found: _changed(cluster, found, files, settings)
+            )
 
         return judged
 
@@ -96,12 +86,6 @@ def _changed(cluster: ClusterView, found: Record, files: tuple[str, ...], settin
     other = [f"{name}.py" for name in files if found.files.get(name) != there.get(name)]
     other += [name for name in settings if found.settings.get(name) != said.get(name)]
     return ", ".join(other)
-
-
-def several(*expectations: tuple[bool, str, str]) -> Verdict:
-    """Expectations on one record: met or not, what is wanted, what was seen where it is not so."""
-    parts = (expect_true(met, that, that if met else seen) for met, that, seen in expectations)
-    return all_of(*parts).summed_up("; ".join(that for _, that, _ in expectations))
 
 
 # 1. The one way in
@@ -694,4 +678,4 @@ def reset(cluster: Cluster, progress: Progress = quiet) -> list[str]:
     """What this lab made goes, with Redis and its claim; backends and probes stay."""
     from helpers.labs.lab06_orchestration.ground import clear
 
-    return clear(cluster, progress, [(item.job, item.namespace) for item in WITNESSES.values()])
+    return clear(cluster, progress, BOOK.jobs())

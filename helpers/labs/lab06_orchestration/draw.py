@@ -13,15 +13,18 @@ from markupsafe import Markup
 
 from helpers import kubeyaml
 from helpers.cluster import shapes
-from helpers.errors import InvalidInput, InvalidManifest, LabError, ObjectMissing
+from helpers.errors import InvalidInput, InvalidManifest, ObjectMissing
+from helpers.labs.draw_settings import settings_change
+from helpers.labs.draw_witness import Panels
+from helpers.labs.draw_witness import run_or_stop as run_or_stop
 from helpers.labs.lab06_orchestration import ground
 from helpers.labs.lab06_orchestration.run import run, run_all
-from helpers.labs.lab06_orchestration.witness import WITNESSES, NoRecord, record
+from helpers.labs.lab06_orchestration.witness import BOOK, WITNESSES
 from helpers.notebook.charts import AMBER, BLUE, GREEN, GREY, RED, TEAL, look
-from helpers.notebook.html import card, code, course, cut, inline, note, problem_card, spinner, table, word
-from helpers.notebook.panel import applied, apply_button, apply_panel, preview
+from helpers.notebook.html import card, course, cut, inline, note, spinner, word
+from helpers.notebook.panel import applied, apply_panel, preview
 from helpers.notebook.reset import reset_button, reset_part
-from helpers.notebook.session import LabSession, needs_cluster, waiting_card
+from helpers.notebook.session import LabSession, needs_cluster
 from helpers.stack import gateway, orchestrator, state
 from helpers.stack.orchestrator import CONFIG, DECISIONS
 
@@ -71,20 +74,7 @@ def settings_of(text: object) -> dict[str, str]:
 def settings_preview(lab: LabSession, text: str) -> mo.Html:
     """Which settings would change, and from what."""
     assert lab.cluster is not None
-    wanted, there = settings_of(text), orchestrator.settings_in(lab.cluster.view())
-    rows = [
-        (code(name), code(there[name]) if name in there else "", code(value))
-        for name, value in wanted.items()
-        if there.get(name) != value
-    ]
-    if not rows:
-        return card(
-            Markup("<small>The ConfigMap {} has these values.</small>").format(code(CONFIG)), live=True
-        )
-    head = Markup("<small>What would change in ConfigMap {}. Nothing has been changed.</small>").format(
-        code(CONFIG)
-    )
-    return card(head + table(("setting", "now", "then"), rows, kind="diff"), live=True)
+    return settings_change(CONFIG, settings_of(text), orchestrator.settings_in(lab.cluster.view()))
 
 
 @needs_cluster
@@ -292,62 +282,12 @@ def budget_bar(spent: Mapping[str, Mapping[str, float]], deadline_ms: float) -> 
 # Witnesses
 
 
-def run_or_stop(label: str) -> Any:
-    """The two buttons of a witness, for `witness_panel`."""
-    return mo.ui.dictionary({"run": apply_button(label), "stop": apply_button("Stop", kind="neutral")})
+_PANELS = Panels(BOOK, run)
 
 
 def witness_panel(lab: LabSession, name: str, buttons: Any) -> Any:
     """Buttons that run a witness in the background, and what its record says."""
-    if lab.cluster is None:
-        return waiting_card(lab)
-    row = mo.hstack(list(buttons.values()), justify="start")
-    if lab.asked(buttons["run"], by_hand=True):
-        mo.Thread(target=_in_background, args=(lab, name, row)).start()
-        return mo.vstack([row, course(word("open", "starting"), live=True)], gap=0.5)
-    return mo.vstack([row, _outcome(lab, name)], gap=0.5)
-
-
-def _in_background(lab: LabSession, name: str, row: Any) -> None:
-    thread = mo.current_thread()
-    said = [""]
-
-    def show(line: str) -> None:
-        if line != said[0]:
-            said[0] = line
-            shown = Markup("{} {}").format(word("open", "running"), inline(line))
-            mo.output.replace(mo.vstack([row, course(shown, live=True)], gap=0.5))
-
-    assert lab.cluster is not None
-    try:
-        run(lab.cluster, name, on_progress=show, should_stop=lambda: bool(thread.should_exit))
-    except LabError as problem:
-        failed = problem_card(str(problem), problem.next_command, title=f"The witness {name} did not finish.")
-        mo.output.replace(mo.vstack([row, failed], gap=0.5))
-        return
-    lab.changed()
-    mo.output.replace(mo.vstack([row, _outcome(lab, name)], gap=0.5))
-
-
-def _outcome(lab: LabSession, name: str) -> mo.Html:
-    """What the newest record says, in one line; the board judges it."""
-    assert lab.cluster is not None
-    about = WITNESSES[name]
-    command = f"course witness {name}"
-    try:
-        found = record(lab.cluster.view(), name)
-    except NoRecord as missing:
-        said = str(missing)
-        return note(
-            f"{said[:1].upper()}{said[1:]}. It shows {about.shows}, and takes about {about.seconds} s. In a terminal: `{command}`"
-        )
-    except LabError as problem:
-        return problem_card(str(problem), problem.next_command)
-    if found.error:
-        return problem_card(found.error, command, title="The service could not be asked.")
-    return course(
-        Markup("{} {}").format(word("PASS", "seen"), inline(f"{about.shows}; judged below.")), live=True
-    )
+    return _PANELS.panel(lab, name, buttons)
 
 
 def all_witnesses(lab: LabSession) -> Any:
@@ -362,10 +302,7 @@ def all_witnesses(lab: LabSession) -> Any:
 
 def seen_by(cluster: Cluster, name: str) -> Mapping[str, Any]:
     """What a witness saw; empty where it has no record that counts."""
-    try:
-        return record(cluster.view(), name).seen
-    except NoRecord:
-        return {}
+    return _PANELS.seen(cluster, name)
 
 
 # What they saw

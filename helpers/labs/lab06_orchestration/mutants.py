@@ -26,7 +26,6 @@ from helpers.grading.changes import (
     applied,
     edited,
     manifest,
-    pod,
     rolled_out,
     solved,
     steps,
@@ -36,6 +35,7 @@ from helpers.grading.verdict import Status
 from helpers.labs.backends import both_with_probes
 from helpers.labs.front_backends import redis_holds
 from helpers.labs.lab06_orchestration import ground, witness
+from helpers.labs.witnessed_fakes import forged, leave
 from helpers.stack import gateway, orchestrator, state
 from helpers.stack.policy_forecast import Party, decide
 from helpers.stack.stage import read_stage
@@ -246,29 +246,11 @@ def witnessed(name: str, edit: EditSeen = lambda seen: None, **other: Any) -> Ch
 
 def _leave(cluster: Any, name: str, said: Mapping[str, Any], job: EditSeen = lambda job: None) -> None:
     """The Job as it would be started now, edited, its pod, and what the pod says."""
-    view = cluster.view()
-    item = witness.WITNESSES[name]
-    wanted = witness.manifest(view, name)
-    job(wanted)
-    (made,) = cluster.put({**wanted, "status": {"succeeded": 1}})
-    pod_name = f"{item.job}-x"
-    labels = {"batch.kubernetes.io/job-name": item.job}
-    ended = pod(pod_name, wanted["spec"]["template"]["spec"], item.namespace, labels=labels, ran=(0, 10))
-    ended["metadata"]["ownerReferences"] = [
-        {"kind": "Job", "name": item.job, "apiVersion": "batch/v1", "uid": made.uid, "controller": True}
-    ]
-    record = {
-        "witness": name,
-        "job": made.uid,
-        "pod": pod_name,
-        "files": orchestrator.decisions_in(view),
-        "settings": orchestrator.settings_in(view),
-        **said,
-    }
-    for status in ended["status"]["containerStatuses"]:
-        status["name"] = witness.CONTAINER
-        status["state"]["terminated"]["message"] = json.dumps(record)
-    cluster.put(ended)
+    leave(cluster, witness.BOOK, name, said, made_with=_made_with, job=job)
+
+
+def _made_with(view: Any) -> Manifest:
+    return {"files": orchestrator.decisions_in(view), "settings": orchestrator.settings_in(view)}
 
 
 # What probe pods see
@@ -363,17 +345,6 @@ def _other_program(job: Manifest) -> None:
 def _other_decisions(job: Manifest) -> None:
     volume = job["spec"]["template"]["spec"]["volumes"][0]
     volume["configMap"]["name"] = "decisions-of-somebody-else"
-
-
-def _forged(name: str) -> Change:
-    """A record in a pod that belongs to no Job of that name."""
-    return edited("Pod", f"witness-{name}-x", _foreign, witness.WITNESSES[name].namespace)
-
-
-def _foreign(found: Manifest) -> None:
-    (status,) = found["status"]["containerStatuses"]
-    record = json.loads(status["state"]["terminated"]["message"])
-    status["state"]["terminated"]["message"] = json.dumps({**record, "pod": "another-pod"})
 
 
 def _store(**settings: str) -> Change:
@@ -824,7 +795,11 @@ MUTANTS = [
         _by_hand("retry", _other_decisions),
         {"retry.worth": "a volume is not the course's own"},
     ),
-    Mutant("a record of another pod", _forged("window"), {"window.fits": "the record is another pod's"}),
+    Mutant(
+        "a record of another pod",
+        forged(witness.BOOK, "window"),
+        {"window.fits": "the record is another pod's"},
+    ),
     Mutant(
         "a service that cannot start",
         lambda cluster: _leave(cluster, "pressure", {"error": "circuit.py line 3: NameError", "seen": {}}),

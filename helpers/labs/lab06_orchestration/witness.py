@@ -1,101 +1,70 @@
-"""Witnesses: Jobs that put the orchestrator into a situation, and say what became of it.
+"""The witnesses of lab 06: most run a copy of the orchestrator between two proxies, the others ask the Service.
 
-Most run a copy of it with the learner's ConfigMaps between two proxies that count calls and let some fail;
-the others ask the Service and the gateway while something is broken for them. A record is the message with
-which the witness's container ended. It counts when the Job is the course's own, word for word, when the pod
-is that Job's, and when what it ran with is what the cluster holds now.
+A copy has the learner's ConfigMaps; the proxies count its calls and let some fail. The others ask the Service
+and the gateway while something is broken for them. `helpers.labs.witnessing` says when a record counts.
 """
 
 from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from string import Template
 from typing import TYPE_CHECKING, Any
 
+from helpers import kubeyaml
 from helpers.cluster.manifests import load_one
-from helpers.errors import LabError, ObjectMissing
+from helpers.labs.witnessing import CONTAINER, Book, NoRecord, Record, command
+from helpers.labs.witnessing import Witness as AnyWitness
 from helpers.settings import REPOSITORY
 from helpers.stack import gateway, orchestrator
 
 if TYPE_CHECKING:
     from helpers.cluster import ClusterView
-    from helpers.cluster.resource import Pod, Resource
+
+__all__ = ["BOOK", "CONTAINER", "WITNESSES", "NoRecord", "Record", "Witness", "manifest", "record"]
 
 MANIFESTS = REPOSITORY / "manifests" / "labs" / "06"
 PROGRAM = Path(__file__).with_name("witness_program.py")
 APPS, GATEWAY = orchestrator.NAMESPACE, gateway.NAMESPACE
-CONTAINER = "witness"
 IMAGE = "orchestrator"
+LAB_07 = "llm-assistant"
 
 
 @dataclass(frozen=True)
-class Witness:
-    """One witness: what it shows, and which decisions and settings its copy goes by.
+class Witness(AnyWitness):
+    """One witness, and by which settings its copy goes; those in the gateway's namespace have no copy."""
 
-    Args:
-        of_service: it asks the Service and not a copy, and is bound to the Deployment's revision.
-        seconds: about how long it runs.
-    """
-
-    name: str
-    shows: str
-    of_service: bool = False
-    seconds: int = 15
     generation_concurrency: int = 4
     queue_limit: int = 32
 
     @property
-    def job(self) -> str:
-        return f"witness-{self.name}"
-
-    @property
-    def namespace(self) -> str:
-        return GATEWAY if self.of_service else APPS
+    def of_service(self) -> bool:
+        """It asks the Service and not a copy, and is bound to the Deployment's revision."""
+        return self.namespace == GATEWAY
 
 
 WITNESSES = {
     item.name: item
     for item in (
-        Witness("answer", "one question to the Service, without its token too", of_service=True, seconds=10),
-        Witness("budget", "a Qdrant that is silent, then both backends slow", seconds=20),
-        Witness("state", "what Redis holds after one question"),
-        Witness("survive", "a pod, Redis and a whole revision go while questions are answered", True, 120),
-        Witness("again", "one question five times at once, and once more later"),
-        Witness("window", "a conversation that is longer than the model's window", seconds=20),
-        Witness("retry", "a vLLM that answers 400, 401, 422, 429, 503, or breaks off"),
-        Witness("degrade", "no retrieval, for three products"),
-        Witness("pressure", "a Qdrant that keeps failing, and forty questions at once", False, 30, 2, 8),
-        Witness("gateway", "keys, tenants and tokens at the gateway", of_service=True, seconds=30),
+        Witness("answer", "one question to the Service, without its token too", GATEWAY, 10),
+        Witness("budget", "a Qdrant that is silent, then both backends slow", APPS, 20),
+        Witness("state", "what Redis holds after one question", APPS),
+        Witness(
+            "survive", "a pod, Redis and a whole revision go while questions are answered", GATEWAY, 120, True
+        ),
+        Witness("again", "one question five times at once, and once more later", APPS),
+        Witness("window", "a conversation that is longer than the model's window", APPS, 20),
+        Witness("retry", "a vLLM that answers 400, 401, 422, 429, 503, or breaks off", APPS),
+        Witness("degrade", "no retrieval, for three products", APPS),
+        Witness(
+            "pressure", "a Qdrant that keeps failing, and forty questions at once", APPS, 30, False, 2, 8
+        ),
+        Witness("gateway", "keys, tenants and tokens at the gateway", GATEWAY, 30),
     )
 }
-
-
-class NoRecord(LabError):
-    """The witness has no record that counts; `is_wrong` where it has one that somebody else made."""
-
-    def __init__(self, message: str, *, is_wrong: bool = False, next_command: str = "") -> None:
-        super().__init__(message, next_command=next_command)
-        self.is_wrong = is_wrong
-
-
-@dataclass(frozen=True)
-class Record:
-    """What a witness left.
-
-    Args:
-        files: the decisions that its copy ran with, by their short hashes.
-        error: why it could not look; empty where it did.
-    """
-
-    job: Resource
-    files: Mapping[str, str]
-    settings: Mapping[str, str | None]
-    seen: Mapping[str, Any] = field(default_factory=dict)
-    error: str = ""
 
 
 def manifest(view: ClusterView, name: str) -> dict[str, Any]:
@@ -111,12 +80,48 @@ def manifest(view: ClusterView, name: str) -> dict[str, Any]:
     return job
 
 
+BOOK = Book("06", WITNESSES, manifest)
+record = BOOK.record
+
+
 def _revision(view: ClusterView, witness: Witness) -> str:
     """What a record of the Service or of the gateway is bound to; a copy's record names its files itself."""
     if witness.name == "gateway":
         maps = [view.config_map(name, gateway.NAMESPACE).data for name in (gateway.CONFIG, gateway.TOKENS)]
-        return orchestrator.short_hash(json.dumps(maps, sort_keys=True))
+        return orchestrator.short_hash(json.dumps([_without_assistant(maps[0]), maps[1]], sort_keys=True))
     return orchestrator.revision(view) if witness.of_service else ""
+
+
+def _without_assistant(data: Mapping[str, str]) -> dict[str, Any]:
+    """The gateway's configuration without the way that lab 07 adds to it: it changes nothing of this lab's."""
+    return {name: _parsed(text) if name == gateway.FILE else text for name, text in data.items()}
+
+
+@cache
+def _parsed(envoy: str) -> Any:
+    """Envoy's configuration as data; as text where it is none."""
+    try:
+        config = kubeyaml.load(envoy)
+    except ValueError:
+        return envoy
+    return _without(config, LAB_07)
+
+
+def _without(node: Any, name: str) -> Any:
+    """The same without the entries of lists that are a cluster of this name, or a route to it."""
+    if isinstance(node, dict):
+        return {key: _without(value, name) for key, value in node.items()}
+    if not isinstance(node, list):
+        return node
+    return [_without(item, name) for item in node if name not in _named(item)]
+
+
+def _named(item: Any) -> tuple[Any, ...]:
+    """A cluster's name, or the name of the cluster that a route leads to."""
+    if not isinstance(item, dict):
+        return ()
+    route = item.get("route")
+    return item.get("name"), route.get("cluster") if isinstance(route, dict) else None
 
 
 @cache
@@ -131,110 +136,5 @@ def _text(witness: Witness, image: str, revision: str) -> str:
     }
     job = load_one(Template(file.read_text()).safe_substitute(names))
     for container in job["spec"]["template"]["spec"]["containers"]:
-        container["command"] = ["python3", "-c", PROGRAM.read_text(), witness.name]
+        container["command"] = command(PROGRAM, witness.name)
     return json.dumps(job)
-
-
-def record(view: ClusterView, name: str) -> Record:
-    """What this witness saw.
-
-    Raises:
-        NoRecord: it was not run, has not ended, is not the course's own, or saw another revision.
-    """
-    witness = WITNESSES[name]
-    again = f"course witness {name}"
-    job = view.find("Job", witness.job, witness.namespace)
-    if job is None:
-        raise NoRecord(f"the witness {name} was not run yet", next_command=again)
-    pod = _pod(view, witness, job)
-    if pod is None:
-        raise NoRecord(f"the witness {name} left no pod", next_command=again)
-    try:
-        wanted = view.scope.manifest(manifest(view, name))
-    except ObjectMissing as missing:
-        raise NoRecord(f"{missing}: what the witness {name} saw is gone", next_command=again) from missing
-    if difference := _difference(pod.raw, wanted["spec"]["template"]):
-        if difference == "REVISION":
-            raise NoRecord(f"{name}: the service was changed since it was seen", next_command=again)
-        raise NoRecord(f"{name}: {difference} is not the course's own", is_wrong=True, next_command=again)
-    return _read(job, pod, witness, again)
-
-
-def _pod(view: ClusterView, witness: Witness, job: Resource) -> Pod | None:
-    """The Job's own pod, by the Job's uid."""
-    pods = view.pods(witness.namespace, labels=f"batch.kubernetes.io/job-name={witness.job}")
-    own = [
-        pod
-        for pod in pods
-        if any(item.get("uid") == job.uid for item in pod.metadata.get("ownerReferences") or [])
-    ]
-    return own[0] if own else None
-
-
-def _read(job: Resource, pod: Pod, witness: Witness, again: str) -> Record:
-    ended = _ended(pod)
-    if ended is None:
-        raise NoRecord(
-            f"the witness {witness.name} has not ended", next_command=f"kubectl get pods -n {pod.namespace}"
-        )
-    try:
-        said = json.loads(ended)
-        if not isinstance(said, dict):
-            raise ValueError("no record")
-    except ValueError as error:
-        raise NoRecord(f"the witness {witness.name} left no record", next_command=again) from error
-    if (said.get("witness"), said.get("job"), said.get("pod")) != (witness.name, job.uid, pod.name):
-        raise NoRecord(f"{witness.name}: the record is another pod's", is_wrong=True, next_command=again)
-    return Record(
-        job,
-        said.get("files") or {},
-        said.get("settings") or {},
-        said.get("seen") or {},
-        said.get("error") or "",
-    )
-
-
-def _ended(pod: Pod) -> str | None:
-    """The message with which the witness's container ended; None while it runs."""
-    for status in pod.path("status.containerStatuses", []) or []:
-        ended = (status.get("state") or {}).get("terminated")
-        if status.get("name") == CONTAINER and ended is not None:
-            return str(ended.get("message") or "")
-    return None
-
-
-_COMPARED = ("image", "command", "args", "envFrom", "volumeMounts", "lifecycle")
-_POD_WIDE = ("hostNetwork", "hostAliases", "dnsConfig", "ephemeralContainers", "shareProcessNamespace")
-
-
-def _difference(pod: Mapping[str, Any], wanted: Mapping[str, Any]) -> str:
-    """What makes a pod another than the course's own; empty for a genuine one."""
-    spec, right = pod.get("spec") or {}, wanted["spec"]
-    for kind in ("initContainers", "containers"):
-        found = {item["name"]: item for item in spec.get(kind) or []}
-        named = {item["name"]: item for item in right.get(kind) or []}
-        if found.keys() != named.keys():
-            return f"a container ({', '.join(sorted(found.keys() ^ named.keys()))})"
-        for name, item in named.items():
-            for key in _COMPARED:
-                if (found[name].get(key) or None) != (item.get(key) or None):
-                    return f"{key} of {name}"
-            if other := _other_variable(found[name], item):
-                return other if other == "REVISION" else f"{other} of {name}"
-    if _sources(spec) != _sources(right):
-        return "a volume"
-    return next((key for key in _POD_WIDE if spec.get(key)), "")
-
-
-def _other_variable(found: Mapping[str, Any], wanted: Mapping[str, Any]) -> str:
-    here, right = ({item["name"]: item for item in side.get("env") or []} for side in (found, wanted))
-    return next((name for name in sorted({*here, *right}) if here.get(name) != right.get(name)), "")
-
-
-def _sources(spec: Mapping[str, Any]) -> list[Any]:
-    """Where the volumes come from, by their names; what the API server adds for a service account is not counted."""
-    return sorted(
-        (volume["name"], json.dumps(volume, sort_keys=True))
-        for volume in spec.get("volumes") or []
-        if not volume["name"].startswith("kube-api-access-")
-    )

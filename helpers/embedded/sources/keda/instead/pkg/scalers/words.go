@@ -1,0 +1,9 @@
+package scalers
+
+// Words that the kept scalers share with those that are left out.
+const (
+	externalMetricType = "External"
+
+	stringEnable  = "enable"
+	stringDisable = "disable"
+)
