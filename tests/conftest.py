@@ -17,6 +17,7 @@ import sys
 import tempfile
 import uuid
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import TextIO
 
@@ -25,6 +26,7 @@ import pytest
 from helpers import restore, settings
 from helpers.cluster import Cluster, Scope
 from helpers.cluster.fake import FakeCluster
+from helpers.errors import LabError
 from helpers.labs.registry import lab_ids
 
 REPOSITORY = Path(__file__).resolve().parent.parent
@@ -32,6 +34,9 @@ KEEP = os.environ.get("COURSE_TEST_KEEP") == "1"
 FOREIGN = os.environ.get("COURSE_TEST_KUBECONFIG")
 HOME_PREFIX = "course-test-"
 ALIVE = pytest.StashKey[TextIO]()
+# Folders of manifests/stack, and kinds that show whether one of them is installed.
+OPERATORS = ("rollouts", "keda", "prometheus-operator", "metrics-server")
+CLUSTER_WIDE = frozenset({"APIService", "CustomResourceDefinition", "Namespace"})
 _CHOICES = ("COURSE_KUBECONFIG", "COURSE_CONTEXT", "COURSE_SCOPE", "KUBECONFIG")
 
 
@@ -114,11 +119,11 @@ def _course(*arguments: str, **variables: str) -> subprocess.CompletedProcess[st
 
 @pytest.fixture(scope="module")
 def kubeconfig(request: pytest.FixtureRequest) -> Path:
-    """The kubeconfig of the tests' live cluster, as each module finds it: without the course's namespaces.
+    """The kubeconfig of the tests' live cluster, as each module finds it: without the course's namespaces and operators.
 
-    What an earlier module left would hold the GPU and the quota that this one counts on. A module with the
-    mark `solved` finds these labs solved by `course solve`; where it names all labs, on a copy of the cluster
-    that tests/live/test_journey.py keeps, unless this version of the course has kept none.
+    What an earlier module left would hold the GPU and the quota that this one counts on, and serve kinds that it counts
+    on not to be served. A module with the mark `solved` finds these labs solved by `course solve`; where it names all
+    labs, on a copy of the cluster that tests/live/test_journey.py keeps, unless this version has kept none.
     """
     mark = request.node.get_closest_marker("solved")
     labs = mark.args if mark else ()
@@ -134,7 +139,9 @@ def kubeconfig(request: pytest.FixtureRequest) -> Path:
             return path
         if KEEP or not path.exists():
             _must("up", "--name", settings.cluster_name())
-        _remove_namespaces(Cluster.connect(kubeconfig=path, scope=Scope()))
+        there = Cluster.connect(kubeconfig=path, scope=Scope())
+        _remove_namespaces(there)
+        _remove_operators(there)
         if labs:
             _must("solve", *labs)
     return path
@@ -159,6 +166,23 @@ def _remove_namespaces(cluster: Cluster) -> None:
         "the namespaces of the course are gone",
         lambda view: not any(view.find("Namespace", name) for name in names),
         timeout_s=240,
+    )
+
+
+def _remove_operators(cluster: Cluster) -> None:
+    """What labs install for the whole cluster; after the namespaces, whose ScaledObjects only KEDA can end."""
+    folders = [REPOSITORY / "manifests" / "stack" / name / "overlays" / "embedded" for name in OPERATORS]
+    objects = [item for folder in folders for item in cluster.kustomize(folder)]
+    wide = [(item["kind"], item["metadata"]["name"]) for item in objects if item["kind"] in CLUSTER_WIDE]
+    if not any(cluster.view().find(kind, name) for kind, name in wide):
+        return
+    for item in reversed(objects):
+        with suppress(LabError):  # its namespace or its kind went a moment ago
+            cluster.delete(item["kind"], item["metadata"]["name"], item["metadata"].get("namespace"))
+    cluster.wait_until(
+        "the operators that labs installed are gone",
+        lambda view: not any(view.find(kind, name) for kind, name in wide),
+        timeout_s=120,
     )
 
 
