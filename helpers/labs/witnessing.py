@@ -31,7 +31,7 @@ CONTAINER = "witness"
 REVISION = "REVISION"
 LONGEST_S = 420.0
 # A busy machine takes this many times what a witness takes on a quiet one, and a node soon has room, or never.
-SLACK = 3
+SLACK = 5
 PLACED_S = 60.0
 AT_ONCE = 4
 # A line of the log that asks for something: "WITNESS word about".
