@@ -17,7 +17,6 @@ from collections.abc import Callable, Mapping, Sequence
 from copy import deepcopy
 from datetime import UTC, datetime, timedelta
 from functools import cache
-from string import Template
 from textwrap import dedent
 from typing import Any
 
@@ -71,7 +70,7 @@ def solved(lab: str, *cells: str, **values: str) -> list[Manifest]:
     names = {
         name.upper().replace("-", "_"): image for name, image in default_profile().images.items()
     } | values
-    texts = (Template(yaml_cells(lab)[cell]).safe_substitute(names) for cell in cells)
+    texts = (kubeyaml.filled(yaml_cells(lab)[cell], names) for cell in cells)
     return [item for text in texts for item in kubeyaml.load_all(text) if item]
 
 

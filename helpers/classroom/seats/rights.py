@@ -35,7 +35,8 @@ BATCH_QUOTA = "llm-batch-quota"
 
 SYSTEM, APPS, WORKSHOP, PROBES = "llm-system", "llm-apps", "llm-workshop", "llm-probes"
 GATEWAY, OBSERVABILITY, BATCH = "llm-gateway", "llm-observability", "llm-batch"
-WORK_NAMESPACES = (SYSTEM, APPS, GATEWAY, OBSERVABILITY, BATCH, WORKSHOP)
+MODELS = "llm-models"
+WORK_NAMESPACES = (SYSTEM, APPS, GATEWAY, OBSERVABILITY, BATCH, MODELS, WORKSHOP)
 CALLER_NAMESPACES = ("llm-outside", "llm-monitoring", "llm-impostor")
 ROLE_LABEL = {"kubedojo.dev/role": "llm-apps"}
 # What the labs expect to find on the namespaces that the instructor makes for them.
@@ -97,6 +98,7 @@ def _roles(class_name: str) -> list[Manifest]:
             *_scaling_rules(),
         ],
         "workshop": [*_work_rules(), _rule("", ["configmaps"], _ALL)],
+        "models": [*_work_rules(), _rule("", ["configmaps"], _ALL)],
         "apps": [*_work_rules(), *_apps_config_rules(), *_scaling_rules()],
         "callers": _caller_rules(),
         "probes": _probe_rules(),
@@ -109,7 +111,7 @@ def _roles(class_name: str) -> list[Manifest]:
 
 
 def _role_in(namespace: str) -> str:
-    named = {SYSTEM: "system", APPS: "apps", BATCH: "batch", PROBES: "probes"}
+    named = {SYSTEM: "system", APPS: "apps", BATCH: "batch", MODELS: "models", PROBES: "probes"}
     named |= dict.fromkeys((WORKSHOP, GATEWAY, OBSERVABILITY), "workshop")
     return named.get(namespace, "callers")
 
@@ -376,7 +378,7 @@ def _limits(name: str, real: str, class_name: str) -> list[Manifest]:
     bounds = {
         SYSTEM: _SYSTEM_HARD,
         BATCH: _SYSTEM_HARD,
-        **dict.fromkeys((APPS, GATEWAY, OBSERVABILITY, WORKSHOP), _WORK_HARD),
+        **dict.fromkeys((APPS, GATEWAY, OBSERVABILITY, MODELS, WORKSHOP), _WORK_HARD),
     }
     hard = bounds.get(name, _CALLER_HARD)
     quota = _object("v1", "ResourceQuota", LIMITS, class_name, real)

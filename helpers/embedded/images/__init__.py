@@ -32,6 +32,13 @@ IMAGES: list[ImageSpec] = [
         about="the files of SmolLM2-135M-Instruct",
     ),
     ImageSpec(
+        "modelcar",
+        "course.local/smollm2-135m-modelcar:1",
+        "helpers.embedded.images.modelcar",
+        at_up=False,
+        about="two versions of SmolLM2 by digest, and one with a shell",
+    ),
+    ImageSpec(
         "qdrant",
         "course.local/qdrant-edge:1.20.0",
         "helpers.embedded.images.qdrant",
