@@ -158,6 +158,13 @@ IMAGES: list[ImageSpec] = [
         about="Kafka 4.4, for the queue of whoever wants it",
     ),
     ImageSpec(
+        "isvc-controller",
+        "course.local/isvc-controller:1",
+        "helpers.embedded.images.isvc_controller",
+        at_up=False,
+        about="the course's controller for InferenceServices, on kopf",
+    ),
+    ImageSpec(
         "grader",
         "course.local/grader:1",
         "helpers.embedded.images.grader",
