@@ -268,7 +268,8 @@ def rolled_out(
     """
 
     def change(cluster: Any) -> None:
-        cluster.put([item for item in objects if item["kind"] not in _PODS])
+        if others := [item for item in objects if item["kind"] not in _PODS]:
+            cluster.put(others)
         for workload in objects:
             if workload["kind"] in _PODS:
                 _roll_out(cluster, workload, made, claimed, state)

@@ -42,13 +42,17 @@ def test_a_model_that_introduces_itself_otherwise_has_no_version_2(first: Path) 
         modelcar.second(first)
 
 
-def test_the_archive_names_both_versions_by_digest_and_the_car_lists_them(first: Path, tmp_path: Path) -> None:
+def test_the_archive_names_both_versions_by_digest_and_the_car_lists_them(
+    first: Path, tmp_path: Path
+) -> None:
     (tmp_path / "root").mkdir()
     (tmp_path / "root" / "sh").write_text("a shell")
     modelcar._write(tmp_path / "a.tar", first, tmp_path / "root")
     with tarfile.open(tmp_path / "a.tar") as tar:
         index = json.load(tar.extractfile("index.json"))
-        named = {item["annotations"]["io.containerd.image.name"]: item["digest"] for item in index["manifests"]}
+        named = {
+            item["annotations"]["io.containerd.image.name"]: item["digest"] for item in index["manifests"]
+        }
         car = json.load(tar.extractfile(_blob(named["course.local/smollm2-135m-modelcar:1"])))
         with tarfile.open(fileobj=tar.extractfile(_blob(car["layers"][-1]["digest"]))) as last:
             catalogue = json.load(last.extractfile(modelcar.CATALOGUE.strip("/")))

@@ -14,13 +14,13 @@ lab = Lab(
     "09",
     "Models as data",
     namespaces=(),
-    images=("toolbox", "vllm", "model", "model-2", "modelcar"),
+    images=("toolbox", "vllm", "modelcar", "isvc-controller"),
 )
 
 
 @lab.start
 def start(cluster: Cluster, progress: Progress = quiet) -> list[str]:
-    """The namespace, the catalogue of model versions, three readers that do not start, and the controller's kinds."""
+    """The namespace, the list of model versions, and the controller with its kinds."""
     from helpers.labs.lab09_models.ground import prepare
 
     return prepare(cluster, progress)
@@ -30,5 +30,6 @@ def start(cluster: Cluster, progress: Progress = quiet) -> list[str]:
 def reset(cluster: Cluster, progress: Progress = quiet) -> list[str]:
     """What this lab's learner made goes, and what its start puts there is as the start has it."""
     from helpers.labs.lab09_models.ground import clear
+    from helpers.labs.lab09_models.run import BOOK
 
-    return clear(cluster, progress)
+    return clear(cluster, progress, BOOK.jobs())
