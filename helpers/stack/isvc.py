@@ -22,6 +22,7 @@ from helpers.stack.serving import config_checksum
 
 if TYPE_CHECKING:
     from helpers.cluster import Cluster, ClusterView
+    from helpers.cluster.resource import Pod
 
 API_MANIFESTS = REPOSITORY / "manifests" / "stack" / "kserve-api"
 MANIFESTS = REPOSITORY / "manifests" / "stack" / "isvc"
@@ -98,6 +99,7 @@ def ensure_controller(cluster: Cluster, progress: object = None) -> list[str]:
     done += _said(cluster.apply(_missing(cluster, is_kserve)))
     if not is_kserve:
         say(f"{CONTROLLER}: waiting until it is ready")
+        awake(cluster)
         wait_ready(cluster, say)
     return done
 
@@ -192,3 +194,19 @@ def wait_ready(cluster: Cluster, progress: Progress = lambda line: None, timeout
     cluster.wait_rollout(
         "Deployment", CONTROLLER, NAMESPACE, timeout_s, on_progress=every_ten(CONTROLLER, progress)
     )
+
+
+def pods(view: ClusterView) -> list[Pod]:
+    """The controller's pods that have not ended."""
+    return [pod for pod in view.pods(NAMESPACE, labels=f"app={CONTROLLER}") if pod.is_live]
+
+
+def asleep(cluster: Cluster) -> None:
+    """No controller runs any more; `awake` brings it back, and so do `course start` and the next witness."""
+    cluster.scale("Deployment", CONTROLLER, 0, NAMESPACE)
+
+
+def awake(cluster: Cluster) -> None:
+    """One controller runs, where it was taken away."""
+    if cluster.view().get("Deployment", CONTROLLER, NAMESPACE).path("spec.replicas", 1) != 1:
+        cluster.scale("Deployment", CONTROLLER, 1, NAMESPACE)

@@ -19,11 +19,14 @@ APPLY, LEAVE, REFUSE = "apply", "leave", "refuse"
 SERVICE_LABEL = f"{GROUP}/inferenceservice"
 CHILDREN = {"Deployment": "apps/v1", "Service": "v1"}
 """The kinds that the controller may make, with their versions."""
-EVENTS = tuple(
-    (kind, change)
-    for kind in ("InferenceService", "ServingRuntime", "Deployment", "Service", "EndpointSlice")
-    for change in ("ADDED", "MODIFIED", "DELETED")
-) + (("clock", "TICK"),)
+EVENTS = (
+    *(
+        (kind, change)
+        for kind in ("InferenceService", "ServingRuntime", "Deployment", "Service", "EndpointSlice")
+        for change in ("ADDED", "MODIFIED", "DELETED")
+    ),
+    ("clock", "TICK"),
+)
 """What can wake the controller: a change that the API server told it, or the clock, every ten seconds."""
 Object = dict[str, Any]
 
@@ -37,7 +40,8 @@ class Problem:
     """Why a pass did not come to its end.
 
     Args:
-        reason: one word: InvalidSpec, NotOurs (a child's name is taken), ControllerFault (a function failed).
+        reason: one word: InvalidSpec, NotOurs (a child's name is taken), ApplyFailed (the API server refused a child),
+            ControllerFault (a function failed).
         message: a sentence.
     """
 

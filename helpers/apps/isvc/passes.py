@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from helpers.apps.isvc import course
+from helpers.apps.isvc.api import ApiProblem
 from helpers.apps.isvc.decisions import (
     APPLY,
     CHILDREN,
@@ -100,9 +101,15 @@ async def reconcile(
     wanted: list[Object] = []
     if problem is None:
         wanted, problem = _wanted(functions, service, await api.list("ServingRuntime"))
+    failed: ApiProblem | None = None
     if problem is None:
-        problem = await _make_so(api, functions, service, wanted)
+        try:
+            problem = await _make_so(api, functions, service, wanted)
+        except ApiProblem as refused:
+            failed, problem = refused, Problem("ApplyFailed", str(refused))
     await _say(api, functions, service, await _seen(api, name, wanted), problem, now)
+    if failed is not None:
+        raise failed
 
 
 def _wanted(
