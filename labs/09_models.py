@@ -207,29 +207,6 @@ def _(guess_copy):
 
 
 @app.cell(hide_code=True)
-def _():
-    mo.md(r"""
-    **By hand.** While no witness runs, start a pod, look at what it holds, and stop it again.
-    """)
-    return
-
-
-@app.cell(hide_code=True)
-def _(lab):
-    nb.by_hand(
-        lab,
-        r"""
-        kubectl scale deployment by-copy -n llm-models --replicas=1
-        kubectl rollout status deployment by-copy -n llm-models
-        kubectl exec -n llm-models deploy/by-copy -c server -- du -sm /mnt/models
-        kubectl exec -n llm-models deploy/by-copy -c server -- touch /mnt/models/mine
-        kubectl scale deployment by-copy -n llm-models --replicas=0
-        """,
-    )
-    return
-
-
-@app.cell(hide_code=True)
 def _(lab):
     lab.live(nb.board, "copy")
     return
@@ -932,13 +909,21 @@ def _(guess_words):
 
 
 @app.cell(hide_code=True)
+def _():
+    mo.md(r"""
+    **By hand.** The last one works when `reader-c` is mended: it lists what is mounted, and may not write there.
+    """)
+    return
+
+
+@app.cell(hide_code=True)
 def _(lab):
     nb.by_hand(
         lab,
         r"""
-        kubectl get pods -n llm-models
+        kubectl get pods -n llm-models -l app=reader-c
         kubectl describe pods -n llm-models -l app=reader-c
-        kubectl get events -n llm-models --field-selector type=Warning
+        kubectl exec -n llm-models deploy/reader-c -- sh -c 'ls -l /mnt/models; touch /mnt/models/mine'
         """,
     )
     return
@@ -1140,6 +1125,26 @@ def _(guess_tag):
             "status": "Its revisions are those of its text, which is the same.",
             "kubelet": "It has what it has: with `IfNotPresent` it does not ask.",
         },
+    )
+    return
+
+
+@app.cell(hide_code=True)
+def _():
+    mo.md(r"""
+    **By hand.** A reader has `curl`: ask behind the Service yourself, with version 1 alone, and with one pod of each.
+    """)
+    return
+
+
+@app.cell(hide_code=True)
+def _(lab):
+    nb.by_hand(
+        lab,
+        r"""
+        kubectl get pods -n llm-models -l app=model
+        kubectl exec -n llm-models deploy/reader-a -- curl -sS -m 30 -H 'Content-Type: application/json' -d '{"model": "smollm2", "messages": [{"role": "user", "content": "What is your name?"}], "max_tokens": 12}' http://model.llm-models.svc.cluster.local:8000/v1/chat/completions
+        """,
     )
     return
 
