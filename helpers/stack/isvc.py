@@ -11,7 +11,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
-from helpers.apps.isvc.decisions import FILE, GROUP
 from helpers.errors import Forbidden, InvalidManifest
 from helpers.progress import Progress
 from helpers.settings import REPOSITORY
@@ -27,6 +26,7 @@ if TYPE_CHECKING:
 API_MANIFESTS = REPOSITORY / "manifests" / "stack" / "kserve-api"
 MANIFESTS = REPOSITORY / "manifests" / "stack" / "isvc"
 NAMESPACE = "llm-models"
+GROUP, FILE = "serving.kserve.io", "reconcile.py"
 CONTROLLER, DECISIONS = "isvc-controller", "isvc-controller-decisions"
 RUNTIME = "vllm"
 SERVICE, ISVC_VERSION = "InferenceService", f"{GROUP}/v1beta1"

@@ -82,9 +82,11 @@ def make(view: ClusterView, name: str) -> Manifest:
     rests: list[Any] = [isvc.delivered(view)]
     image = PYTHON
     if not isvc.kserve_runs(view):
-        pod = view.get("Deployment", isvc.CONTROLLER, NAMESPACE).path("spec.template.spec")
+        template = view.get("Deployment", isvc.CONTROLLER, NAMESPACE).path("spec.template")
+        pod, annotations = template["spec"], (template.get("metadata") or {}).get("annotations") or {}
         image = view.profile.images.get(isvc.CONTROLLER) or pod["containers"][0]["image"]
-        rests.append(pod)
+        # What the pods have read is what the ConfigMap was when they began.
+        rests += [pod, annotations.get(isvc.CHECKSUM)]
     said = short_hash(json.dumps(rests, sort_keys=True))
     job: Manifest = json.loads(_text(name, image, said))
     return job
@@ -120,6 +122,7 @@ def run(
             raise StepMissing(
                 "The controller has no functions yet: deliver them first.", next_command="course open 09"
             )
+        isvc.roll_out(cluster)
         isvc.awake(cluster)
         isvc.wait_ready(cluster, on_progress)
     runner = Runner(cluster, name, on_progress, should_stop)
