@@ -46,7 +46,7 @@ def witnessed(name: str) -> Callable[[Callable[..., Verdict]], CheckFunction]:
     return wrap
 
 
-@lab.check("controller.serves", points=4, task="controller", timeout_s=20)
+@lab.check("controller.serves", points=4, task="served", timeout_s=20)
 def an_inference_service_answers(cluster: ClusterView) -> Verdict:
     """InferenceService `smollm` is Ready, what was made of it is its own, and the model answers through its Service.
 

@@ -138,21 +138,21 @@ def run(
 
 
 def faults_of(view: ClusterView, service: Resource) -> list[str]:
-    """What is not right with the children of an InferenceService that serves a model, in words; empty for none.
-
-    Every field that is compared follows from the InferenceService and the ServingRuntime that it names, or finds.
-    """
+    """What is not right with the children of an InferenceService that serves a model, in words; empty for none."""
     found = _children(view, service.name)
     missing = [kind for kind, item in found.items() if item is None]
     if missing:
         return [f"there is no {' and no '.join(missing)} {isvc.predictor(service.name)}"]
     deployment, front = found["Deployment"], found["Service"]
     assert deployment is not None and front is not None
-    runtime = _runtime_of(view, service)
-    pod = deployment.path("spec.template.spec", {})
-    server = next(
-        (item for item in pod["containers"] if item["name"] == "kserve-container"), pod["containers"][0]
-    )
+    return faults_between(service, _runtime_of(view, service), deployment, front)
+
+
+def faults_between(service: Resource, runtime: Resource, deployment: Resource, front: Resource) -> list[str]:
+    """The same for children at hand: every field that is compared follows from the two objects that they are made of."""
+    pod = deployment.path("spec.template.spec", {}) or {}
+    containers = pod.get("containers") or [{}]
+    server = next((item for item in containers if item.get("name") == "kserve-container"), containers[0])
     return [
         *_of_owner(service, deployment, front),
         *_of_model(service.path("spec.predictor.model.storageUri", ""), pod, server),
@@ -191,7 +191,7 @@ def _of_model(uri: str, pod: Manifest, server: Manifest) -> Iterator[str]:
 
 def _of_server(service: Resource, runtime: Resource, server: Manifest) -> Iterator[str]:
     model, given = service.path("spec.predictor.model", {}), runtime.path("spec.containers.0", {})
-    if server["image"] != given["image"] or server.get("command") != given.get("command"):
+    if server.get("image") != given.get("image") or server.get("command") != given.get("command"):
         yield f"the server is not that of the runtime {runtime.name}"
     args = [item.replace("{{.Name}}", service.name) for item in given.get("args") or []]
     if (server.get("args") or []) != [*args, *(model.get("args") or [])]:
