@@ -14,7 +14,7 @@ lab = Lab(
     "09",
     "Models as data",
     namespaces=(),
-    images=("toolbox", "vllm", "modelcar", "isvc-controller"),
+    images=("vllm", "modelcar", "isvc-controller"),
 )
 
 
