@@ -11,7 +11,8 @@ with app.setup(hide_code=True):
     import marimo as mo
 
     from helpers import notebook as nb
-    from helpers.labs.lab09_models import draw_staging
+    from helpers.apps.isvc.decisions import InvalidSpec, Problem, Seen
+    from helpers.labs.lab09_models import draw_controller, draw_staging
 
 
 @app.cell(hide_code=True)
@@ -23,7 +24,7 @@ def title():
     lab the same model gets to its servers in four ways, and you measure what each costs. Then you roll out a second version and
     take it back. In the second half you write the controller that does all this when somebody asks for a model by name.
 
-    *150 minutes. What the cluster does is graded, and what the witnesses saw there. It makes no difference whether you press
+    *170 minutes. What the cluster does is graded, and what the witnesses saw there. It makes no difference whether you press
     the buttons on this page or use `kubectl` and `course witness` in its terminal, which `Ctrl`+`` ` `` opens.*
     """)
     return
@@ -1259,7 +1260,479 @@ def hints_versions(lab):
     return
 
 
-# CONTROLLER-CELLS
+@app.cell(hide_code=True)
+def a_controller():
+    mo.md(r"""
+    ## 8 · From a model's name to its objects
+
+    In the first half you wrote a Deployment for each model, with labels that fit, a volume and a mount. Whoever wants a model should
+    say which one. For this KServe has two kinds: an **InferenceService** names a model and its format, a **ServingRuntime** says how
+    models of a format are served. A **controller** makes of the two what you wrote by hand, and keeps it so.
+
+    The kinds here are KServe's API, with the fields that its SDK 0.21.0 names. They are reconciled by the course's own controller: this
+    is not KServe. KServe does more (requests to zero, canaries, transformers, other storage), and is installed by an administrator.
+    Where KServe itself runs on your cluster, nothing of ours is installed, and the InferenceService of part 11 is applied to it.
+
+    `isvc-controller` is a short program on kopf, meant to be read: `helpers/apps/isvc/`. It watches, reads and writes; the decisions
+    are six functions of yours. On each **pass** over an InferenceService it asks them in this order:
+
+    | asked | function | when |
+    | --- | --- | --- |
+    | does this concern me? | `wakes` | something happened, or ten seconds are over |
+    | which runtime? | `find_runtime` | a pass begins; whatever went before, it reads everything anew |
+    | what should be there? | `children`, with `model_volume` | before anything is touched |
+    | may I touch it? | `step` | once for each child, before the first one is made |
+    | what do I say? | `status` | in the end, of what is there by then |
+
+    A function that cannot go on raises `InvalidSpec("why")`. Then nothing is made, and `status` is told the reason.
+
+    First the three that make objects of objects. They serve one model well, the one that their author had. Change them until no line
+    of their tables is red.
+    """)
+    return
+
+
+@app.cell(hide_code=True)
+def guess_args():
+    guess_args = nb.predict(
+        "The runtime has `args: [serve, /mnt/models, …]`, and an InferenceService adds `args: [--max-model-len=512]`. What does the server start with?",
+        {
+            "both": "The runtime's arguments, and then the InferenceService's",
+            "own": "The InferenceService's alone: the more specific list wins",
+            "merged": "The runtime's, with those of the same name replaced",
+        },
+    )
+    guess_args
+    return (guess_args,)
+
+
+@app.function
+def find_runtime(model: dict, runtimes: list[dict]) -> dict:
+    """The ServingRuntime for a model: the one that it names, or else one that takes its format of its own accord.
+
+    Args:
+        model: what stands in the InferenceService under `spec.predictor.model`.
+    """
+    wanted, format_ = model.get("runtime"), model["modelFormat"]["name"]
+    for runtime in runtimes:
+        formats = {item["name"]: item for item in runtime["spec"].get("supportedModelFormats") or []}
+        if runtime["spec"].get("disabled") or format_ not in formats:
+            continue
+        if runtime["metadata"]["name"] == wanted or (not wanted and formats[format_].get("autoSelect")):
+            return runtime
+    raise InvalidSpec(f"no runtime {wanted or 'at all'} serves models of the format {format_}")
+
+
+@app.function
+def model_volume(uri: str) -> tuple[dict, str]:
+    """What is mounted at /mnt/models: where it comes from, as a volume says it, and which path of it."""
+    scheme, _, rest = uri.partition("://")
+    if scheme == "oci+native" and rest:
+        return {"image": {"reference": rest, "pullPolicy": "IfNotPresent"}}, "models"
+    if scheme == "pvc" and rest:
+        claim, _, path = rest.partition("/")
+        return {"persistentVolumeClaim": {"claimName": claim, "readOnly": True}}, path
+    raise InvalidSpec(f"storageUri {uri}: it begins with oci+native:// or pvc://")
+
+
+@app.function
+def children(service: dict, runtime: dict) -> list[dict]:
+    """The Deployment and the Service that this InferenceService wants."""
+    name, predictor = service["metadata"]["name"], service["spec"]["predictor"]
+    model, template = predictor["model"], runtime["spec"]
+    source, path = model_volume(model["storageUri"])
+    first = template["containers"][0]
+    mount = {
+        "name": "model",
+        "mountPath": "/mnt/models",
+        "readOnly": True,
+        **({"subPath": path} if path else {}),
+    }
+    args = [arg.replace("{{.Name}}", name) for arg in first.get("args") or []]
+    container = {
+        **first,
+        "args": [*args, *(model.get("args") or [])],
+        "resources": model.get("resources") or first.get("resources") or {},
+        "volumeMounts": [*(first.get("volumeMounts") or []), mount],
+    }
+    pod = {
+        "enableServiceLinks": False,
+        "containers": [container, *template["containers"][1:]],
+        "volumes": [*(template.get("volumes") or []), {"name": "model", **source}],
+    }
+    labels = {"app": f"isvc.{name}-predictor", "serving.kserve.io/inferenceservice": name}
+    owner = {
+        "apiVersion": service["apiVersion"],
+        "kind": service["kind"],
+        "name": name,
+        "uid": service["metadata"]["uid"],
+        "controller": True,
+        "blockOwnerDeletion": True,
+    }
+    metadata = {"name": f"{name}-predictor", "labels": labels, "ownerReferences": [owner]}
+    deployment = {
+        "apiVersion": "apps/v1",
+        "kind": "Deployment",
+        "metadata": metadata,
+        "spec": {
+            "replicas": predictor.get("minReplicas", 1),
+            "strategy": {"type": "RollingUpdate", "rollingUpdate": {"maxSurge": 1, "maxUnavailable": 0}},
+            "selector": {"matchLabels": labels},
+            "template": {"metadata": {"labels": labels}, "spec": pod},
+        },
+    }
+    port = {"name": "http", "port": 80, "targetPort": first["ports"][0]["containerPort"]}
+    spec = {"selector": labels, "ports": [port]}
+    return [deployment, {"apiVersion": "v1", "kind": "Service", "metadata": metadata, "spec": spec}]
+
+
+@app.cell(hide_code=True)
+def preview_runtime(find_runtime):
+    draw_controller.runtime_table(find_runtime)
+    return
+
+
+@app.cell(hide_code=True)
+def preview_volume(model_volume):
+    draw_controller.volume_table(model_volume)
+    return
+
+
+@app.cell(hide_code=True)
+def preview_children(children):
+    draw_controller.children_table(children)
+    return
+
+
+@app.cell(hide_code=True)
+def why_children():
+    mo.md(r"""
+    **Why.** Everything follows from the two objects, so whatever they say can be served. The **owner reference** holds the
+    InferenceService's uid, which no other one will ever have: with it the garbage collector deletes the children when their owner is
+    gone, and `step` knows its own. The selector holds the InferenceService's name: two models in one namespace get their own requests.
+    A runtime that is named must still know the format, and a disabled one serves nobody.
+    """)
+    return
+
+
+@app.cell(hide_code=True)
+def guess_args_answer(guess_args):
+    nb.reveal(
+        guess_args.value,
+        truth="both",
+        because="KServe appends: the runtime's arguments first. Of two that name the same setting, vLLM takes the later one.",
+        instead={
+            "own": "Then every InferenceService would have to repeat how a server is started.",
+            "merged": "Nobody but the server knows which arguments mean the same.",
+        },
+    )
+    return
+
+
+@app.cell(hide_code=True)
+def look_at_it():
+    mo.md(r"""
+    ## 9 · Look at what is there, and say what was seen
+
+    A controller hears of changes. But what it hears is incomplete: a connection breaks, the controller is replaced while somebody
+    deletes a Deployment, two changes come as one. Whoever acts on *what happened* is wrong from then on (**edge-triggered**). Whoever
+    looks at *what is there* is at most late (**level-triggered**).
+
+    The draft acts when an InferenceService is made, creates what is missing, and says Ready when it has asked for it.
+    """)
+    return
+
+
+@app.cell(hide_code=True)
+def guess_ready():
+    guess_ready = nb.predict(
+        "An InferenceService serves. You change its arguments so that the new pod never becomes ready. What does `readyReplicas` of its Deployment say a minute later?",
+        {
+            "one": "1: the old pod serves on, and is counted",
+            "zero": "0: the newest template has no ready pod",
+            "two": "2: the old pod, and the new one that runs",
+        },
+    )
+    guess_ready
+    return (guess_ready,)
+
+
+@app.function
+def step(service: dict, wanted: dict, found: dict | None) -> str:
+    """What to do about one child: "apply" makes it as it is wanted, "leave" does not touch it, "refuse" says that it is somebody else's.
+
+    Args:
+        wanted: the child as `children` returned it.
+        found: what is there under its name; None where nothing is.
+    """
+    if found is None:
+        return "apply"
+    owners = found["metadata"].get("ownerReferences") or []
+    is_ours = any(item["uid"] == service["metadata"]["uid"] for item in owners)
+    return "apply" if is_ours else "refuse"
+
+
+@app.function
+def wakes(kind: str, change: str) -> bool:
+    """Whether the controller looks at the InferenceServices that are concerned.
+
+    Args:
+        kind: "InferenceService", "ServingRuntime", "Deployment", "Service" or "EndpointSlice", with `change` "ADDED",
+            "MODIFIED" or "DELETED"; or "clock", every ten seconds.
+    """
+    return True
+
+
+@app.function
+def status(service: dict, seen: Seen, problem: Problem | None) -> dict:
+    """What the InferenceService's status says.
+
+    Args:
+        seen: `deployment` and `service` as they are when the pass is over (None for none), and how many `addresses`
+            behind the Service are ready.
+        problem: why nothing was made, with `reason` and `message`; None where all was made.
+    """
+    name, metadata = service["metadata"]["name"], service["metadata"]
+    said = {"observedGeneration": metadata["generation"]}
+    if problem:
+        return {**said, "conditions": [condition("Ready", "False", problem.reason, problem.message)]}
+    said["url"] = f"http://{name}-predictor.{metadata['namespace']}.svc.cluster.local"
+    is_ready, why = serves(seen)
+    ready = "True" if is_ready else "False"
+    reason = "Serving" if is_ready else "PredictorNotReady"
+    return {
+        **said,
+        "conditions": [
+            condition("PredictorReady", ready, reason, why),
+            condition("Ready", ready, reason, why),
+        ],
+    }
+
+
+@app.function
+def serves(seen: Seen) -> tuple[bool, str]:
+    """Whether pods of the newest template serve, all that are wanted and no other ones; and what is missing."""
+    if seen.deployment is None or seen.service is None:
+        return False, "a child is missing"
+    wanted, there = seen.deployment["spec"].get("replicas", 1), seen.deployment.get("status") or {}
+    if there.get("observedGeneration", 0) < seen.deployment["metadata"]["generation"]:
+        return False, "the Deployment's newest template has not been looked at"
+    if there.get("updatedReplicas", 0) < wanted or there.get("replicas", 0) > there.get("updatedReplicas", 0):
+        return False, "pods of an older template are there, or some are missing"
+    if there.get("availableReplicas", 0) < wanted or seen.addresses < wanted:
+        return False, f"{there.get('availableReplicas', 0)} of {wanted} pods serve"
+    return True, f"{wanted} of {wanted} pods serve"
+
+
+@app.function(hide_code=True)
+def condition(type_: str, status: str, reason: str, message: str) -> dict:
+    """A condition, without its time: the controller adds when its status changed."""
+    return {"type": type_, "status": status, "reason": reason, "message": message}
+
+
+@app.cell(hide_code=True)
+def preview_step(step):
+    draw_controller.step_table(step)
+    return
+
+
+@app.cell(hide_code=True)
+def preview_wakes(wakes):
+    draw_controller.wakes_table(wakes)
+    return
+
+
+@app.cell(hide_code=True)
+def preview_status(status):
+    draw_controller.status_table(status)
+    return
+
+
+@app.cell(hide_code=True)
+def why_status():
+    mo.md(r"""
+    **Why.** Applying what is there already changes nothing, so `step` need not compare: the API server does (**server-side apply**), and
+    a field that somebody edited is the controller's again. What has another owner, or none, is left alone and told: a name is no
+    proof. `wakes` may say yes to everything; a look too many costs a few reads. `status` says Ready of the generation that it looked
+    at: all pods of the newest template are there and serve, no older ones are, and the Service leads to them.
+    """)
+    return
+
+
+@app.cell(hide_code=True)
+def guess_ready_answer(guess_ready):
+    nb.reveal(
+        guess_ready.value,
+        truth="one",
+        because="`readyReplicas` counts all pods, old and new. `updatedReplicas` counts those of the newest template, ready or not.",
+        instead={
+            "zero": "The Deployment keeps the old pod until the new one is ready: that is what protects your users.",
+            "two": "The new pod runs, and is not ready.",
+        },
+    )
+    return
+
+
+@app.cell(hide_code=True)
+def deliver_it():
+    mo.md(r"""
+    ## 10 · Deliver it, and break it
+
+    All functions go into one file, `reconcile.py` in ConfigMap `isvc-controller-decisions`, and a rollout replaces the controller. Until
+    then it makes nothing. A file that cannot be read is told here, and is not delivered.
+
+    Then five witnesses make InferenceServices of their own, with names that change each time. What serves in them is a small stand-in in
+    place of vLLM, so that a witness takes a minute and no memory. They delete and edit the children, stop the controller meanwhile,
+    ask for what nobody can serve, take a name before you do, and rename. `endings` and `repair` stop the controller: they run alone.
+    """)
+    return
+
+
+@app.cell(hide_code=True)
+def deliver_functions(
+    children, condition, find_runtime, lab, model_volume, serves, status, step, to_reconcile, wakes
+):
+    draw_controller.functions_panel(
+        lab,
+        to_reconcile,
+        find_runtime,
+        model_volume,
+        children,
+        step,
+        wakes,
+        condition,
+        serves,
+        status,
+    )
+    return
+
+
+@app.cell(hide_code=True)
+def witness_children(lab, see_children):
+    draw_controller.witness_panel(lab, "children", see_children)
+    return
+
+
+@app.cell(hide_code=True)
+def witness_conditions(lab, see_conditions):
+    draw_controller.witness_panel(lab, "conditions", see_conditions)
+    return
+
+
+@app.cell(hide_code=True)
+def witness_refusals(lab, see_refusals):
+    draw_controller.witness_panel(lab, "refusals", see_refusals)
+    return
+
+
+@app.cell(hide_code=True)
+def witness_repair(lab, see_repair):
+    draw_controller.witness_panel(lab, "repair", see_repair)
+    return
+
+
+@app.cell(hide_code=True)
+def witness_endings(lab, see_endings):
+    draw_controller.witness_panel(lab, "endings", see_endings)
+    return
+
+
+@app.cell(hide_code=True)
+def board_controller(lab):
+    lab.live(nb.board, "controller")
+    return
+
+
+@app.cell(hide_code=True)
+def hints_controller(lab):
+    lab.live(
+        nb.task_hints,
+        "controller",
+        "Each red line of the tables above is one that a witness finds.",
+        "`kubectl logs -n llm-models deploy/isvc-controller` says which function failed, and with what.",
+        "What names no owner is nobody's: `ownerReferences`, with the uid of the InferenceService and `controller: true`.",
+        "`status`: compare `status.observedGeneration` of the Deployment with its `metadata.generation` before you believe its counts.",
+    )
+    return
+
+
+@app.cell(hide_code=True)
+def by_name():
+    mo.md(r"""
+    ## 11 · A model by its name
+
+    Now the model of the first half, by its name and version, served by vLLM through your controller. `$MODEL_V1` stands for version 1 by
+    its digest. The runtime `vllm` is there already: `kubectl get servingruntime vllm -n llm-models -o yaml` shows how it starts, and
+    that it takes `huggingface` models of its own accord. The draft names the model by a tag, on storage that this controller does not know.
+
+    When it answers, break it by hand: `kubectl delete deployment smollm-predictor -n llm-models`, and watch the table.
+    """)
+    return
+
+
+@app.cell
+def isvc_yaml():
+    isvc_yaml = """
+    apiVersion: serving.kserve.io/v1beta1
+    kind: InferenceService
+    metadata:
+      name: smollm
+      namespace: llm-models
+      annotations: {serving.kserve.io/deploymentMode: Standard}
+    spec:
+      predictor:
+        minReplicas: 1
+        model:
+          modelFormat: {name: huggingface}
+          storageUri: oci+native://$MODEL_V1
+    """
+    return (isvc_yaml,)
+
+
+@app.cell(hide_code=True)
+def preview_isvc_yaml(isvc_yaml, lab):
+    lab.live(draw_staging.preview, isvc_yaml)
+    return
+
+
+@app.cell(hide_code=True)
+def panel_isvc_yaml(apply_isvc, isvc_yaml, lab):
+    draw_controller.isvc_panel(lab, isvc_yaml, apply_isvc)
+    return
+
+
+@app.cell(hide_code=True)
+def why_isvc_yaml():
+    mo.md(r"""
+    **Why.** The whole order is four lines: a format, a model, a number of replicas, a name. A digest says which version, for as long as
+    the object stands. That no runtime is named is no omission: whoever runs the platform chooses how `huggingface` models are served, and
+    may change it for all of them.
+    """)
+    return
+
+
+@app.cell(hide_code=True)
+def wanted_and_seen(lab):
+    lab.live(draw_controller.wanted_and_seen)
+    return
+
+
+@app.cell(hide_code=True)
+def board_served(lab):
+    lab.live(nb.board, "served")
+    return
+
+
+@app.cell(hide_code=True)
+def hints_served(lab):
+    lab.live(
+        nb.task_hints,
+        "served",
+        "What does the InferenceService's status say? `kubectl describe inferenceservice smollm -n llm-models`",
+        "`storageUri` begins with `oci+native://`, and goes on with an image. Which name does not move?",
+        "A runtime is found by its name, or by a format that it takes with `autoSelect`.",
+    )
+    return
 
 
 @app.cell(hide_code=True)
@@ -1292,6 +1765,8 @@ def what_to_notice():
     - The reason in a status names the step, not the cause. Read the event.
     - A tag is a promise of whoever may push. A digest is the content.
     - A version that stands beside the old one can be taken back before anybody has to explain it.
+    - A controller does not react to events: it looks, compares, and does what is missing. Whatever it missed is seen by the next look.
+    - A status says what was seen, and of which generation. Everything else is hope.
     """)
     return
 
@@ -1323,21 +1798,29 @@ def buttons():
     apply_claim = nb.apply_button("Apply the claim")
     apply_copy = nb.apply_button("Apply the copy")
     apply_image = nb.apply_button("Apply the image volume")
+    apply_isvc = nb.apply_button("Apply the InferenceService")
     apply_readers = nb.apply_button("Apply the readers")
     apply_table = nb.apply_button("Apply the table")
     apply_versions = nb.apply_button("Apply both versions")
     place = nb.apply_button("Put what this lab needs in place", kind="neutral")
     see_car = draw_staging.run_or_stop("Look at the modelcar")
+    see_children = draw_staging.run_or_stop("See what is made")
     see_claim = draw_staging.run_or_stop("Look at the claim")
+    see_conditions = draw_staging.run_or_stop("See what is said")
     see_copy = draw_staging.run_or_stop("Look at the copy")
+    see_endings = draw_staging.run_or_stop("Rename, and end it")
     see_image = draw_staging.run_or_stop("Look at the image volume")
+    see_refusals = draw_staging.run_or_stop("Ask for what nobody can serve")
+    see_repair = draw_staging.run_or_stop("Delete and edit the children")
     see_versions = draw_staging.run_or_stop("Roll version 2 out, and back")
+    to_reconcile = nb.apply_button("Deliver the functions")
     return (
         answered,
         apply_car,
         apply_claim,
         apply_copy,
         apply_image,
+        apply_isvc,
         apply_readers,
         apply_table,
         apply_versions,
@@ -1345,10 +1828,16 @@ def buttons():
         place,
         reconnect,
         see_car,
+        see_children,
         see_claim,
+        see_conditions,
         see_copy,
+        see_endings,
         see_image,
+        see_refusals,
+        see_repair,
         see_versions,
+        to_reconcile,
     )
 
 
@@ -1368,7 +1857,10 @@ def parts_and_quiz():
         nb.Part("5 · Which one, and why", 10, ("decide",)),
         nb.Part("6 · What the kubelet says", 12, ("words",)),
         nb.Part("7 · Versions that do not move", 16, ("versions",)),
-        # CONTROLLER-PARTS
+        nb.Part("8 · From a model's name to its objects", 26),
+        nb.Part("9 · Look at what is there, and say what was seen", 24),
+        nb.Part("10 · Deliver it, and break it", 16, ("controller",)),
+        nb.Part("11 · A model by its name", 12, ("served",)),
     )
     QUESTIONS = [
         nb.Question(
@@ -1411,7 +1903,20 @@ def parts_and_quiz():
                 nb.Option("The node's disk", "The image is on it."),
             ),
         ),
-        # CONTROLLER-QUIZ
+        nb.Question(
+            "Somebody deletes the Deployment that your controller made, while the controller is being replaced. What brings it back?",
+            (
+                nb.Option(
+                    "The event of its deletion", "It came while nobody listened, and does not come again."
+                ),
+                nb.Option(
+                    "The next pass, which looks at what is there",
+                    "A pass compares what is wanted with what is seen, and needs no event to have happened.",
+                    right=True,
+                ),
+                nb.Option("The garbage collector", "It deletes what has lost its owner; it makes nothing."),
+            ),
+        ),
     ]
     answers = nb.quiz(QUESTIONS)
     return PARTS, QUESTIONS, answers
