@@ -60,9 +60,9 @@ def _():
     copied in a second; one of 140 GB is not. So nothing here is graded in seconds: bytes, copies and who may write are the
     same for both sizes.
 
-    Servers of all four ways at once would take too much memory beside the labs before. Each of them is looked at by a
-    **witness**, which scales it up, looks into its pods, tries to write, asks a question, and scales it down to none again. Its
-    record counts until you change what it saw.
+    Servers of all four ways at once would take too much memory beside the labs before: each takes 1.1 GiB. So your Deployments have no
+    pod until a **witness** looks at them: it scales one up, looks into its pods, tries to write, asks a question, and scales it down
+    again. What does not start is left as it is, so that you can find out why. A record counts until you change what it saw.
     """)
     return
 
@@ -123,7 +123,8 @@ def _():
       name: by-copy
       namespace: llm-models
     spec:
-      replicas: 1
+      # None until a witness looks.
+      replicas: 0
       selector:
         matchLabels: {app: by-copy}
       template:
@@ -295,7 +296,8 @@ def _():
       name: by-claim
       namespace: llm-models
     spec:
-      replicas: 2
+      # None until a witness looks.
+      replicas: 0
       selector:
         matchLabels: {app: by-claim}
       template:
@@ -423,7 +425,8 @@ def _():
       name: by-car
       namespace: llm-models
     spec:
-      replicas: 1
+      # None until a witness looks.
+      replicas: 0
       selector:
         matchLabels: {app: by-car}
       template:
@@ -562,7 +565,8 @@ def _():
       name: by-image
       namespace: llm-models
     spec:
-      replicas: 1
+      # None until a witness looks.
+      replicas: 0
       selector:
         matchLabels: {app: by-image}
       template:

@@ -119,7 +119,7 @@ def _rolled(cluster: ClusterView, seen: Seen) -> Verdict:
     (one, *_), (two, *_) = seen["one"]["pods"], seen["two"]["pods"]
     first, second = str(one["prompt"]), str(two["prompt"])
     during, callers = seen["during"], seen["callers"]
-    same = [pod["uid"] for pod in seen["still"]["pods"]] == [pod["uid"] for pod in seen["one"]["pods"]]
+    same = [pod["pod"] for pod in seen["still"]["pods"]] == [pod["pod"] for pod in seen["one"]["pods"]]
     now, canary = (cluster.deployment(name, NAMESPACE) for name in RELEASES)
     return several(
         (

@@ -27,6 +27,7 @@ CHANGED = "the service was changed since it was seen"
 def pod(kind: str, *, own: int = 0, **other: Any) -> Manifest:
     """What a witness sees of one pod where all is well."""
     usual: Manifest = {
+        "pod": "8a4c-of-a-pod",
         "uid": 1000,
         "kind": kind,
         "ready": True,

@@ -200,7 +200,7 @@ _ROLLED = [
     ),
     Mutant(
         "version 1 is replaced for the canary",
-        rolled(lambda seen: seen.update(still={"pods": [{**ONE_POD, "uid": "another"}]})),
+        rolled(lambda seen: seen.update(still={"pods": [{**ONE_POD, "pod": "another"}]})),
         {ROLLED: "version 1's pod was replaced"},
     ),
     Mutant(

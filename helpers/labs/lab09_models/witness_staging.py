@@ -51,7 +51,7 @@ WITNESSES: dict[str, Witness] = {
     item.name: item
     for item in (
         Witness("by-copy", "a pod with a copy of its own", NAMESPACE, 30),
-        Witness("by-claim", "two pods on one claim", NAMESPACE, 40),
+        Witness("by-claim", "two pods on one claim", NAMESPACE, 40, alone=True),
         Witness("by-car", "a pod that reads a neighbour's files", NAMESPACE, 30),
         Witness("by-image", "a pod with an image for a volume", NAMESPACE, 30),
         Witness(VERSIONS, "version 2 beside version 1, and its way back", NAMESPACE, 60, alone=True),
@@ -132,9 +132,9 @@ def run(
             BOOK, cluster, name, on_progress=on_progress, should_stop=should_stop, asked=words
         )
     finally:
-        # Version 1 goes on serving; whatever else was started takes memory that others need.
+        # Version 1 goes on serving, and what did not start is there to be looked at; all else takes memory.
         last = made_from(name)[-1]
-        if cluster.view().find("Deployment", last, NAMESPACE) is not None:
+        if last not in looking.troubled and cluster.view().find("Deployment", last, NAMESPACE) is not None:
             cluster.scale("Deployment", last, 0, NAMESPACE)
 
 
@@ -143,6 +143,7 @@ class Looking:
 
     def __init__(self, cluster: Cluster, say: Progress) -> None:
         self._cluster, self._say = cluster, say
+        self.troubled: set[str] = set()
 
     def do(self, pod: Pod, line: str) -> None:
         """Answer one request: `up NAME`, `down NAME` or `look NAME`."""
@@ -156,10 +157,14 @@ class Looking:
         self._say(f"{name}: {count} {'pod' if count == 1 else 'pods'}, waiting until ready")
         self._cluster.scale("Deployment", name, count, NAMESPACE)
         problem = self._wait(name, count)
+        self.troubled |= {name} if problem else set()
         self._say(f"{name}: looking into its pods")
         return {**self.look(name), "problem": problem}
 
     def down(self, name: str) -> dict[str, Any]:
+        """Scale to none; what did not start stays, for whoever wants to know why."""
+        if name in self.troubled:
+            return {"left": len(self._pods(name))}
         self._say(f"{name}: down to none")
         self._cluster.scale("Deployment", name, 0, NAMESPACE)
         until = time.monotonic() + GONE_S
@@ -201,7 +206,7 @@ class Looking:
 
     def _looked_into(self, pod: Pod) -> dict[str, Any]:
         spec = pod.path("spec", {})
-        about = {"uid": pod.uid, "kind": kind_of(spec), "ready": pod.is_ready}
+        about = {"pod": pod.uid, "kind": kind_of(spec), "ready": pod.is_ready}
         if not pod.is_ready:
             return about
         about |= {"ip": pod.ip, **self._measured(pod, spec)}
