@@ -381,7 +381,7 @@ def _(lab):
         nb.task_hints,
         "claim",
         "`kubectl describe pvc models -n llm-models`: its last event says why nothing is provisioned.",
-        "Which access mode do the other claims of this cluster have? `kubectl get pvc -A`. A claim's mode cannot be changed: the button deletes it and makes it anew, once no pod holds it.",
+        "Which access mode does the message offer? A claim's mode cannot be changed: **Reset this part** takes claim, Job and Deployment away, and Apply makes them anew.",
         "`accessModes: [ReadWriteOnce]`, and `readOnly: true` on the mount of the servers, not on that of the Job.",
     )
     return
@@ -537,7 +537,7 @@ def _():
     ## 4 · An image for a volume
 
     Since 1.31 as a trial, and in 1.36 for good, a pod may mount an image as a **volume**. Nothing runs in it, nothing is copied, and it is
-    always read-only. The draft has three faults; the first shows in the status of the pod, with a reason that is not the cause.
+    always read-only. The draft has three faults; the first shows in the status of the pod.
     """)
     return
 
@@ -749,9 +749,9 @@ def _():
     mo.md(r"""
     ## 6 · What the kubelet says
 
-    Three readers, each with one fault of its own. All three get the same status. Apply them as they are and read: the reason says
-    `ErrImagePull` for each, and the cause is in the message of the event. Then mend them, one line each. They are small pods without
-    an engine.
+    Three readers, each with one fault of its own. Apply them as they are, and read: the status names the step in which the kubelet
+    stands, and its words name the cause, if you read them to the end. Then mend them, one line each. They are small pods without an
+    engine.
     """)
     return
 
@@ -759,11 +759,11 @@ def _():
 @app.cell(hide_code=True)
 def _():
     guess_words = nb.predict(
-        "The `subPath` of an image volume does not exist. What does the status of the pod say?",
+        "One reader names a tag that does not exist. Another names one that lies on the node, and has to ask a registry that is not there. How do their statuses differ?",
         {
-            "pull": "ErrImagePull",
-            "path": "a reason that names the path",
-            "run": "Running, with an empty folder",
+            "same": "Not at all",
+            "found": "The first says *not found*",
+            "runs": "The second runs: the image is there",
         },
     )
     guess_words
@@ -841,7 +841,7 @@ def _():
                 - {name: model, mountPath: /mnt/models, readOnly: true, subPath: models}
           volumes:
             - name: model
-              image: {reference: "$MODEL_V1", pullPolicy: Always}
+              image: {reference: "$MODELS:1", pullPolicy: Always}
     ---
     apiVersion: apps/v1
     kind: Deployment
@@ -903,11 +903,11 @@ def _(lab):
 def _(guess_words):
     nb.reveal(
         guess_words.value,
-        truth="pull",
-        because="The volume is made ready in the step in which images are pulled, so its failure gets that step's name. Read the event.",
+        truth="same",
+        because="Both have to ask, and nobody answers. Compare the tag with the list of what the node holds, and look at the policy.",
         instead={
-            "path": "The event does, the status does not.",
-            "run": "That would be worse: then the server would say what is missing.",
+            "found": "That would take somebody who knows which tags there are.",
+            "runs": "With `Always` it does not, however warm the node is.",
         },
     )
     return
@@ -945,7 +945,7 @@ def _(lab):
     lab.live(
         nb.task_hints,
         "words",
-        "Three words to look for in the events: `not found` or `lookup`, `Always`, `subpath`.",
+        "What is the last thing that each message says: who was looked up, or which folder?",
         "`reader-a`: which tags are there? `reader-b`: who is asked? `reader-c`: how is the folder called in the image?",
     )
     return
@@ -1599,7 +1599,7 @@ def _():
     - A model is data that is never changed: one copy for a node, read-only, is enough for all of its pods.
     - An access mode says where a claim may be mounted. `readOnly` says what may be done there.
     - A probe has to ask for what is needed, not for what leads to it.
-    - The reason in a status names the step, not the cause. Read the event.
+    - The reason in a status names the step, not the cause. Read the message to its end.
     - A tag is a promise of whoever may push. A digest is the content.
     - A version that stands beside the old one can be taken back before anybody has to explain it.
     - A controller does not react to events: it looks, compares, and does what is missing. Whatever it missed is seen by the next look.
@@ -1729,12 +1729,12 @@ def _():
             "A pod says ErrImagePull for an image volume. `kubectl describe node` lists the image. What do you look at next?",
             (
                 nb.Option(
-                    "The registry's password",
-                    "Perhaps, if the policy asks the registry. First read what failed.",
+                    "The `subPath`",
+                    "That is looked for when the image was found, and its failure is a CreateContainerError.",
                 ),
                 nb.Option(
-                    "The pod's events: policy, name, or `subPath`",
-                    "The status names the step. Three causes have the same reason.",
+                    "The message to its end, and the policy",
+                    "The name had to be asked for. With `Always` that is so although the image is there.",
                     right=True,
                 ),
                 nb.Option("The node's disk", "The image is on it."),

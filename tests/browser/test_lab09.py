@@ -39,7 +39,7 @@ def edit(lab: LabPage, name: str) -> None:
     lab.edit(name, lambda text: solved("09_models.py", name))
 
 
-def test_three_readers_have_one_status_and_three_causes(lab: LabPage) -> None:
+def test_the_words_for_three_faults_stand_side_by_side(lab: LabPage) -> None:
     lab.press("Apply the readers")
     words = lab.cell("its newest warning says")
     expect(words).to_contain_text("image subpath")

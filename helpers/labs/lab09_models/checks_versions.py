@@ -28,8 +28,8 @@ FILE = f"{models.PATH}/config.json"
 def every_reader_reads(cluster: ClusterView) -> Verdict:
     """`reader-a`, `reader-b` and `reader-c` are Ready, and each has version 1 of the model as an image volume.
 
-    Why: The status says ErrImagePull for three causes. Only the event says which it is: no such tag, nobody to ask, or no such folder.
-    Hint: `kubectl describe pod -n llm-models -l app=reader-c`: read the last event to its end, not the reason alone.
+    Why: A status names the step in which something failed. No such tag and nobody to ask look alike in it; the words to their end say more.
+    Hint: `kubectl describe pods -n llm-models -l app=reader-c`: read the message to its end, not the reason alone.
     Next: kubectl get pods -n llm-models; kubectl get events -n llm-models
     """
     known = models.versions(cluster)

@@ -31,6 +31,8 @@ MIB = 2**20
 MOST_PODS = 5
 READY_S = 180.0
 LONGEST_WORDS = 320
+# Events that say no more than the status does.
+STATUS_AGAIN = ("Error: ErrImagePull", "Error: ImagePullBackOff")
 KINDS = {
     "emptyDir": "a volume of the pod's own",
     "memory": "the pod's own memory",
@@ -222,7 +224,7 @@ def reader_words(lab: LabSession) -> Any:
 
 def _newest_warning(view: ClusterView, pod: str) -> str:
     found = [item for item in view.events(NAMESPACE, involved=("Pod", pod)) if item.type == "Warning"]
-    told = [item for item in found if "Back-off" not in item.message]
+    told = [item for item in found if "Back-off" not in item.message and item.message not in STATUS_AGAIN]
     newest = max(told or found, key=lambda item: item.last_seen, default=None)
     return f"{newest.reason}: {newest.message}"[:LONGEST_WORDS] if newest else ""
 

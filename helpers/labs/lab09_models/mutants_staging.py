@@ -247,8 +247,11 @@ _COPY = [
 _CLAIM = [
     Mutant(
         "a claim that no class provides",
-        failed("by-claim", "a pod has no place: pod has unbound immediate PersistentVolumeClaims"),
-        {CLAIM: "unbound", TABLE: "nothing was measured"},
+        failed(
+            "by-claim",
+            "a pod waits for its node: the claim models is not bound. NodePath only supports ReadWriteOnce",
+        ),
+        {CLAIM: "the claim models is not bound", TABLE: "nothing was measured"},
     ),
     Mutant(
         "the access mode is trusted, and no mount is read-only",

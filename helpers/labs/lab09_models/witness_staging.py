@@ -34,8 +34,10 @@ PROGRAM = Path(__file__).with_name("witness_staging_program.py")
 MEASURE = Path(__file__).with_name("measure_program.py")
 READY_S, GONE_S, MEASURE_S = 240.0, 60.0, 90.0
 # A pod that ended so often, or that waits for something for so long, will not become Ready by waiting.
-HOPELESS_RESTARTS, HOPELESS_S = 2, 25.0
+HOPELESS_RESTARTS, HOPELESS_S, UNPLACED_S = 2, 25.0, 60.0
+NO_NODE = "a pod waits for its node"
 SETTLE_S = 0.5
+LONGEST_WORDS = 260
 # How many pods of each way are looked at: what is shared shows in two.
 PODS: Mapping[str, int] = {
     "by-copy": 1,
@@ -198,11 +200,27 @@ class Looking:
                 return ""
             now, troubles = time.monotonic(), [found for pod in pods if (found := trouble(pod))]
             for said, is_hopeless in troubles:
-                if is_hopeless or now - since.setdefault(said, now) > HOPELESS_S:
-                    return said
+                patience_s = UNPLACED_S if said.startswith(NO_NODE) else HOPELESS_S
+                if is_hopeless or now - since.setdefault(said, now) > patience_s:
+                    return said + self._claims_words(pods)
             if now - began > READY_S:
                 return f"{len(pods)} of {count} pods, not Ready in {READY_S:.0f} s"
             time.sleep(SETTLE_S)
+
+    def _claims_words(self, pods: list[Pod]) -> str:
+        """What the provisioner says of a claim that pods wait for, after a colon; empty where they wait for none."""
+        view = self._cluster.view()
+        volumes = [item for pod in pods for item in pod.path("spec.volumes", []) or []]
+        names = {(item.get("persistentVolumeClaim") or {}).get("claimName") for item in volumes} - {None}
+        for name in sorted(names):
+            found = view.find("PersistentVolumeClaim", name, NAMESPACE)
+            if found is None or found.path("status.phase") != "Bound":
+                events = view.events(NAMESPACE, involved=("PersistentVolumeClaim", name))
+                warned = [event.message for event in events if event.type == "Warning"]
+                return f": the claim {name} is not bound. {warned[-1] if warned else ''}"[
+                    :LONGEST_WORDS
+                ].rstrip()
+        return ""
 
     def _looked_into(self, pod: Pod) -> dict[str, Any]:
         spec = pod.path("spec", {})
@@ -247,15 +265,15 @@ class Looking:
 
 def trouble(pod: Pod) -> tuple[str, bool] | None:
     """Why a pod is not Ready, in the kubelet's or the scheduler's words, and whether waiting cannot help."""
-    placed = pod.conditions("PodScheduled")
-    if placed is not None and not placed.is_true:
-        return f"a pod has no place: {placed.message}"[:200], False
+    if not pod.node:
+        placed = pod.conditions("PodScheduled")
+        return f"{NO_NODE}, {placed.message}"[:LONGEST_WORDS] if placed and placed.message else NO_NODE, False
     for state in pod.container_states:
         if state.reason in PULL_FAULTS or state.reason in (
             "CreateContainerConfigError",
             "CreateContainerError",
         ):
-            return f"{state.name}: {state.reason}: {state.message}"[:200], False
+            return f"{state.name}: {state.reason}: {state.message}"[:LONGEST_WORDS], False
         if state.restarts >= HOPELESS_RESTARTS:
             return f"{state.name} ended {state.restarts} times ({state.last_reason or state.reason})", True
     return None
