@@ -24,7 +24,7 @@ def title():
     lab the same model gets to its servers in four ways, and you measure what each costs. Then you roll out a second version and
     take it back. In the second half you write the controller that does all this when somebody asks for a model by name.
 
-    *170 minutes. What the cluster does is graded, and what the witnesses saw there. It makes no difference whether you press
+    *150 minutes. What the cluster does is graded, and what the witnesses saw there. It makes no difference whether you press
     the buttons on this page or use `kubectl` and `course witness` in its terminal, which `Ctrl`+`` ` `` opens.*
     """)
     return
@@ -1808,14 +1808,14 @@ def buttons():
     apply_versions = nb.apply_button("Apply both versions")
     place = nb.apply_button("Put what this lab needs in place", kind="neutral")
     see_car = draw_staging.run_or_stop("Look at the modelcar")
-    see_children = draw_staging.run_or_stop("See what is made")
+    see_children = draw_staging.run_or_stop("Look at what is made")
     see_claim = draw_staging.run_or_stop("Look at the claim")
-    see_conditions = draw_staging.run_or_stop("See what is said")
+    see_conditions = draw_staging.run_or_stop("Look at the status")
     see_copy = draw_staging.run_or_stop("Look at the copy")
-    see_endings = draw_staging.run_or_stop("Rename, and end it")
+    see_endings = draw_staging.run_or_stop("Rename and end")
     see_image = draw_staging.run_or_stop("Look at the image volume")
-    see_refusals = draw_staging.run_or_stop("Ask for what nobody can serve")
-    see_repair = draw_staging.run_or_stop("Delete and edit the children")
+    see_refusals = draw_staging.run_or_stop("Ask for what cannot be served")
+    see_repair = draw_staging.run_or_stop("Delete and edit")
     see_versions = draw_staging.run_or_stop("Roll version 2 out, and back")
     to_reconcile = nb.apply_button("Deliver the functions")
     return (
@@ -1861,10 +1861,10 @@ def parts_and_quiz():
         nb.Part("5 · Which one, and why", 10, ("decide",)),
         nb.Part("6 · What the kubelet says", 12, ("words",)),
         nb.Part("7 · Versions that do not move", 16, ("versions",)),
-        nb.Part("8 · From a model's name to its objects", 26),
-        nb.Part("9 · Look at what is there, and say what was seen", 24),
-        nb.Part("10 · Deliver it, and break it", 16, ("controller",)),
-        nb.Part("11 · A model by its name", 12, ("served",)),
+        nb.Part("8 · From a model's name to its objects", 20),
+        nb.Part("9 · Look at what is there, and say what was seen", 16),
+        nb.Part("10 · Deliver it, and break it", 14, ("controller",)),
+        nb.Part("11 · A model by its name", 8, ("served",)),
     )
     QUESTIONS = [
         nb.Question(
