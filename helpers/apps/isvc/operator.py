@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -137,15 +138,19 @@ class Controller:
             await self.tick()
 
 
-def registered(controller: Controller) -> OperatorRegistry:
-    """kopf's registry with this controller's handlers."""
+def registered(controller: Controller, login: Callable[..., Any] | None = None) -> OperatorRegistry:
+    """kopf's registry with this controller's handlers.
+
+    Args:
+        login: how kopf finds the API server; without it, as the pod's ServiceAccount.
+    """
     import kopf
 
     registry = kopf.OperatorRegistry()
 
     @kopf.on.login(registry=registry)
-    def login(**about: Any) -> Any:
-        return kopf.login_with_service_account(**about)
+    def log_in(**about: Any) -> Any:
+        return (login or kopf.login_with_service_account)(**about)
 
     @kopf.on.startup(registry=registry)
     async def startup(settings: OperatorSettings, **_: Any) -> None:
