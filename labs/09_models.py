@@ -708,8 +708,8 @@ def _():
         by-image: {mib_per_pod: null, copies_for_five: null}
         choices:
           old_cluster:
-          big_share: 
-          kserve_1_30: 
+          big_share:
+          kserve_1_30:
           registry_1_36:
     """
     return (table_yaml,)
@@ -1245,7 +1245,7 @@ def children(service: dict, runtime: dict) -> list[dict]:
     """The Deployment and the Service that this InferenceService wants."""
     name, predictor = service["metadata"]["name"], service["spec"]["predictor"]
     model, template = predictor["model"], runtime["spec"]
-    source, path = model_volume(model["storageUri"])
+    source, _ = model_volume(model["storageUri"])
     first = template["containers"][0]
     mount = {"name": "model", "mountPath": "/mnt/models"}
     args = [arg.replace("{{.Name}}", name) for arg in first.get("args") or []]
@@ -1378,7 +1378,10 @@ def status(service: dict, seen: Seen, problem: Problem | None) -> dict:
     reason = "Serving" if is_ready else "PredictorNotReady"
     return {
         **said,
-        "conditions": [condition("PredictorReady", ready, reason, why), condition("Ready", ready, reason, why)],
+        "conditions": [
+            condition("PredictorReady", ready, reason, why),
+            condition("Ready", ready, reason, why),
+        ],
     }
 
 
@@ -1738,6 +1741,18 @@ def _():
                     right=True,
                 ),
                 nb.Option("The node's disk", "The image is on it."),
+            ),
+        ),
+        nb.Question(
+            "An InferenceService says `Ready: True` and `observedGeneration: 3`; its `metadata.generation` is 4. What do you know?",
+            (
+                nb.Option("What was asked for last is served", "That would be said of generation 4."),
+                nb.Option(
+                    "What was asked for before is served, and of the change nothing is known yet",
+                    "A status is about what was looked at. The controller has not looked since the change, or did not get to its end.",
+                    right=True,
+                ),
+                nb.Option("The change was refused", "Then the status would say so, of generation 4."),
             ),
         ),
         nb.Question(

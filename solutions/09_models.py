@@ -1908,6 +1908,18 @@ def parts_and_quiz():
             ),
         ),
         nb.Question(
+            "An InferenceService says `Ready: True` and `observedGeneration: 3`; its `metadata.generation` is 4. What do you know?",
+            (
+                nb.Option("What was asked for last is served", "That would be said of generation 4."),
+                nb.Option(
+                    "What was asked for before is served, and of the change nothing is known yet",
+                    "A status is about what was looked at. The controller has not looked since the change, or did not get to its end.",
+                    right=True,
+                ),
+                nb.Option("The change was refused", "Then the status would say so, of generation 4."),
+            ),
+        ),
+        nb.Question(
             "Somebody deletes the Deployment that your controller made, while the controller is being replaced. What brings it back?",
             (
                 nb.Option(

@@ -91,7 +91,7 @@ def image_of(pod_spec: Mapping[str, Any]) -> dict[str, Any]:
 
 def mount_of(pod_spec: Mapping[str, Any], path: str = PATH) -> dict[str, Any]:
     """The mount of a pod's first container in which a path lies; empty where it lies in the container's own image."""
-    container = next(iter(pod_spec.get("containers") or []), {})
+    container: dict[str, Any] = next(iter(pod_spec.get("containers") or []), {})
     mounts = [
         item for item in container.get("volumeMounts") or [] if _within(path, item.get("mountPath", ""))
     ]

@@ -252,7 +252,11 @@ def _row(way: str, said: object, pods: list[Seen]) -> list[Expectation]:
     row = said if isinstance(said, dict) else {}
     own = max(_own_mib(pod) for pod in pods)
     mib, copies = row.get("mib_per_pod"), row.get("copies_for_five")
-    near = _is_number(mib) and abs(mib - own) <= max(NOTHING_MIB, TOLERANCE * own)
+    near = (
+        isinstance(mib, int | float)
+        and not isinstance(mib, bool)
+        and abs(mib - own) <= max(NOTHING_MIB, TOLERANCE * own)
+    )
     wanted = FIVE if own >= NOTHING_MIB else COPIES[way]
     return [
         (near, f"{way}: MiB as measured", f"{way}: {mib} MiB for each pod, and {own:.0f} were measured"),
@@ -262,10 +266,6 @@ def _row(way: str, said: object, pods: list[Seen]) -> list[Expectation]:
             f"{way}: {copies} copies for five pods do not follow from what was measured",
         ),
     ]
-
-
-def _is_number(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 def _table(text: str) -> dict[str, Any]:

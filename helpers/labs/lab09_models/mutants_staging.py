@@ -144,6 +144,11 @@ def _sidecar(edit: Callable[[Manifest], object]) -> Callable[[Manifest], object]
     return lambda spec: edit(spec["initContainers"][0])
 
 
+def _no_sidecar(spec: Manifest) -> None:
+    _copied(spec, "cp -r /models /mnt/")
+    spec["initContainers"][0].pop("restartPolicy")
+
+
 def _root(container: Manifest) -> None:
     container["securityContext"] = {"runAsUser": 0}
 
@@ -347,10 +352,7 @@ _CAR = [
         "a copy by an init container in the place of a sidecar",
         rewritten(
             "by-car",
-            lambda spec: (
-                _copied(spec, "cp -r /models /mnt/"),
-                spec["initContainers"][0].pop("restartPolicy"),
-            ),
+            _no_sidecar,
             saw("by-car", link="", own=SIZE, owner=None, probe="no sidecar"),
         ),
         {CAR: "the link is none"},

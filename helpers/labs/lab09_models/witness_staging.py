@@ -211,8 +211,8 @@ class Looking:
         """What the provisioner says of a claim that pods wait for, after a colon; empty where they wait for none."""
         view = self._cluster.view()
         volumes = [item for pod in pods for item in pod.path("spec.volumes", []) or []]
-        names = {(item.get("persistentVolumeClaim") or {}).get("claimName") for item in volumes} - {None}
-        for name in sorted(names):
+        claims = [item["persistentVolumeClaim"] for item in volumes if "persistentVolumeClaim" in item]
+        for name in sorted({str(item["claimName"]) for item in claims}):
             found = view.find("PersistentVolumeClaim", name, NAMESPACE)
             if found is None or found.path("status.phase") != "Bound":
                 events = view.events(NAMESPACE, involved=("PersistentVolumeClaim", name))

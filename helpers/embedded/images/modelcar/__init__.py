@@ -90,9 +90,8 @@ def second(first: Path) -> dict[str, bytes]:
 
 def _checksums(first: Path, changed: dict[str, bytes]) -> bytes:
     """The list of version 2: lines of what is as it was, and new ones for what is not."""
-    lines = dict(
-        reversed(line.split(maxsplit=1)) for line in (first / model.CHECKSUMS).read_text().splitlines()
-    )
+    listed = (line.split(maxsplit=1) for line in (first / model.CHECKSUMS).read_text().splitlines())
+    lines = {name: digest for digest, name in listed}
     lines |= {name: hashlib.sha256(content).hexdigest() for name, content in changed.items()}
     return "".join(f"{lines[name]}  {name}\n" for name in sorted(lines)).encode()
 
