@@ -661,7 +661,8 @@ def _():
     mo.md(r"""
     ## 5 · Which one, and why
 
-    What the witnesses measured, on this node:
+    What the witnesses measured, on this node. The number of a file says which one on the disk was read: where two rows have the
+    same one, no copy lies between them.
     """)
     return
 
@@ -1183,7 +1184,9 @@ def _():
 
     The kinds here are KServe's API, with the fields that its SDK 0.21.0 names. They are reconciled by the course's own controller: this
     is not KServe. KServe does more (requests to zero, canaries, transformers, other storage), and is installed by an administrator.
-    Where KServe itself runs on your cluster, nothing of ours is installed, and the InferenceService of part 11 is applied to it.
+    Where KServe itself runs on your cluster, nothing of ours is installed, and the InferenceService of part 11 is applied to it; parts 8
+    to 10 need a cluster without it. `LLMInferenceService`, KServe's kind for models that take many cards, is here as a subset that
+    nothing reconciles: `kubectl explain llminferenceservice.spec` shows its shape.
 
     `isvc-controller` is a short program on kopf, meant to be read: `helpers/apps/isvc/`. It watches, reads and writes; the decisions
     are six functions of yours. On each **pass** over an InferenceService it asks them in this order:

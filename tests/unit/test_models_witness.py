@@ -223,6 +223,35 @@ def test_the_kubelet_s_words_are_kept(cluster: FakeCluster, monkeypatch: Any) ->
     )
 
 
+def test_what_a_claim_s_provisioner_says_is_told_where_pods_wait_for_it(
+    cluster: FakeCluster, monkeypatch: Any
+) -> None:
+    monkeypatch.setattr(witness_staging, "UNPLACED_S", -1.0)
+    claim = cluster.view().get("PersistentVolumeClaim", "models", NAMESPACE)
+    cluster.put({**claim.raw, "status": {"phase": "Pending"}})
+    about = ("PersistentVolumeClaim", "models")
+    cluster.add_event(NAMESPACE, about, "ProvisioningFailed", "NodePath only supports ReadWriteOnce")
+    spec = {**cluster.view().deployment("by-claim", NAMESPACE).path("spec.template.spec"), "nodeName": None}
+    for number in (1, 2):
+        cluster.add_pod(
+            f"by-claim-{number}", NAMESPACE, labels={"app": "by-claim"}, phase="Pending", spec=spec
+        )
+    said = looking(cluster).up("by-claim")["problem"]
+    assert (
+        said
+        == "a pod waits for its node: the claim models is not bound. NodePath only supports ReadWriteOnce"
+    )
+
+
+def test_what_does_not_start_stays_to_be_looked_at(cluster: FakeCluster) -> None:
+    crashed = {"name": "server", "restartCount": 3, "state": {"waiting": {"reason": "CrashLoopBackOff"}}}
+    running(cluster, "by-image", ready=False, containerStatuses=[crashed])
+    found = looking(cluster)
+    found.up("by-image")
+    assert found.down("by-image") == {"left": 1}
+    assert cluster.view().deployment("by-image", NAMESPACE).replicas == 1
+
+
 def test_a_witness_of_what_is_not_there_says_what_comes_first(cluster: FakeCluster) -> None:
     cluster.delete("Deployment", "by-car", NAMESPACE)
     with pytest.raises(StepMissing, match="by-car is not there yet"):

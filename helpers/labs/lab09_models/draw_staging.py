@@ -136,14 +136,22 @@ def measured(lab: LabSession) -> Any:
     seen = {way: seen_by(lab.cluster, way) for way in WAYS}
     if not any(seen.values()):
         return note("The table fills as the four ways are looked at.")
-    head = ("way", "the model lies in", "MiB of each pod's own", "a write", "users", "it said")
+    head = (
+        "way",
+        "the model lies in",
+        "MiB of each pod's own",
+        "number of the file",
+        "a write",
+        "users",
+        "it said",
+    )
     return course(table(head, [_measured_row(way, seen[way]) for way in WAYS]), live=True)
 
 
 def _measured_row(way: str, seen: Mapping[str, Any]) -> list[Any]:
     pods = seen.get("pods") or []
     if not pods or "own" not in pods[0]:
-        return [code(way), inline(str(seen.get("problem") or "not looked at yet")), "", "", "", ""]
+        return [code(way), inline(str(seen.get("problem") or "not looked at yet")), "", "", "", "", ""]
     first = pods[0]
     where = (
         "a neighbour's root"
@@ -152,7 +160,8 @@ def _measured_row(way: str, seen: Mapping[str, Any]) -> list[Any]:
     )
     users = str(first["uid"]) + (f", sidecar {first['owner']}" if first.get("owner") is not None else "")
     own = ", ".join(f"{pod['own'] / MIB:.0f}" for pod in pods)
-    return [code(way), where, own, first.get("write", ""), users, first.get("answer", "")]
+    files = ", ".join(str(pod.get("inode", "")).partition(":")[2] for pod in pods)
+    return [code(way), where, own, files, first.get("write", ""), users, first.get("answer", "")]
 
 
 @needs_cluster

@@ -254,7 +254,7 @@ class Looking:
         command = ((sidecar.get("startupProbe") or {}).get("exec") or {}).get("command")
         if not command:
             return "none"
-        script = 'mv "$0" "$0.kept" && ln -s /proc/none "$0" || exit 9; "$@"; said=$?; mv -T "$0.kept" "$0"; exit "$said"'
+        script = 'mv "$0" "$0.kept" && ln -s /proc/none "$0" || exit 9; "$@"; said=$?; rm "$0"; mv "$0.kept" "$0"; exit "$said"'
         words = ["sh", "-c", script, models.PATH, *command]
         try:
             done = self._cluster.exec(NAMESPACE, pod.name, words, container=sidecar["name"])
