@@ -37,6 +37,8 @@ KSERVE_LABELS = (
     "control-plane=kserve-controller-manager",
     "app.kubernetes.io/name=kserve-controller-manager",
 )
+# On what the lab's witnesses make.
+WITNESS_LABEL = "course.llm-stack/witness"
 DEFINITION = f"inferenceservices.{GROUP}"
 READY_S = 120.0
 # What the page's functions may use stands at the head of their file, too.
@@ -114,8 +116,18 @@ def _definitions(cluster: Cluster, say: Progress) -> list[str]:
 
 
 def manifests(cluster: Cluster) -> list[Manifest]:
-    """The controller and its runtime, for this cluster."""
-    return cluster.kustomize(MANIFESTS / "overlays" / cluster.profile().overlay)
+    """The controller and its runtime, for this cluster; images are those that its profile names."""
+    profile = cluster.profile()
+    found = cluster.kustomize(MANIFESTS / "overlays" / profile.overlay)
+    for item in found:
+        if item["kind"] == "Deployment":
+            container, name = item["spec"]["template"]["spec"]["containers"][0], CONTROLLER
+        elif item["kind"] == "ServingRuntime":
+            container, name = item["spec"]["containers"][0], "vllm"
+        else:
+            continue
+        container["image"] = profile.images.get(name) or container["image"]
+    return found
 
 
 def _missing(cluster: Cluster, is_kserve: bool) -> list[Manifest]:
@@ -142,6 +154,8 @@ def clear(cluster: Cluster, progress: Progress = lambda line: None) -> list[str]
         services = view.list(SERVICE, NAMESPACE)
     except InvalidManifest:  # no such kind is served here
         return []
+    for item in view.list("ServingRuntime", NAMESPACE, labels=WITNESS_LABEL):  # of one that was killed
+        cluster.delete("ServingRuntime", item.name, NAMESPACE)
     for item in services:
         progress(f"{SERVICE} {item.name}")
         cluster.delete(SERVICE, item.name, NAMESPACE, wait_s=30)

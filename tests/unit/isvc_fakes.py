@@ -258,7 +258,8 @@ _SHORT = {
     "GONE_S": 0.8,
     "READY_S": 1.5,
     "SETTLED_S": 0.1,
-    "CALM_S": 0.2,
+    "CALM_S": 0.5,
+    "SETTLES_S": 0.1,
     "BROKEN_S": 0.2,
 }
 

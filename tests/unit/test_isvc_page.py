@@ -137,6 +137,11 @@ def test_wanted_stands_beside_seen() -> None:
     changed = {"spec": {"predictor": {"minReplicas": 2}}}
     cluster.patch(isvc.SERVICE, "smollm", changed, "llm-models")
     assert "(of generation 1)" in drawn(cluster)
+    longest = {"type": "Ready", "status": "False", "reason": "InvalidSpec", "message": 300 * "x"}
+    cluster.set_status(
+        isvc.SERVICE, "smollm", {"observedGeneration": 2, "conditions": [longest]}, "llm-models"
+    )
+    assert "InvalidSpec: x" in drawn(cluster) and 120 * "x" not in drawn(cluster)
 
 
 def test_kinds_that_are_not_served_are_no_mistake() -> None:

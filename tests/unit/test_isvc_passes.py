@@ -416,6 +416,27 @@ def test_a_pass_that_the_api_server_cut_short_comes_again(cluster: FakeCluster) 
     assert found(cluster, "Deployment")
 
 
+def test_a_pass_that_breaks_off_does_not_end_all_others(cluster: FakeCluster) -> None:
+    def unheard_of(service: Object, runtime: Object) -> list[Object]:
+        return [{"kind": "Service", "apiVersion": "v1", "metadata": {"name": "a", "labels": {1, 2}}}]
+
+    class Broken(FakeApi):
+        async def apply(self, wanted: Object) -> Object:
+            json.dumps(wanted)
+            return await super().apply(wanted)
+
+    async def play() -> None:
+        controller = Controller(Broken(cluster), with_function("children", unheard_of))
+        controller.queue.put("smol")
+        await controller.one()
+        controller.reconciler = SOLVED
+        controller.queue.put("smol")
+        await controller.one()
+
+    asyncio.run(play())
+    assert found(cluster, "Deployment")
+
+
 def test_every_event_is_one_that_the_learner_is_asked_about() -> None:
     from helpers.apps.isvc.operator import WATCHED
 

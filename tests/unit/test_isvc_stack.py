@@ -270,8 +270,12 @@ def test_a_reset_takes_services_and_functions_away_and_a_second_finds_nothing(fa
     service = decisions.example_service()
     service["metadata"]["namespace"] = NAMESPACE
     fake.apply(service)
+    left = decisions.example_runtime("w1")
+    left["metadata"] = {"name": "w1", "namespace": NAMESPACE, "labels": {isvc.WITNESS_LABEL: "repair"}}
+    fake.apply(left)
     isvc.asleep(fake)
     done = isvc.clear(fake)
+    assert fake.view().find("ServingRuntime", "w1", NAMESPACE) is None
     assert "InferenceService smol deleted" in done and f"ConfigMap {isvc.DECISIONS} deleted" in done
     assert fake.view().get("Deployment", isvc.CONTROLLER, NAMESPACE).path("spec.replicas") == 1
     assert isvc.clear(fake) == []

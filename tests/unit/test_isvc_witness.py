@@ -11,9 +11,12 @@ from helpers.apps.isvc.decisions import APPLY, FILE, LEAVE, PLUG_POINTS, TYPES, 
 from helpers.apps.isvc.passes import Reconciler
 from helpers.apps.orchestrator.decisions import load
 from helpers.cluster.fake import FakeCluster
+from helpers.errors import EnvironmentFault, StepMissing
 from helpers.grading.verdict import Status, Verdict
 from helpers.labs.lab09_models import checks_controller as checks
+from helpers.labs.lab09_models import witness_controller
 from helpers.labs.lab09_models.proof_controller import functions_text
+from helpers.stack import isvc
 from tests.unit.isvc_fakes import World, witness_saw
 
 RIGHT = load(FILE, functions_text().encode(), PLUG_POINTS, TYPES)
@@ -160,6 +163,13 @@ def _available(seen: Any) -> bool:
     return bool((deployment.get("status") or {}).get("availableReplicas", 0) >= 1)
 
 
+def _counts(service: Object, seen: Any, problem: Any) -> Object:
+    """One more each time, whatever the InferenceService's own generation is."""
+    found: Object = RIGHT["status"](service, seen, problem)
+    before = (service.get("status") or {}).get("observedGeneration", 0)
+    return {**found, "observedGeneration": before + 1}
+
+
 def _reason_of_its_own(service: Object, seen: Any, problem: Any) -> Object:
     found: Object = RIGHT["status"](service, seen, problem)
     if problem:
@@ -192,6 +202,7 @@ WRONG: list[tuple[str, dict[str, Any], str, str]] = [
     ("create only", {"step": _create_only}, "repair", "what somebody edited stayed"),
     ("edge-triggered", {"wakes": _when_asked}, "repair", "a deleted Deployment did not come back"),
     ("edge-triggered", {"wakes": _when_asked}, "conditions", "Ready was never said"),
+    ("a status that is never the same", {"status": _counts}, "repair", "in which nothing happened"),
     ("takes over", {"step": _takes_over}, "refusals", "was taken over"),
     ("half made", {"children": _half_made}, "refusals", "s3://: Ready is False, PredictorNotReady"),
     ("a word of its own", {"status": _reason_of_its_own}, "refusals", "Ready is Unknown, Error"),
@@ -234,3 +245,28 @@ def test_a_clock_alone_is_enough(monkeypatch: pytest.MonkeyPatch) -> None:
     played = world(wakes=lambda kind, change: kind == "clock")
     verdict = judged("repair", witness_saw(played, "repair", monkeypatch))
     assert verdict.status is Status.PASS, verdict.observed
+
+
+def test_where_kserve_runs_its_own_controller_is_not_judged() -> None:
+    played = world()
+    definition = {
+        "apiVersion": "apiextensions.k8s.io/v1",
+        "kind": "CustomResourceDefinition",
+        "metadata": {"name": isvc.DEFINITION},
+        "spec": {"group": isvc.GROUP},
+    }
+    played.cluster.apply(definition)
+    isvc.deliver(played.cluster, functions_text())
+    for name in CHECKS:
+        verdict = CHECKS[name](played.cluster.view())
+        assert (verdict.status, verdict.observed) == (
+            Status.NOT_ATTEMPTED,
+            "KServe itself runs on this cluster",
+        )
+    with pytest.raises(EnvironmentFault, match="KServe itself runs"):
+        witness_controller.run(played.cluster, "repair", on_progress=lambda line: None)
+
+
+def test_a_witness_wants_functions_that_were_delivered() -> None:
+    with pytest.raises(StepMissing, match="deliver them first"):
+        witness_controller.run(world().cluster, "repair", on_progress=lambda line: None)

@@ -116,6 +116,9 @@ class Controller:
         except ApiProblem as problem:
             log.warning("%s: %s", name, problem)
             asyncio.get_running_loop().call_later(self._again_s, self.queue.put, name)
+        except Exception:
+            # One InferenceService must not keep all others from their passes; the clock brings the next one.
+            log.exception("%s: the pass broke off", name)
         self.passes += 1
 
     def start(self) -> None:

@@ -27,8 +27,8 @@ if TYPE_CHECKING:
 
 NAMESPACE, NAME = isvc.NAMESPACE, "smollm"
 PORT = 80
-# Whoever looks every ten seconds has seen everything by then.
-ANSWER_S = 8.0
+# Three tokens, on a machine that has other work.
+ANSWER_S = 15.0
 
 
 def witnessed(name: str) -> Callable[[Callable[..., Verdict]], CheckFunction]:
@@ -37,7 +37,9 @@ def witnessed(name: str) -> Callable[[Callable[..., Verdict]], CheckFunction]:
     def wrap(check: Callable[..., Verdict]) -> CheckFunction:
         @wraps(check)
         def judged(cluster: ClusterView) -> Verdict:
-            if not isvc.kserve_runs(cluster) and not isvc.delivered(cluster):
+            if isvc.kserve_runs(cluster):
+                return not_attempted("the course's controller", "KServe itself runs on this cluster")
+            if not isvc.delivered(cluster):
                 return not_attempted(f"ConfigMap {isvc.DECISIONS} with {isvc.FILE}", "there is none")
             return witnessing.verdict_on(witness_controller.BOOK, cluster, name, check)
 
@@ -46,9 +48,9 @@ def witnessed(name: str) -> Callable[[Callable[..., Verdict]], CheckFunction]:
     return wrap
 
 
-@lab.check("controller.serves", points=4, task="served", timeout_s=20)
+@lab.check("controller.serves", points=4, task="served", timeout_s=30)
 def an_inference_service_answers(cluster: ClusterView) -> Verdict:
-    """InferenceService `smollm` is Ready, what was made of it is its own, and the model answers through its Service.
+    """InferenceService `smollm` names a version of the model by its digest and is Ready, what was made of it is its own, and the model answers through its Service.
 
     Why: Whoever wants a model should say which one, and not how a Deployment, a Service, a volume and their labels are spelled. That is written once, in the controller.
     Hint: The InferenceService names a runtime or a format, and a storageUri. If nothing comes of it, its status and the controller's log say why.
@@ -247,7 +249,7 @@ def what_cannot_be_served_is_said(cluster: ClusterView, seen: Mapping[str, Any])
             else "a Service was made beside somebody else's Deployment",
         ),
         (
-            taken["ready"] == "False",
+            taken["ready"] in ("False", "Unknown"),
             "and is not served as one's own",
             f"Ready is {taken['ready']} where the name was taken",
         ),

@@ -39,7 +39,7 @@ from helpers.labs.lab09_models import draw_staging
 from helpers.labs.lab09_models.checks_controller import NAME
 from helpers.labs.lab09_models.run import BOOK, run
 from helpers.labs.lab09_models.witness_controller import faults_between, is_current, ready_of
-from helpers.notebook.html import card, code, course, inline, note, spinner, table, word
+from helpers.notebook.html import card, code, course, cut, inline, note, spinner, table, word
 from helpers.notebook.reset import reset_button
 from helpers.notebook.session import LabSession, needs_cluster
 from helpers.stack import isvc
@@ -50,6 +50,7 @@ if TYPE_CHECKING:
 
 NAMESPACE = isvc.NAMESPACE
 READY_S, POLL_S = 300.0, 1.0
+LONGEST = 90
 _PANELS = Panels(BOOK, run)
 _REFUSED = "InvalidSpec"
 
@@ -370,8 +371,10 @@ def functions_panel(lab: LabSession, button: Any, *functions: Callable[..., Any]
     cluster, text = lab.cluster, isvc.functions_text(*functions)
     if isvc.kserve_runs(cluster.view()):
         return note(
-            "KServe itself runs on this cluster: it reconciles what you apply below, and your functions are not asked."
+            "KServe itself runs on this cluster: it reconciles what you apply in part 11, and your functions are not asked."
         )
+    if cluster.view().find("Deployment", isvc.CONTROLLER, NAMESPACE) is None:
+        return note("The controller appears when the lab was started.")
 
     def back() -> str:
         isvc.deliver(cluster, None)
@@ -475,5 +478,5 @@ def _words(service: Resource) -> Markup:
     old = (
         "" if is_current(service) else f" (of generation {service.path('status.observedGeneration', 'none')})"
     )
-    reason = f"{ready.get('reason') or ''}{old}"
+    reason = f"{ready.get('reason') or ''}{old}: {cut(str(ready.get('message') or 'no message'), LONGEST)}"
     return Markup("{} {}").format(word(state, f"Ready: {ready.get('status')}"), reason)

@@ -276,7 +276,7 @@ MUTANTS = [
         {REPAIRS: "a deleted Service did not come back"},
     ),
     Mutant("by events alone", saw("repair", missed=None), {REPAIRS: "while the controller was away"}),
-    Mutant("a status that is never the same", saw("repair", writes=21), {REPAIRS: "21 writes within 15 s"}),
+    Mutant("a status that is never the same", saw("repair", writes=21), {REPAIRS: "21 writes within 12 s"}),
     Mutant("nothing is made", saw("repair", made=False), {REPAIRS: "nothing was made"}),
     Mutant(
         "a server that nobody reaches",

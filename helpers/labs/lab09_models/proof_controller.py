@@ -9,23 +9,17 @@ from __future__ import annotations
 import ast
 import json
 from functools import cache
-from pathlib import Path
-from textwrap import dedent
 from typing import Any
-
-import yaml
 
 from helpers.apps.isvc.decisions import FILE, GROUP, PLUG_POINTS, TYPES, asked
 from helpers.apps.orchestrator.decisions import load
 from helpers.cluster.fake import FakeCluster
-from helpers.grading.changes import Change, Manifest, applied, manifest, one, rolled_out
-from helpers.kubeyaml import filled
+from helpers.grading.changes import Change, Manifest, applied, manifest, one, rolled_out, solved
 from helpers.labs.lab09_models.proof_staging import NAMES
 from helpers.settings import REPOSITORY
 from helpers.stack import isvc
 
 PAGE = REPOSITORY / "solutions" / "09_models.py"
-PARTS = REPOSITORY / "solutions" / "09_parts_controller.py.txt"
 KINDS = (
     ("InferenceService", GROUP, "v1beta1", "inferenceservices"),
     ("ServingRuntime", GROUP, "v1alpha1", "servingruntimes"),
@@ -35,15 +29,10 @@ KINDS = (
 FUNCTIONS = (*("find_runtime", "model_volume", "children", "step", "wakes", "condition", "serves", "status"),)
 
 
-def source() -> Path:
-    """The file that has the solution's cells."""
-    return PAGE if PAGE.is_file() and "def find_runtime" in PAGE.read_text() else PARTS
-
-
 @cache
 def functions_text() -> str:
     """`reconcile.py` as the page delivers the solution's functions."""
-    tree = ast.parse(source().read_text())
+    tree = ast.parse(PAGE.read_text())
     named = {node.name: node for node in tree.body if isinstance(node, ast.FunctionDef)}
     texts = [
         ast.unparse(ast.FunctionDef(**{**vars(named[name]), "decorator_list": []})) for name in FUNCTIONS
@@ -98,21 +87,7 @@ def _manifests() -> str:
 
 def objects(cell: str) -> list[Manifest]:
     """The objects of a YAML cell, as solved."""
-    return [item for item in yaml.safe_load_all(filled(_cells()[cell], NAMES)) if item]
-
-
-@cache
-def _cells() -> dict[str, str]:
-    tree = ast.parse(source().read_text())
-    return {
-        target.id: dedent(node.value.value)
-        for node in ast.walk(tree)
-        if isinstance(node, ast.Assign)
-        and isinstance(node.value, ast.Constant)
-        and isinstance(node.value.value, str)
-        for target in node.targets
-        if isinstance(target, ast.Name)
-    }
+    return solved("09", cell, **NAMES)
 
 
 def delivered(text: str) -> Change:
