@@ -52,11 +52,14 @@ tests: .venv/installed ## the tests alone: what needs no cluster first, then the
 	@command -v chromium >/dev/null && command -v nft >/dev/null || { $(SUDO) apt-get update -qq && $(SUDO) apt-get install -y -qq --no-install-recommends chromium fonts-dejavu-core nftables; }
 	# What comes after the unit tests is imported before them: a file that cannot be is known in seconds, not an hour later.
 	.venv/bin/pytest tests --ignore tests/unit --collect-only -qq | tail -n 20
+	# What the tests after them would wait for is built meanwhile, in the moments that they leave (SCHED_IDLE).
+	said=$$(mktemp)
+	chrt --idle 0 $(COURSE) prefetch > /dev/null 2>&1 &
+	ahead=$$!
+	trap 'rm -f "$$said"; kill $$ahead 2> /dev/null || true' EXIT
 	.venv/bin/pytest tests/unit -n 2 $(addprefix --ignore ,$(PROOFS))
 	# All labs, solved once and kept for the tests after it. Lab 05 measures queues and outages: nothing may run beside it
 	# but the proofs of the checks, which no clock decides: they get the moments that the journey leaves (SCHED_IDLE).
-	said=$$(mktemp)
-	trap 'rm -f "$$said"' EXIT
 	chrt --idle 0 .venv/bin/pytest $(PROOFS) > "$$said" 2>&1 &
 	proofs=$$!
 	.venv/bin/pytest tests/live/test_journey.py || { kill -INT $$proofs; wait $$proofs; exit 1; }

@@ -421,6 +421,10 @@ def _bring_in_images(lab: str) -> None:
         say(f"Meanwhile the images of {', '.join(begun.names)} are loaded; the page shows the progress.")
 
 
+# Also the `--` before a command that kubectl runs in a pod: Click leaves everything after the first word alone.
+_AS_TYPED = {"allow_extra_args": True, "ignore_unknown_options": True, "allow_interspersed_args": False}
+
+
 @app.command(rich_help_panel=CLUSTERS)
 def shell(
     command: Annotated[
@@ -435,7 +439,7 @@ def shell(
 
 @app.command(
     rich_help_panel=CLUSTERS,
-    context_settings={"allow_extra_args": True, "ignore_unknown_options": True},
+    context_settings=_AS_TYPED,
     add_help_option=False,
 )
 def kubectl(context: typer.Context) -> None:
@@ -447,7 +451,7 @@ def kubectl(context: typer.Context) -> None:
 
 @app.command(
     rich_help_panel=CLUSTERS,
-    context_settings={"allow_extra_args": True, "ignore_unknown_options": True},
+    context_settings=_AS_TYPED,
     add_help_option=False,
 )
 def helm(context: typer.Context) -> None:

@@ -18,6 +18,7 @@ import tempfile
 import uuid
 from collections.abc import Iterator
 from contextlib import suppress
+from enum import Enum
 from pathlib import Path
 from typing import TextIO
 
@@ -117,26 +118,64 @@ def _course(*arguments: str, **variables: str) -> subprocess.CompletedProcess[st
     )
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Modules that begin on a copy of the solved cluster come first, one after the other: most take the same copy."""
+    items.sort(key=lambda item: list(Need).index(_need_of(item)))
+
+
+class Need(Enum):
+    """What a module's cluster is; in the order in which the modules run."""
+
+    SHARED = "a copy of the solved cluster, which it leaves solved"
+    STACK = "any copy, whatever became of its labs: it starts what it needs"
+    ANEW = "a copy of its own"
+    PLAIN = "a cluster with nothing on it, or with some labs solved"
+
+
+def _need_of(item: pytest.Item | pytest.Module) -> Need:
+    mark = item.get_closest_marker("solved")
+    if mark and list(mark.args) == lab_ids():
+        return Need.SHARED if mark.kwargs.get("shared") else Need.ANEW
+    return Need.STACK if item.get_closest_marker("stack") else Need.PLAIN
+
+
+@pytest.hookimpl
+def pytest_runtest_logreport(report: pytest.TestReport) -> None:
+    """What a failed test leaves is nobody's to share."""
+    if report.failed and _state().exists():
+        _state().write_text(Need.STACK.name)
+
+
+def _state() -> Path:
+    """There while the cluster is a copy of the solved one; its text says for whom it is still good."""
+    return settings.home_dir() / "copy"
+
+
 @pytest.fixture(scope="module")
 def kubeconfig(request: pytest.FixtureRequest) -> Path:
     """The kubeconfig of the tests' live cluster, as each module finds it: without the course's namespaces and operators.
 
     What an earlier module left would hold the GPU and the quota that this one counts on, and serve kinds that it counts
     on not to be served. A module with the mark `solved` finds these labs solved by `course solve`; where it names all
-    labs, on a copy of the cluster that tests/live/test_journey.py keeps, unless this version has kept none.
+    labs, on a copy of the cluster that tests/live/test_journey.py keeps, unless this version has kept none. With
+    `shared=True` that is the copy which other such modules used before it. One with the mark `stack` finds any copy.
     """
-    mark = request.node.get_closest_marker("solved")
+    mark, need = request.node.get_closest_marker("solved"), _need_of(request.node)
     labs = mark.args if mark else ()
     if FOREIGN:
         if labs:
             _must("solve", *labs, COURSE_KUBECONFIG=FOREIGN)
         return Path(FOREIGN)
-    path = settings.kubeconfig_path(settings.cluster_name())
+    path, state = settings.kubeconfig_path(settings.cluster_name()), _state()
     with (settings.home_dir() / "up.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        if list(labs) == lab_ids() and _all_labs_kept():
-            _must("restore", *lab_ids(), "--replace", "--name", settings.cluster_name())
+        if need is not Need.PLAIN and _all_labs_kept():
+            good_for = {Need.SHARED.name, Need.STACK.name} if need is Need.STACK else {need.name}
+            if not state.exists() or need is Need.ANEW or state.read_text() not in good_for:
+                _must("restore", *lab_ids(), "--replace", "--name", settings.cluster_name())
+            state.write_text(Need.SHARED.name if need is Need.SHARED else Need.STACK.name)
             return path
+        state.unlink(missing_ok=True)
         if KEEP or not path.exists():
             _must("up", "--name", settings.cluster_name())
         there = Cluster.connect(kubeconfig=path, scope=Scope())

@@ -18,6 +18,7 @@ from rich.console import Console
 
 from helpers import settings
 from helpers.embedded import entry, turns
+from helpers.embedded.binaries import ensure_binaries
 from helpers.embedded.elevate import Root
 from helpers.embedded.helm import HELM, ensure_helm
 from helpers.embedded.images import IMAGES, image
@@ -48,6 +49,11 @@ def things(cluster: str, helper: Root | None) -> list[Thing]:
         return lambda steps: entry.fetch_ahead(cluster, [name], steps, helper=helper)
 
     return [*(Thing(image(name).about, images(name)) for name in WORKLOADS), Thing(HELM.title, ensure_helm)]
+
+
+def everything(cluster: str, helper: Root | None) -> list[Thing]:
+    """The same, after the cluster's own commands: behind a page these are being built already."""
+    return [Thing("what the cluster is made of", ensure_binaries), *things(cluster, helper)]
 
 
 def fetch(wanted: list[Thing], steps: Steps, *, before_each: Callable[[], object] = lambda: None) -> None:

@@ -73,17 +73,17 @@ def lab(
 
 
 def prefetch(name: Name = "") -> None:
-    """Fetch and build now what later labs need: their images, with model and packages, and Helm.
+    """Fetch and build now what the cluster is made of, and what later labs need: images, model, packages, Helm.
 
     `course lab` does it behind the page, at the lowest priority.
     """
-    from helpers.embedded.ahead import fetch, things
+    from helpers.embedded.ahead import everything, fetch
     from helpers.embedded.entry import helper_of_root
     from helpers.embedded.steps import Steps
 
     steps = Steps()
     with steps.total(), helper_of_root() as helper:
-        fetch(things(name or cluster_name(), helper), steps)
+        fetch(everything(name or cluster_name(), helper), steps)
 
 
 def down(

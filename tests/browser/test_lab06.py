@@ -14,7 +14,7 @@ from helpers.grading.lifecycle import reset, start
 from helpers.labs.registry import load_lab
 from helpers.stack import orchestrator
 
-pytestmark = [pytest.mark.browser, pytest.mark.live, pytest.mark.gpu_engine]
+pytestmark = [pytest.mark.browser, pytest.mark.live, pytest.mark.gpu_engine, pytest.mark.stack]
 
 NOTEBOOK = REPOSITORY / "labs" / "06_orchestration.py"
 NAMES = "The settings name vLLM, Qdrant and Redis"

@@ -16,7 +16,7 @@ from helpers.labs.lab07_gates import sets
 from helpers.labs.registry import load_lab
 from helpers.stack import assistant
 
-pytestmark = [pytest.mark.browser, pytest.mark.live, pytest.mark.gpu_engine]
+pytestmark = [pytest.mark.browser, pytest.mark.live, pytest.mark.gpu_engine, pytest.mark.stack]
 
 NOTEBOOK = REPOSITORY / "labs" / "07_gates.py"
 CLEAN = "Thirty golden rows"

@@ -14,7 +14,7 @@ from helpers.cluster import Cluster
 from helpers.grading.lifecycle import reset, start
 from helpers.labs.registry import load_lab
 
-pytestmark = [pytest.mark.browser, pytest.mark.live, pytest.mark.gpu_engine]
+pytestmark = [pytest.mark.browser, pytest.mark.live, pytest.mark.gpu_engine, pytest.mark.stack]
 
 NOTEBOOK = REPOSITORY / "labs" / "08_scale.py"
 ASKED = "Prometheus asks every model server"

@@ -24,7 +24,7 @@ from helpers.stack import gpu, lent_card
 from tests.live.course_command import environment
 from tests.typed_commands import typed
 
-pytestmark = [pytest.mark.live, pytest.mark.gpu_engine, pytest.mark.solved(*lab_ids())]
+pytestmark = [pytest.mark.live, pytest.mark.gpu_engine, pytest.mark.solved(*lab_ids(), shared=True)]
 Answer = subprocess.CompletedProcess[str]
 REFUSED, OVER, STATUS = 7, 28, 22
 

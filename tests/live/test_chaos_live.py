@@ -27,7 +27,7 @@ from helpers.labs.lab05_chaos.checks import BYSTANDER_AVAILABILITY
 from helpers.labs.registry import load_lab
 from helpers.settings import REPOSITORY, home_dir
 
-pytestmark = [pytest.mark.live, pytest.mark.gpu_engine]
+pytestmark = [pytest.mark.live, pytest.mark.gpu_engine, pytest.mark.stack]
 
 
 @pytest.fixture(scope="module")

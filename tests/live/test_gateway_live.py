@@ -15,7 +15,7 @@ from helpers.cluster import Cluster, ClusterView
 from helpers.labs.registry import lab_ids
 from helpers.stack import gateway, state
 
-pytestmark = [pytest.mark.live, pytest.mark.gpu_engine, pytest.mark.solved(*lab_ids())]
+pytestmark = [pytest.mark.live, pytest.mark.gpu_engine, pytest.mark.solved(*lab_ids(), shared=True)]
 QUESTION = "Which errors should a client retry?"
 # Short answers: what is counted is the point, not what is said.
 SHORT = {"x-budget-class": "fast"}

@@ -16,7 +16,7 @@ from helpers.stack import inference, serving
 from helpers.stack.inference import InferenceClient, InferenceFault
 from tests.live.openai_features import FEATURES, answer_of
 
-pytestmark = [pytest.mark.live, pytest.mark.gpu_engine, pytest.mark.solved(*lab_ids())]
+pytestmark = [pytest.mark.live, pytest.mark.gpu_engine, pytest.mark.solved(*lab_ids(), shared=True)]
 ASKER = "asker"
 
 

@@ -26,7 +26,7 @@ from helpers.stack.bring_up import bring_up_with_probes, load_images
 from tests.contract.jobs_process import JobsProcess
 from tests.contract.redis_process import RedisProcess
 
-pytestmark = [pytest.mark.live, pytest.mark.gpu_engine]
+pytestmark = [pytest.mark.live, pytest.mark.gpu_engine, pytest.mark.stack]
 JOBS, WORKERS, KILL_EVERY_S = int(os.environ.get("COURSE_TEST_JOBS", "100")), 3, 5.0
 POISON, MARK = 2, "POISON-PILL"
 # A limit and no aim: on two busy cores a real vLLM takes its time, and workers are killed all the while.

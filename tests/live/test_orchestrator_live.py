@@ -22,7 +22,7 @@ from helpers.stack.bring_up import bring_up_for_orchestration, load_images
 from tests.contract.orchestrator_process import OrchestratorProcess
 from tests.contract.redis_process import RedisProcess
 
-pytestmark = [pytest.mark.live, pytest.mark.gpu_engine]
+pytestmark = [pytest.mark.live, pytest.mark.gpu_engine, pytest.mark.stack]
 ROUNDS = 10
 SYSTEM = "llm-system"
 QUESTION = "Why does a quota refuse my pod?"

@@ -11,7 +11,7 @@ from helpers.cluster import Cluster
 from helpers.labs.registry import lab_ids
 from helpers.stack import assistant, evals, releases, rollouts
 
-pytestmark = [pytest.mark.live, pytest.mark.gpu_engine, pytest.mark.solved(*lab_ids())]
+pytestmark = [pytest.mark.live, pytest.mark.gpu_engine, pytest.mark.solved(*lab_ids(), shared=True)]
 
 
 @pytest.fixture(scope="module")

@@ -17,7 +17,7 @@ from helpers.cluster.waits import NotYet
 from helpers.labs.registry import lab_ids
 from tests.live.course_command import course
 
-pytestmark = [pytest.mark.live, pytest.mark.gpu_engine, pytest.mark.solved(*lab_ids())]
+pytestmark = [pytest.mark.live, pytest.mark.gpu_engine, pytest.mark.solved(*lab_ids(), shared=True)]
 
 SETTLED_S = 180.0
 

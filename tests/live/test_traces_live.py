@@ -21,7 +21,7 @@ from helpers.stack.bring_up import bring_up_for_orchestration, ensure_observabil
 from tests.contract.orchestrator_process import OrchestratorProcess
 from tests.contract.redis_process import RedisProcess
 
-pytestmark = [pytest.mark.live, pytest.mark.gpu_engine]
+pytestmark = [pytest.mark.live, pytest.mark.gpu_engine, pytest.mark.stack]
 SYSTEM, TENANT = "llm-system", "docs"
 QUESTION = "Why does a quota refuse my pod?"
 PATIENT = "def hop_deadline_ms(budget, hop, left_ms): return left_ms"

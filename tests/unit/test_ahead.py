@@ -88,7 +88,7 @@ def test_what_stops_it_is_one_sentence_and_the_next_command(
     made: list[str] = []
     monkeypatch.setattr(entry, "is_root", lambda: True)
     wanted = [Thing("first", lambda steps: made.append("first")), Thing("the model", fail)]
-    monkeypatch.setattr(ahead, "things", lambda cluster, helper: wanted)
+    monkeypatch.setattr(ahead, "everything", lambda cluster, helper: wanted)
     assert cli.run(["prefetch"]) == 2
     lines = capsys.readouterr().err.splitlines()
     assert lines[-2] == f"{said}: the model was not fetched. What was fetched before it is kept."
@@ -200,7 +200,7 @@ INTERRUPTED = """
         print("begun", flush=True)
         time.sleep(600)
     entry.is_root = lambda: True
-    ahead.things = lambda cluster, helper: [ahead.Thing("a", lambda steps: cache.ensure("things", "k", half))]
+    ahead.everything = lambda cluster, helper: [ahead.Thing("a", lambda steps: cache.ensure("things", "k", half))]
     sys.exit(cli.run(["prefetch"]))
 """
 
@@ -231,7 +231,7 @@ SERVER = """
         (content / "file").write_text("half")
         time.sleep(600)
     ahead.SETTLE_S = 0
-    ahead.things = lambda cluster, helper: [ahead.Thing("a", lambda steps: cache.ensure("things", "k", half))]
+    ahead.everything = lambda cluster, helper: [ahead.Thing("a", lambda steps: cache.ensure("things", "k", half))]
     entry.is_root = lambda: True
     entry.up = lambda cluster, steps, helper: None
     behind.up_then_fetch("nothing", Steps())

@@ -383,3 +383,15 @@ def test_progress_says_what_is_done_and_what_is_next(
     course("progress")
     out = " ".join(capsys.readouterr().out.split())
     assert "less than a minute after it was begun (GPU simulated)" in out and "Every lab is done." in out
+
+
+@pytest.mark.parametrize(
+    "words", [["exec", "-n", "llm-apps", "pod", "--", "ls", "-l"], ["-n", "x", "get", "pods", "--help"]]
+)
+def test_kubectl_gets_the_words_as_they_were_typed(
+    course: Course, monkeypatch: pytest.MonkeyPatch, words: list[str]
+) -> None:
+    given: list[list[str]] = []
+    monkeypatch.setattr("helpers.shell.kubectl", lambda arguments: given.append(list(arguments)))
+    assert course("kubectl", *words) == 0
+    assert given == [words]

@@ -59,7 +59,7 @@ def knee_charts(levels: Sequence[Level]) -> list[Any]:
     frame = pd.DataFrame(
         [
             (
-                f"{level.at_once:02d}",
+                level.at_once,
                 level.tokens_per_s,
                 level.first_token_s,
                 level.waiting,
@@ -82,8 +82,7 @@ def knee_charts(levels: Sequence[Level]) -> list[Any]:
         ("waiting", "waiting inside", True),
     ):
         x = alt.X(
-            "at once:N",
-            sort=None,
+            "at once:O",
             title="requests at once" if is_last else None,
             axis=alt.Axis(labelAngle=0, labels=is_last, ticks=is_last),
         )
