@@ -13,7 +13,7 @@ from helpers.cluster import Cluster
 from helpers.grading.lifecycle import reset, start
 from helpers.labs.registry import load_lab
 
-pytestmark = [pytest.mark.browser, pytest.mark.live, pytest.mark.gpu_engine]
+pytestmark = [pytest.mark.browser, pytest.mark.live, pytest.mark.gpu_engine, pytest.mark.stack]
 
 NOTEBOOK = REPOSITORY / "labs" / "09_models.py"
 READERS = "reader-a, reader-b and reader-c are Ready"
