@@ -231,7 +231,7 @@ SERVER = """
         (content / "file").write_text("half")
         time.sleep(600)
     ahead.SETTLE_S = 0
-    ahead.everything = lambda cluster, helper: [ahead.Thing("a", lambda steps: cache.ensure("things", "k", half))]
+    ahead.things = lambda cluster, helper: [ahead.Thing("a", lambda steps: cache.ensure("things", "k", half))]
     entry.is_root = lambda: True
     entry.up = lambda cluster, steps, helper: None
     behind.up_then_fetch("nothing", Steps())
