@@ -6,7 +6,7 @@ import asyncio
 import json
 import time
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -93,20 +93,33 @@ class Server:
     async def _watch(self, request: web.Request) -> web.StreamResponse:
         stream = web.StreamResponse(headers={"Content-Type": "application/json"})
         await stream.prepare(request)
+        with suppress(ConnectionError):  # whoever watched has gone
+            await self._tell(request, stream)
+        return stream
+
+    async def _tell(self, request: web.Request, stream: web.StreamResponse) -> None:
         known = {name: version for name, version, _ in self._listed(request.path)}
-        while True:
-            await asyncio.sleep(0.02)
-            now = self._listed(request.path)
-            for name, version, item in now:
-                if known.get(name) != version:
-                    event = {"type": "MODIFIED" if name in known else "ADDED", "object": item}
-                    await stream.write(json.dumps(event).encode() + b"\n")
-            for name in known.keys() - {name for name, _, _ in now}:
-                gone = {
-                    "metadata": {"name": name, "namespace": NAMESPACE, "uid": name, "resourceVersion": "1"}
-                }
-                await stream.write(json.dumps({"type": "DELETED", "object": gone}).encode() + b"\n")
-            known = {name: version for name, version, _ in now}
+        # kopf waits for every task that began after it: one that fails because nobody listens would be its own fault.
+        with suppress(ConnectionResetError):
+            while True:
+                await asyncio.sleep(0.02)
+                now = self._listed(request.path)
+                for name, version, item in now:
+                    if known.get(name) != version:
+                        event = {"type": "MODIFIED" if name in known else "ADDED", "object": item}
+                        await stream.write(json.dumps(event).encode() + b"\n")
+                for name in known.keys() - {name for name, _, _ in now}:
+                    gone = {
+                        "metadata": {
+                            "name": name,
+                            "namespace": NAMESPACE,
+                            "uid": name,
+                            "resourceVersion": "1",
+                        }
+                    }
+                    await stream.write(json.dumps({"type": "DELETED", "object": gone}).encode() + b"\n")
+                known = {name: version for name, version, _ in now}
+        return stream
 
     def _listed(self, path: str) -> list[tuple[str, str, Any]]:
         items = self.cluster.backend.request("GET", path).json(path)["items"]
