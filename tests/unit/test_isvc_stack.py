@@ -14,12 +14,13 @@ import yaml
 from helpers.apps.isvc import decisions
 from helpers.classroom.seats import rights
 from helpers.cluster.fake import FakeCluster
+from helpers.cluster.faults import Response
 from helpers.cluster.kubectl import kustomize
 from helpers.cluster.profile import OFFICIAL_IMAGES
 from helpers.cluster.scope import Scope
 from helpers.embedded.images import image, isvc_controller
 from helpers.embedded.registry import OFFICIAL
-from helpers.errors import EnvironmentFault
+from helpers.errors import EnvironmentFault, Forbidden
 from helpers.grading.changes import manifest
 from helpers.labs.lab09_models.proof_controller import functions_text, manifests
 from helpers.settings import REPOSITORY
@@ -27,6 +28,10 @@ from helpers.stack import isvc
 from tests.conformance import kserve_crds
 from tests.unit.isvc_fakes import KINDS, NAMESPACE, cluster_with
 
+NOT_ALLOWED = (
+    b'{"kind": "Status", "reason": "Forbidden", "code": 403,'
+    b' "message": "customresourcedefinitions is forbidden: User \\"eve\\" cannot get resource"}'
+)
 OVERLAYS = ("embedded", "gpu", "mig", "time-slicing")
 DEFINITION = {
     "apiVersion": "apiextensions.k8s.io/v1",
@@ -187,6 +192,32 @@ def test_kserve_is_known_by_its_definitions_and_by_its_manager() -> None:
     spec = {"selector": {"matchLabels": labels}, "template": {"metadata": {"labels": labels}, "spec": {}}}
     manager = manifest("Deployment", "kserve-controller-manager", "kserve", labels=labels, spec=spec)
     assert isvc.kserve_runs(FakeCluster(ours, manifest("Namespace", "kserve"), manager).view())
+
+
+@pytest.mark.parametrize(
+    ("served", "is_kserve"),
+    [
+        (Response(200, b'{"resources": [{"kind": "ServingRuntime"}]}'), False),
+        (Response(200, b'{"resources": [{"kind": "ClusterServingRuntime"}]}'), True),
+        (Response(404, b"404 page not found"), False),
+    ],
+)
+def test_a_learner_of_a_class_who_may_not_see_definitions_asks_what_is_served(
+    served: Response, is_kserve: bool
+) -> None:
+    no = Response(403, NOT_ALLOWED)
+    cluster = FakeCluster()
+    answers = {"/apis/serving.kserve.io/v1alpha1": served}
+    cluster.fail_with(lambda method, path: answers.get(path, no))
+    assert isvc.kserve_runs(cluster.view()) is is_kserve
+
+
+def test_whoever_may_ask_nothing_is_told_so() -> None:
+    no = Response(403, NOT_ALLOWED)
+    cluster = FakeCluster()
+    cluster.fail_with(lambda method, path: no)
+    with pytest.raises(Forbidden):
+        isvc.kserve_runs(cluster.view())
 
 
 @pytest.fixture
