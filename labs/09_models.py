@@ -24,7 +24,7 @@ def _():
     lab the same model gets to its servers in four ways, and you measure what each costs. Then you roll out a second version and
     take it back. In the second half you write the controller that does all this when somebody asks for a model by name.
 
-    *150 minutes. What the cluster does is graded, and what the witnesses saw there. It makes no difference whether you press
+    *165 minutes. What the cluster does is graded, and what the witnesses saw there. It makes no difference whether you press
     the buttons on this page or use `kubectl` and `course witness` in its terminal, which `Ctrl`+`` ` `` opens.*
     """)
     return
