@@ -35,7 +35,7 @@ FOREIGN = os.environ.get("COURSE_TEST_KUBECONFIG")
 HOME_PREFIX = "course-test-"
 ALIVE = pytest.StashKey[TextIO]()
 # Folders of manifests/stack, and kinds that show whether one of them is installed.
-OPERATORS = ("rollouts", "keda", "prometheus-operator", "metrics-server", "kserve-api")
+OPERATORS = ("rollouts", "keda", "prometheus-operator", "metrics-server")
 CLUSTER_WIDE = frozenset({"APIService", "CustomResourceDefinition", "Namespace"})
 _CHOICES = ("COURSE_KUBECONFIG", "COURSE_CONTEXT", "COURSE_SCOPE", "KUBECONFIG")
 
