@@ -54,7 +54,8 @@ tests: .venv/installed ## the tests alone: what needs no cluster first, then the
 	.venv/bin/pytest tests --ignore tests/unit --collect-only -qq | tail -n 20
 	# What the tests after them would wait for is built meanwhile, in the moments that they leave (SCHED_IDLE).
 	said=$$(mktemp)
-	chrt --idle 0 $(COURSE) prefetch > /dev/null 2>&1 &
+	# Not where a password would be asked for behind the tests.
+	$(if $(SUDO),$(SUDO) -n true 2> /dev/null &&) chrt --idle 0 $(COURSE) prefetch > /dev/null 2>&1 &
 	ahead=$$!
 	trap 'rm -f "$$said"; kill $$ahead 2> /dev/null || true' EXIT
 	.venv/bin/pytest tests/unit -n 2 $(addprefix --ignore ,$(PROOFS))

@@ -18,8 +18,9 @@ import tempfile
 import uuid
 from collections.abc import Iterator
 from contextlib import suppress
+from functools import cache
 from pathlib import Path
-from typing import TextIO
+from typing import Any, TextIO
 
 import pytest
 
@@ -34,8 +35,7 @@ KEEP = os.environ.get("COURSE_TEST_KEEP") == "1"
 FOREIGN = os.environ.get("COURSE_TEST_KUBECONFIG")
 HOME_PREFIX = "course-test-"
 ALIVE = pytest.StashKey[TextIO]()
-# Folders of manifests/stack, and kinds that show whether one of them is installed.
-OPERATORS = ("rollouts", "keda", "prometheus-operator", "metrics-server")
+# Kinds that show whether an operator is installed.
 CLUSTER_WIDE = frozenset({"APIService", "CustomResourceDefinition", "Namespace"})
 _CHOICES = ("COURSE_KUBECONFIG", "COURSE_CONTEXT", "COURSE_SCOPE", "KUBECONFIG")
 
@@ -171,8 +171,7 @@ def _remove_namespaces(cluster: Cluster) -> None:
 
 def _remove_operators(cluster: Cluster) -> None:
     """What labs install for the whole cluster; after the namespaces, whose ScaledObjects only KEDA can end."""
-    folders = [REPOSITORY / "manifests" / "stack" / name / "overlays" / "embedded" for name in OPERATORS]
-    objects = [item for folder in folders for item in cluster.kustomize(folder)]
+    objects = _objects_of_operators()
     wide = [(item["kind"], item["metadata"]["name"]) for item in objects if item["kind"] in CLUSTER_WIDE]
     if not any(cluster.view().find(kind, name) for kind, name in wide):
         return
@@ -184,6 +183,17 @@ def _remove_operators(cluster: Cluster) -> None:
         lambda view: not any(view.find(kind, name) for kind, name in wide),
         timeout_s=120,
     )
+
+
+@cache
+def _objects_of_operators() -> list[dict[str, Any]]:
+    """What their overlays hold; kubectl builds it once for a run, and every module on a plain cluster asks."""
+    from helpers.cluster.kubectl import kustomize
+    from helpers.stack.bring_up import MANIFESTS
+    from helpers.stack.operators import OPERATORS
+
+    folders = ("rollouts", *(operator.folder for operator in OPERATORS))
+    return [item for name in folders for item in kustomize(MANIFESTS / name / "overlays" / "embedded")]
 
 
 def _must(*arguments: str, **variables: str) -> None:
