@@ -110,8 +110,8 @@ def test_the_checksum_is_what_kubectl_and_sha256sum_say() -> None:
 
 
 def test_the_kv_cache_of_the_embedded_server_holds_what_vllm_reports() -> None:
-    # vLLM 0.32.0 with --kv-cache-memory-bytes=402653184: “CPU KV cache size: 17,408 tokens”
-    assert serving.SMOLLM2_135M.tokens(402653184) == 17408
+    # vLLM 0.32.0 with --kv-cache-memory-bytes=805306368: “CPU KV cache size: 17,408 tokens”
+    assert serving.SMOLLM2_135M.tokens(805306368) == 17408
 
 
 @pytest.fixture(scope="module", params=OVERLAYS)
