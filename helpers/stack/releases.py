@@ -23,7 +23,7 @@ SHIFTED, LOSSY = "course_docs_shifted", "course_docs_lossy"
 SHIFT = 17
 LOST_KEY = "recovery-point"
 LOST_QUESTION = "How much of what was written is gone after a restore from a snapshot?"
-ANSWER_TOKENS, LONG_TOKENS = 32, 128
+ANSWER_TOKENS, LONG_TOKENS = 32, 96
 RESTART_S = 120.0
 
 

@@ -35,7 +35,8 @@ EVALS = Path("/etc/evals")
 CANARY, STABLE, PORT = "127.0.0.2", "127.0.0.3", 8080
 READY_S = 120.0
 RUN_S = 240.0
-AHEAD = 6
+# So many questions at once, as many as vLLM computes: what waited in its queue would run into the release's own deadline.
+AT_ONCE = 4
 USERS = 60
 # So many rows of a set are enough to see that a release is broken; questions out of scope cost nothing.
 FEWER = {"golden": 6, "regression": 2}
@@ -69,7 +70,7 @@ class Copies:
         self.ports: dict[str, int] = json.loads(os.environ["COPIES"])
         self._known: dict[tuple[str, Asked], Future[tuple[int, bytes]]] = {}
         self._lock = threading.Lock()
-        self._ahead = ThreadPoolExecutor(AHEAD)
+        self._ahead, self._places = ThreadPoolExecutor(AT_ONCE), threading.Semaphore(AT_ONCE)
         until = time.monotonic() + READY_S
         for name, port in self.ports.items():
             while call(port, "GET", "/readyz")[0] != 200:
@@ -99,7 +100,10 @@ class Copies:
             "X-Internal-Token": token(),
             "X-Tenant-Id": "eval",
         }
-        return call(self.ports[release], method, path, body, headers)
+        if method != "POST":
+            return call(self.ports[release], method, path, body, headers)
+        with self._places:
+            return call(self.ports[release], method, path, body, headers)
 
 
 class Name(ThreadingHTTPServer):
@@ -446,7 +450,7 @@ def users() -> Record:
         body = json.dumps({"question": question, "max_tokens": 8}).encode()
         return call(copies.ports[release], "POST", "/v1/chat", body, headers)[0]
 
-    with ThreadPoolExecutor(4) as pool:
+    with ThreadPoolExecutor(AT_ONCE) as pool:
         statuses = list(pool.map(ask, range(USERS)))
     time.sleep(8)  # the service's spans leave in batches
     return {"release": release, "question": question, "asked": USERS, "answered": statuses.count(200)}
