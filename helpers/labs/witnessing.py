@@ -45,7 +45,7 @@ class Witness:
     Args:
         namespace: where its Job runs.
         seconds: about how long it runs.
-        alone: it breaks or replaces what the others ask: it runs after them, by itself.
+        alone: it breaks, replaces or needs for itself what the others ask: it runs after them, by itself.
     """
 
     name: str

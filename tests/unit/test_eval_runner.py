@@ -143,6 +143,24 @@ def test_what_is_down_for_a_moment_is_asked_again(folders: Path, capsys: pytest.
         assert gate(folders, candidate, stable)[0] == 0
 
 
+def test_who_is_told_when_to_come_again_comes_then_and_not_for_ever(
+    folders: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    measured(folders, capsys)
+    seen: dict[str, int] = {}
+    opened = (503, {"error": {"code": "circuit_open", "retry_after_s": 0.001}})
+
+    def shut_after(question: str) -> tuple[int, Mapping[str, Any]]:
+        seen[question] = seen.get(question, 0) + 1
+        return right(question) if seen[question] > 5 else opened
+
+    with release(shut_after) as candidate, release(right) as stable:
+        assert gate(folders, candidate, stable)[0] == 0
+    with release(lambda question: opened) as candidate, release(right) as stable:
+        code, said = gate(folders, candidate, stable)
+    assert (code, said["verdict"]) == (2, "infrastructure")
+
+
 def _append(file: Path, text: str) -> None:
     file.write_text(file.read_text() + text)
 

@@ -20,9 +20,10 @@ AT_ONCE = 4
 TIMEOUT_S = 60.0
 CONNECT_TRIES = 5
 CONNECT_PAUSE_S = 1.0
-# Who was told that it is busy or that a backend did not answer asks again, as users do: so many times in all.
-PATIENCE = 3
-PAUSE_S = 1.0
+# Who was told that it is busy or that a backend did not answer asks again, as users do: so many times in all. Who was
+# told when to come again comes then, and more often: a circuit that five slow seconds opened is shut again by one answer.
+PATIENCE, TOLD_PATIENCE = 3, 6
+PAUSE_S, LONGEST_PAUSE_S = 1.0, 5.0
 # The orchestrator's word for "no passage is near enough": a refusal, and no fault of any backend.
 NOTHING_FOUND = "qdrant_nothing_found"
 # A target of which more than this share does not answer is down; below it, it is a bad release that fails at times.
@@ -46,6 +47,13 @@ class Reply:
         """The error's own word; empty where there is none."""
         error = self.body.get("error")
         return str(error.get("code", "")) if isinstance(error, dict) else ""
+
+    @property
+    def come_again_s(self) -> float:
+        """After how many seconds the answer says to ask again; 0.0 where it says nothing."""
+        error = self.body.get("error")
+        told = error.get("retry_after_s") if isinstance(error, dict) else None
+        return min(max(told, 0.0), LONGEST_PAUSE_S) if isinstance(told, int | float) else 0.0
 
     @property
     def found_nothing(self) -> bool:
@@ -115,11 +123,12 @@ class Target:
 
     def ask(self, question: str) -> Reply:
         """One question. What is down for a moment is asked again: a busy second is no property of a release."""
-        for attempt in range(1, PATIENCE + 1):
+        for attempt in range(1, TOLD_PATIENCE + 1):
             reply = self.call("/v1/chat", {"question": question, "return_retrieval_context": True})
-            if not reply.is_down or reply.status == 0 or attempt == PATIENCE:
+            patience = TOLD_PATIENCE if reply.come_again_s else PATIENCE
+            if not reply.is_down or reply.status == 0 or attempt >= patience:
                 break
-            time.sleep(PAUSE_S)
+            time.sleep(reply.come_again_s or PAUSE_S)
         return reply
 
     def about(self) -> dict[str, Any]:
