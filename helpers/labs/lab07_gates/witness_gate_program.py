@@ -35,8 +35,9 @@ EVALS = Path("/etc/evals")
 CANARY, STABLE, PORT = "127.0.0.2", "127.0.0.3", 8080
 READY_S = 120.0
 RUN_S = 240.0
-# So many questions at once, as many as vLLM computes: what waited in its queue would run into the release's own deadline.
-AT_ONCE = 4
+# So many questions of the bad releases at once, beside the four of the gate: vLLM computes four, and what waits in its
+# queue for long runs into the release's own deadline.
+AHEAD = 2
 USERS = 60
 # So many rows of a set are enough to see that a release is broken; questions out of scope cost nothing.
 FEWER = {"golden": 6, "regression": 2}
@@ -70,7 +71,7 @@ class Copies:
         self.ports: dict[str, int] = json.loads(os.environ["COPIES"])
         self._known: dict[tuple[str, Asked], Future[tuple[int, bytes]]] = {}
         self._lock = threading.Lock()
-        self._ahead, self._places = ThreadPoolExecutor(AT_ONCE), threading.Semaphore(AT_ONCE)
+        self._ahead = ThreadPoolExecutor(AHEAD)
         until = time.monotonic() + READY_S
         for name, port in self.ports.items():
             while call(port, "GET", "/readyz")[0] != 200:
@@ -80,18 +81,28 @@ class Copies:
                 time.sleep(0.3)
 
     def answer(self, release: str, asked: Asked, *, anew: bool = False) -> tuple[int, bytes]:
-        """A release's answer; the one that is known, unless it is wanted anew."""
+        """A release's answer; the one that is known, unless it is wanted anew.
+
+        What was to be asked ahead and still waits for its turn is asked now: the gate gives up after a minute.
+        """
         if asked[0] != "POST" or anew:
             return self._ask(release, asked)
-        known = self.ask_ahead(release, asked)
+        with self._lock:
+            known = self._known.get((release, asked))
+            is_first = known is None or known.cancel()
+            if known is None or is_first:
+                known = self._known[release, asked] = Future()
+                known.set_running_or_notify_cancel()
+        if is_first:
+            known.set_result(self._ask(release, asked))
+            return known.result()
         status, body = known.result()
         return (status, body) if status == 200 else self._ask(release, asked)
 
-    def ask_ahead(self, release: str, asked: Asked) -> Future[tuple[int, bytes]]:
+    def ask_ahead(self, release: str, asked: Asked) -> None:
         with self._lock:
             if (release, asked) not in self._known:
                 self._known[release, asked] = self._ahead.submit(self._ask, release, asked)
-            return self._known[release, asked]
 
     def _ask(self, release: str, asked: Asked) -> tuple[int, bytes]:
         method, path, body = asked
@@ -100,10 +111,7 @@ class Copies:
             "X-Internal-Token": token(),
             "X-Tenant-Id": "eval",
         }
-        if method != "POST":
-            return call(self.ports[release], method, path, body, headers)
-        with self._places:
-            return call(self.ports[release], method, path, body, headers)
+        return call(self.ports[release], method, path, body, headers)
 
 
 class Name(ThreadingHTTPServer):
@@ -231,10 +239,14 @@ class Bench:
 
     def ahead(self, releases: Iterable[str], questions: frozenset[str]) -> None:
         """Ask these releases what the candidate was asked so far, as far as it is among these questions."""
-        for asked in dict.fromkeys(self.canary.asked):
-            if str(json.loads(asked[2]).get("question", "")) in questions:
-                for release in releases:
-                    self.copies.ask_ahead(release, asked)
+        wanted = [
+            asked
+            for asked in dict.fromkeys(self.canary.asked)
+            if str(json.loads(asked[2]).get("question", "")) in questions
+        ]
+        for release in releases:
+            for asked in wanted:
+                self.copies.ask_ahead(release, asked)
 
 
 def _questions(file: Path) -> frozenset[str]:
@@ -450,7 +462,7 @@ def users() -> Record:
         body = json.dumps({"question": question, "max_tokens": 8}).encode()
         return call(copies.ports[release], "POST", "/v1/chat", body, headers)[0]
 
-    with ThreadPoolExecutor(AT_ONCE) as pool:
+    with ThreadPoolExecutor(4) as pool:
         statuses = list(pool.map(ask, range(USERS)))
     time.sleep(8)  # the service's spans leave in batches
     return {"release": release, "question": question, "asked": USERS, "answered": statuses.count(200)}
