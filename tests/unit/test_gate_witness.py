@@ -9,6 +9,7 @@ import shutil
 import socket
 import sys
 from collections.abc import Iterator
+from concurrent.futures import Future
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -120,6 +121,20 @@ def test_a_right_gate_is_seen_to_be_right(bench: Any) -> None:
     assert verdict(made.run("good", fault="reset")) == (2, "infrastructure")
     assert verdict(made.run("good", edit=program._unknown_metric)) == (3, "configuration")
     assert verdict(made.run("good", edit=program._other_model)) == (3, "configuration")
+
+
+def test_what_was_to_be_asked_ahead_and_has_not_begun_is_asked_at_once(bench: Any) -> None:
+    copies = bench().copies
+    question = program._fewer_rows(program.EVALS)["golden"][0].question
+    body = {"question": question, "return_retrieval_context": True}
+    asked = ("POST", "/v1/chat", json.dumps(body).encode())
+    copies._known["good", asked] = Future()  # in a line that does not move
+    status, said = copies.answer("good", asked)
+    assert status == 200
+    assert copies._known["good", asked].result(timeout=0) == (status, said), "whoever comes next need not ask"
+    copies._known["good", asked] = Future()
+    copies._known["good", asked].set_result((504, b""))
+    assert copies.answer("good", asked) == (status, said), "a failure is nobody's answer"
 
 
 def test_or_true_is_seen(bench: Any) -> None:
