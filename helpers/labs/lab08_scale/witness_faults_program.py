@@ -31,6 +31,7 @@ from helpers.labs.lab08_scale.witness_asking import (
 )
 from helpers.labs.witness_base import Record, leave_record
 
+ROLLOUT_TOKENS = 24
 KILLS = 3
 LOAD = int(os.environ.get("WITNESS_JOBS", "30"))
 
@@ -96,13 +97,16 @@ def faults() -> Record:
 
 
 def _rolled_out(stand: Faults) -> Record:
-    """Jobs while all workers are replaced: which of them had to begin twice."""
-    mine = stand.add(12, "rollout", max_tokens=48)
+    """Jobs while all workers are replaced: which of them had to begin twice.
+
+    Each so short that a worker which ends has its own done in time, on a slow machine too, behind those of the new ones.
+    """
+    mine = stand.add(12, "rollout", max_tokens=ROLLOUT_TOKENS)
     until(stand.working, "no worker took a job", 60)
     old = set(stand.working())
     said = request("rollout")
     while not said.is_file():
-        mine += stand.add(1, f"rollout-{len(mine)}", max_tokens=48)
+        mine += stand.add(1, f"rollout-{len(mine)}", max_tokens=ROLLOUT_TOKENS)
         until(lambda: said.is_file() or stand.backlog() < 8, "the workers do not go on", 300)
         time.sleep(0.5)
     done = settled(mine, within_s=60)
