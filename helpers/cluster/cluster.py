@@ -33,7 +33,7 @@ from helpers.errors import (
 )
 
 T = TypeVar("T")
-_QUOTA_S = 5.0
+_QUOTA_S = 20.0
 _DIFF_TRIES = 3
 _GONE_S = 60.0
 # The API server's answer to a creation under a name that is taken.

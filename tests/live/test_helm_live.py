@@ -33,6 +33,12 @@ def quota(cluster: Cluster) -> None:
     """The lab's start state, and the quota of lab 01."""
     assert course("start", "03").returncode == 0
     cluster.apply(QUOTA.read_text())
+    # Admission goes by its status, which a busy controller writes later than `apply` waits for.
+    cluster.wait_until(
+        "the quota is in force",
+        lambda view: view.resource_quota("llm-system-quota", memory.NAMESPACE).path("status.hard"),
+        timeout_s=120,
+    )
 
 
 def run(*words: str, values: str = "") -> subprocess.CompletedProcess[str]:

@@ -45,15 +45,18 @@ class Reply:
     @property
     def error(self) -> str:
         """The error's own word; empty where there is none."""
-        error = self.body.get("error")
-        return str(error.get("code", "")) if isinstance(error, dict) else ""
+        return str(self._said.get("code", ""))
 
     @property
     def come_again_s(self) -> float:
         """After how many seconds the answer says to ask again; 0.0 where it says nothing."""
-        error = self.body.get("error")
-        told = error.get("retry_after_s") if isinstance(error, dict) else None
+        told = self._said.get("retry_after_s")
         return min(max(told, 0.0), LONGEST_PAUSE_S) if isinstance(told, int | float) else 0.0
+
+    @property
+    def _said(self) -> dict[str, Any]:
+        error = self.body.get("error")
+        return error if isinstance(error, dict) else {}
 
     @property
     def found_nothing(self) -> bool:
