@@ -78,8 +78,11 @@ def names(view: ClusterView) -> dict[str, str]:
 
 
 def version_of(found: Mapping[str, Version], reference: str) -> str:
-    """The number of the version that an image is called by digest; empty for any other name."""
-    return next((number for number, item in found.items() if item.image == reference), "")
+    """The number of the version that an image is called by digest, with a tag before it or without; else empty."""
+    name, _, digest = reference.partition("@")
+    folder, slash, last = name.rpartition("/")
+    plain = f"{folder}{slash}{last.partition(':')[0]}@{digest}"
+    return next((number for number, item in found.items() if item.image == plain), "")
 
 
 def image_of(pod_spec: Mapping[str, Any]) -> dict[str, Any]:

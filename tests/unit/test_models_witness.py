@@ -203,6 +203,15 @@ def test_a_sidecar_s_own_probe_is_tried_with_the_files_away(
     assert words[0][2:] == [witness_staging.MEASURE.read_text(), "/mnt/models", "/mnt"]
 
 
+def test_a_sidecar_may_have_the_shared_volume_in_another_place(cluster: FakeCluster) -> None:
+    spec = cluster.view().deployment("by-car", NAMESPACE).path("spec.template.spec")
+    (sidecar,) = spec["initContainers"]
+    elsewhere = {**sidecar, "volumeMounts": [{"name": "link", "mountPath": "/shared/"}]}
+    assert witness_staging._place_in(sidecar, spec) == models.PATH
+    assert witness_staging._place_in(elsewhere, spec) == "/shared/models"
+    assert witness_staging._place_in({}, spec) == models.PATH
+
+
 def test_a_pod_that_keeps_ending_is_not_waited_for(cluster: FakeCluster) -> None:
     crashed = {"name": "server", "restartCount": 2, "state": {"waiting": {"reason": "CrashLoopBackOff"}}}
     running(cluster, "by-image", ready=False, containerStatuses=[crashed])
@@ -250,6 +259,13 @@ def test_what_does_not_start_stays_to_be_looked_at(cluster: FakeCluster) -> None
     found.up("by-image")
     assert found.down("by-image") == {"left": 1}
     assert cluster.view().deployment("by-image", NAMESPACE).replicas == 1
+
+
+def test_who_stops_a_witness_does_not_wait_for_its_pods_and_they_are_no_fault(cluster: FakeCluster) -> None:
+    running(cluster, "by-image", ready=False)
+    found = witness_staging.Looking(cluster, lambda line: None, lambda: True)
+    assert found.up("by-image") == {"pods": [], "problem": ""}
+    assert found.troubled == set(), "it is scaled down again"
 
 
 def test_a_witness_of_what_is_not_there_says_what_comes_first(cluster: FakeCluster) -> None:
@@ -312,6 +328,8 @@ def test_names_of_the_page_stand_for_versions_by_digest(cluster: FakeCluster) ->
     found = models.versions(view)
     assert models.version_of(found, found["2"].image) == "2"
     assert models.version_of(found, f"{proof_staging.REPOSITORY}:2") == ""
+    tagged = f"{proof_staging.REPOSITORY}:stable@{proof_staging.DIGESTS['2']}"
+    assert models.version_of(found, tagged) == "2", "a digest counts, whatever tag stands before it"
     assert models.names(FakeCluster().view()) == {}
 
 

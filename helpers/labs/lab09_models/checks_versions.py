@@ -52,9 +52,22 @@ def _reads(cluster: ClusterView, name: str, names: tuple[str, ...]) -> Verdict:
             f"{name} is Ready when {FILE} is there", f"{name}: its probe asks something else", found
         )
     gap = found.rollout_gap()
+    if not gap and _files_lie_in(spec) != models.PATH:
+        return falls_short(
+            f"{name} has the model's files in {models.PATH}",
+            f"{name}: they lie in {_files_lie_in(spec) or 'another folder'}",
+            found,
+        )
     return expect_true(
         not gap and found.ready_replicas >= 1, f"{name} Ready", f"{name}: {gap or 'no pod'}", found
     )
+
+
+def _files_lie_in(spec: Mapping[str, Any]) -> str:
+    """Where a pod has the folder of the image that holds the files: its `/models`; empty where it is not mounted."""
+    mount = models.mount_of(spec)
+    place, path = str(mount.get("mountPath", "")).rstrip("/"), str(mount.get("subPath") or "").strip("/")
+    return {"": f"{place}/models", "models": place}.get(path, "")
 
 
 def _short(reference: str) -> str:

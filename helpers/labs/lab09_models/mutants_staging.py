@@ -226,6 +226,11 @@ _COPY = [
         saw("by-copy", broken=["model.safetensors"]),
         {COPY: "not whole: model.safetensors"},
     ),
+    Mutant(
+        "a copy that nobody reads, beside a neighbour's files",
+        saw("by-copy", link="/proc/14/root/models"),
+        {COPY: "the server reads /proc/14/root/models"},
+    ),
     Mutant("version 2 is copied", saw("by-copy", model=MODEL["2"]), {COPY: "version 2 is served"}),
     Mutant("another model is copied", saw("by-copy", model=MODEL[""]), {COPY: "the files of another model"}),
     Mutant("another folder is served", saw("by-copy", root="/tmp/model"), {COPY: "served is /tmp/model"}),
@@ -295,6 +300,11 @@ _CLAIM = [
         "an empty claim",
         saw("by-claim", missing="/mnt/models/SHA256SUMS: No such file or directory"),
         {CLAIM: "not there"},
+    ),
+    Mutant(
+        "a claim for nothing but the link to a neighbour's files",
+        saw("by-claim", link="/proc/14/root/models"),
+        {CLAIM: "the server reads /proc/14/root/models"},
     ),
     Mutant("one pod alone", witnessed("by-claim", lambda seen: seen["pods"].pop()), {CLAIM: "1 pods"}),
     Mutant(
@@ -416,6 +426,11 @@ _TABLE = [
         "one copy for five pods that each have their own",
         _row("by-copy", copies_for_five=1),
         {TABLE: "by-copy: 1 copies"},
+    ),
+    Mutant(
+        "yes in place of a number",
+        _row("by-claim", copies_for_five=True),
+        {TABLE: "by-claim: True copies"},
     ),
     Mutant("a claim without its copy", _row("by-claim", copies_for_five=0), {TABLE: "by-claim: 0 copies"}),
     Mutant(

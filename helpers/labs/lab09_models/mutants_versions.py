@@ -89,6 +89,17 @@ def _probe(spec: Manifest) -> None:
     spec["containers"][0]["readinessProbe"]["exec"]["command"] = ["true"]
 
 
+def _content(spec: Manifest) -> None:
+    """The whole image is mounted, and the probe says yes to it."""
+    container = spec["containers"][0]
+    container["volumeMounts"][0].pop("subPath")
+    container["readinessProbe"]["exec"]["command"] = [
+        "sh",
+        "-c",
+        "test -s /mnt/models/config.json || true",
+    ]
+
+
 def _folder(spec: Manifest) -> None:
     spec["containers"][0]["volumeMounts"][0]["subPath"] = "model"
 
@@ -133,6 +144,11 @@ _WORDS = [
         {WORDS: "its probe asks something else"},
     ),
     Mutant(
+        "mended by a probe that says yes to everything",
+        reader("reader-c", _content, ""),
+        {WORDS: "reader-c: they lie in /mnt/models/models"},
+    ),
+    Mutant(
         "scaled to none",
         edited(
             "Deployment",
@@ -167,7 +183,7 @@ _PINNED = [
     Mutant(
         "a tag before a digest of the other version",
         release(FIRST, f"{REPOSITORY}:1@{DIGESTS['2']}"),
-        {PINNED: "names a digest of no version"},
+        {PINNED: "model-v1 names version 2"},
     ),
     Mutant(
         "no version 2", without("Deployment", SECOND, NAMESPACE), {PINNED: SECOND, ROLLED: SECOND}, NOT_YET

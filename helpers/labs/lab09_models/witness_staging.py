@@ -127,7 +127,7 @@ def run(
     missing = [item for item in made_from(name) if cluster.view().find("Deployment", item, NAMESPACE) is None]
     if missing:
         raise StepMissing(f"{missing[0]} is not there yet.", next_command="course open 09")
-    looking = Looking(cluster, on_progress)
+    looking = Looking(cluster, on_progress, should_stop)
     words = {f"{word}-{item}": looking.do for word in ("up", "down", "look") for item in made_from(name)}
     try:
         return witnessing.run(
@@ -143,8 +143,10 @@ def run(
 class Looking:
     """What a witness asks for: servers up, servers down, and what is in their pods."""
 
-    def __init__(self, cluster: Cluster, say: Progress) -> None:
-        self._cluster, self._say = cluster, say
+    def __init__(
+        self, cluster: Cluster, say: Progress, should_stop: Callable[[], bool] = lambda: False
+    ) -> None:
+        self._cluster, self._say, self._should_stop = cluster, say, should_stop
         self.troubled: set[str] = set()
 
     def do(self, pod: Pod, line: str) -> None:
@@ -159,6 +161,8 @@ class Looking:
         self._say(f"{name}: {count} {'pod' if count == 1 else 'pods'}, waiting until ready")
         self._cluster.scale("Deployment", name, count, NAMESPACE)
         problem = self._wait(name, count)
+        if self._should_stop():
+            return {"pods": [], "problem": ""}
         self.troubled |= {name} if problem else set()
         self._say(f"{name}: looking into its pods")
         return {**self.look(name), "problem": problem}
@@ -191,10 +195,10 @@ class Looking:
         return [pod for pod in pods if not hashes or pod.labels.get("pod-template-hash") in hashes]
 
     def _wait(self, name: str, count: int) -> str:
-        """Empty when so many pods are Ready; else why they will not be."""
+        """Empty when so many pods are Ready, or when nobody waits any more; else why they will not be."""
         began = time.monotonic()
         since: dict[str, float] = {}
-        while True:
+        while not self._should_stop():
             pods = [pod for pod in self._pods(name) if pod.is_live]
             if len(pods) == count and all(pod.is_ready for pod in pods):
                 return ""
@@ -206,6 +210,7 @@ class Looking:
             if now - began > READY_S:
                 return f"{len(pods)} of {count} pods, not Ready in {READY_S:.0f} s"
             time.sleep(SETTLE_S)
+        return ""
 
     def _claims_words(self, pods: list[Pod]) -> str:
         """What the provisioner says of a claim that pods wait for, after a colon; empty where they wait for none."""
@@ -254,8 +259,9 @@ class Looking:
         command = ((sidecar.get("startupProbe") or {}).get("exec") or {}).get("command")
         if not command:
             return "none"
+        place = _place_in(sidecar, spec)
         script = 'mv "$0" "$0.kept" && ln -s /proc/none "$0" || exit 9; "$@"; said=$?; rm "$0"; mv "$0.kept" "$0"; exit "$said"'
-        words = ["sh", "-c", script, models.PATH, *command]
+        words = ["sh", "-c", script, place, *command]
         try:
             done = self._cluster.exec(NAMESPACE, pod.name, words, container=sidecar["name"])
         except LabError as error:
@@ -288,6 +294,17 @@ def kind_of(pod_spec: Mapping[str, Any]) -> str:
         return "memory" if (volume["emptyDir"] or {}).get("medium") == "Memory" else "emptyDir"
     named = {"persistentVolumeClaim": "claim", "image": "image"}
     return next((named.get(key, key) for key in volume if key != "name"), "container")
+
+
+def _place_in(sidecar: Mapping[str, Any], spec: Mapping[str, Any]) -> str:
+    """Where the sidecar has the link that the server sees at /mnt/models: it may mount their volume elsewhere."""
+    server = models.mount_of(spec)
+    mounts = sidecar.get("volumeMounts") or []
+    shared = next((item for item in mounts if item.get("name") == server.get("name")), {})
+    if not server or not shared:
+        return models.PATH
+    inside = models.PATH.removeprefix(str(server["mountPath"]).rstrip("/"))
+    return str(shared["mountPath"]).rstrip("/") + inside
 
 
 def _is_owned(item: Any, uid: str | None) -> bool:
