@@ -53,16 +53,17 @@ def _():
     | `smollm2-135m-modelcar` | `$MODELCAR` | the files of version 1 in `/models`, and a shell | init containers and sidecars, which have to run something |
     | `vllm-cpu` | `$VLLM` | the engine, and no model | every server of this lab |
 
-    They were made on this machine, and no registry is there: what a node does not have it cannot get.
+    They were made on this machine, and there is no registry: a node cannot fetch what it does not have.
 
     All servers read `/mnt/models`, as KServe's do, and are told the rest by ConfigMap `model-server`. They are real and small: the
-    engine is vLLM's build for CPUs, in half precision, with 32 MiB for its cache, and they ask for no card. A model of this size is
+    engine is vLLM's build for CPUs, in float32, with 64 MiB for its cache, and they ask for no card. A model of this size is
     copied in a second; one of 140 GB is not. So nothing here is graded in seconds: bytes, copies and who may write are the
     same for both sizes.
 
-    Servers of all four ways at once would take too much memory beside the labs before: each takes 1.1 GiB. So your Deployments have no
+    Servers of all four ways at once would take too much memory beside the labs before: each takes more than 1 GiB. So your Deployments have no
     pod until a **witness** looks at them: it scales one up, looks into its pods, tries to write, asks a question, and scales it down
-    again. What does not start is left as it is, so that you can find out why. A record counts until you change what it saw.
+    again. What does not start is left as it is, so that you can find out why. Look at one way after the other. What a witness saw
+    counts until you change the object that it looked at.
     """)
     return
 
@@ -220,7 +221,7 @@ def _(lab):
         nb.task_hints,
         "copy",
         "Does the server start? `kubectl logs -n llm-models deploy/by-copy -c server` says what it looks for.",
-        "`kubectl exec` into the pod and list /mnt/models: where did the files go?",
+        "What does `cp -r` make of a folder that is there already? Try it in the terminal: `mkdir -p /tmp/a /tmp/b && touch /tmp/a/file && cp -r /tmp/a /tmp/b/ && find /tmp/b`",
         "Copy the content of the folder (`/models/.`), and give the server's mount `readOnly: true`.",
     )
     return
@@ -397,7 +398,7 @@ def _():
     puts a link to it where the server looks, and then sleeps. KServe calls this a *modelcar*; it works on clusters that know no
     image volumes.
 
-    It has many ways to go wrong. The draft has three faults, and with each of them something looks well.
+    Much can go wrong. The draft has three faults, and each of them leaves something that looks right.
     """)
     return
 
@@ -957,8 +958,8 @@ def _():
     mo.md(r"""
     ## 7 · Versions that do not move
 
-    Version 2 has the same weights and another chat template: asked for its name, it says another one. Nothing of that shows in a
-    Deployment's status. What says which model a pod serves is its image's name, if that name cannot be moved:
+    Version 2 has the same weights and another chat template: asked for its name, it says another one. None of this shows in a
+    Deployment's status. Only the name of its image says which model a pod serves, and only if that name cannot be moved:
     """)
     return
 
@@ -1202,8 +1203,23 @@ def _():
     A function that cannot go on raises `InvalidSpec("why")`. Then nothing is made, and `status` is told the reason.
 
     First the three that make objects of objects. They serve one model well, the one that their author had. Change them until no line
-    of their tables is red.
+    of their tables is red. What they read, and what a child needs:
+
+    | in | field | says |
+    | --- | --- | --- |
+    | a runtime | `spec.supportedModelFormats` | a list of formats by `name`; one with `autoSelect: true` is also served for models that name no runtime |
+    | | `spec.disabled` | `true`: this runtime serves nobody |
+    | | `spec.containers` | the first is the server: its `ports` say where it listens, and `{{.Name}}` in its `args` stands for the InferenceService's name |
+    | an InferenceService | `spec.predictor.model` | `modelFormat`, `storageUri`, and perhaps `runtime`, `args` and `resources` of its own |
+    | | `metadata.uid` | its own number: one that is made again under the same name has another |
+    | a child | `metadata.ownerReferences` | a list of its owners, each with `apiVersion`, `kind`, `name`, `uid`; one has `controller: true` |
     """)
+    return
+
+
+@app.cell(hide_code=True)
+def _():
+    draw_controller.examples()
     return
 
 
@@ -1299,6 +1315,16 @@ def _():
 
 
 @app.cell(hide_code=True)
+def _():
+    nb.hints(
+        "`find_runtime`: of the four runtimes above the table, which may be chosen by format, and which by its name alone? In which cases does the table say InvalidSpec?",
+        "`children`: a red line names one field. Correct it, and the next fault shows. The examples above the functions have every field that you need.",
+        "Both children need the same owner: `apiVersion` and `kind` of the service, its name, its uid, and `controller` as True. Labels that all InferenceServices share select the pods of all of them.",
+    )
+    return
+
+
+@app.cell(hide_code=True)
 def _(guess_args):
     nb.reveal(
         guess_args.value,
@@ -1338,6 +1364,24 @@ def _():
     )
     guess_ready
     return (guess_ready,)
+
+
+@app.cell(hide_code=True)
+def _():
+    mo.accordion(
+        {
+            "What a Deployment says of its pods": mo.md(r"""
+    | field | says |
+    | --- | --- |
+    | `metadata.generation` | goes up by one with each change of its `spec` |
+    | `status.observedGeneration` | the generation that the counts below are about |
+    | `status.replicas` | all of its pods |
+    | `status.updatedReplicas` | those of the newest template, ready or not |
+    | `status.availableReplicas` | those that are ready, of any template |
+    """)
+        }
+    )
+    return
 
 
 @app.function
@@ -1421,6 +1465,17 @@ def _():
 
 
 @app.cell(hide_code=True)
+def _():
+    nb.hints(
+        "`step`: `found` may be what you want, may have been edited, or may belong to somebody else. Its `metadata.ownerReferences` say by uid whose it is.",
+        "`wakes`: looking once too often costs a few reads. What happens if it looks once too seldom?",
+        "`status`: `observedGeneration` is the InferenceService's own `metadata.generation`, and a problem brings its `reason` and `message`.",
+        "`serves`: compare the Deployment's counts with `spec.replicas`, each red line of the table is one case. `seen.addresses` counts the pods that the Service leads to.",
+    )
+    return
+
+
+@app.cell(hide_code=True)
 def _(guess_ready):
     nb.reveal(
         guess_ready.value,
@@ -1444,7 +1499,8 @@ def _():
 
     Then five witnesses make InferenceServices of their own, with names that change each time. What serves in them is a small stand-in in
     place of vLLM, so that a witness takes a minute and no memory. They delete and edit the children, stop the controller meanwhile,
-    ask for what nobody can serve, take a name before you do, and rename. `endings` and `repair` stop the controller: they run alone.
+    ask for what nobody can serve, take a name before you do, and rename. **Delete and edit** and **Rename and end**
+    stop the controller for a while: start each of them when no other witness runs.
     """)
     return
 

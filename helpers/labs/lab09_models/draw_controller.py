@@ -81,6 +81,15 @@ def _held(right: bool, said: str) -> Markup:
 # From two objects to two others
 
 
+def examples() -> Any:
+    """An InferenceService and a ServingRuntime as the functions get them, to be opened."""
+    asked = {"args": ["--max-model-len=64"], "resources": {"limits": {"memory": "2Gi"}}}
+    shown = {"An InferenceService": example_service(**asked), "A ServingRuntime": example_runtime()}
+    return mo.accordion(
+        {title: mo.md(f"```yaml\n{kubeyaml.dump(found)}\n```") for title, found in shown.items()}
+    )
+
+
 def _runtimes() -> list[Object]:
     return [
         example_runtime("archive", disabled=True),

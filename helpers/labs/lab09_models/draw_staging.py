@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +13,7 @@ import pandas as pd
 from helpers.errors import LabError
 from helpers.labs.draw_witness import Panels
 from helpers.labs.draw_witness import run_or_stop as run_or_stop
+from helpers.labs.lab09_models import witness_controller, witness_staging
 from helpers.labs.lab09_models.ground import FILL, NAMESPACE, READERS, RELEASES, WAYS
 from helpers.labs.lab09_models.run import BOOK, run, run_all
 from helpers.labs.lab09_models.witness_staging import VERSIONS
@@ -25,6 +26,7 @@ from helpers.stack import models
 
 if TYPE_CHECKING:
     from helpers.cluster import Cluster, ClusterView
+    from helpers.progress import Progress
 
 _PANELS = Panels(BOOK, run)
 MIB = 2**20
@@ -96,8 +98,11 @@ def seen_by(cluster: Cluster, name: str) -> Mapping[str, Any]:
     return _PANELS.seen(cluster, name)
 
 
-def all_witnesses(lab: LabSession) -> Any:
-    """Where a solution runs: every witness looks that has not looked, and then the readers are waited for."""
+def staging_witnesses(lab: LabSession) -> Any:
+    """Where a solution runs: the first half's witnesses look that have not looked, and then the readers are waited for.
+
+    Before the second half begins: with its InferenceService beside them, one more model server would run.
+    """
     if lab.cluster is None or not lab.pressed:
         return note("")
     cluster = lab.cluster
@@ -106,12 +111,24 @@ def all_witnesses(lab: LabSession) -> Any:
             cluster.scale("Deployment", name, 0, NAMESPACE)
         say("waiting until the claim is filled")
         cluster.wait_until(f"Job {FILL}", _is_filled, timeout_s=READY_S)
-        view = cluster.view()
-        missing = [name for name in BOOK.witnesses if not _has_looked(view, name)]
-        run_all(cluster, missing, on_progress=say)
+        _look(cluster, witness_staging.WITNESSES, say)
         for name in (*READERS, RELEASES[0]):
             cluster.wait_rollout("Deployment", name, NAMESPACE, READY_S)
-    return note("Every witness has looked.")
+    return note("Every witness of this half has looked.")
+
+
+def controller_witnesses(lab: LabSession) -> Any:
+    """Where a solution runs: the second half's witnesses look that have not looked."""
+    if lab.cluster is None or not lab.pressed:
+        return note("")
+    with spinner("Witnesses") as say:
+        _look(lab.cluster, witness_controller.WITNESSES, say)
+    return note("Every witness of this half has looked.")
+
+
+def _look(cluster: Cluster, names: Iterable[str], say: Progress) -> None:
+    view = cluster.view()
+    run_all(cluster, [name for name in names if not _has_looked(view, name)], on_progress=say)
 
 
 def _is_filled(view: ClusterView) -> bool | None:
