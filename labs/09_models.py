@@ -1315,8 +1315,10 @@ def _():
 
 
 @app.cell(hide_code=True)
-def _():
-    nb.hints(
+def _(lab):
+    lab.live(
+        nb.task_hints,
+        "controller",
         "`find_runtime`: of the four runtimes above the table, which may be chosen by format, and which by its name alone? In which cases does the table say InvalidSpec?",
         "`children`: a red line names one field. Correct it, and the next fault shows. The examples above the functions have every field that you need.",
         "Both children need the same owner: `apiVersion` and `kind` of the service, its name, its uid, and `controller` as True. Labels that all InferenceServices share select the pods of all of them.",
@@ -1465,8 +1467,10 @@ def _():
 
 
 @app.cell(hide_code=True)
-def _():
-    nb.hints(
+def _(lab):
+    lab.live(
+        nb.task_hints,
+        "controller",
         "`step`: `found` may be what you want, may have been edited, or may belong to somebody else. Its `metadata.ownerReferences` say by uid whose it is.",
         "`wakes`: looking once too often costs a few reads. What happens if it looks once too seldom?",
         "`status`: `observedGeneration` is the InferenceService's own `metadata.generation`, and a problem brings its `reason` and `message`.",

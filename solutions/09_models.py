@@ -1445,8 +1445,10 @@ def why_children():
 
 
 @app.cell(hide_code=True)
-def hints_children():
-    nb.hints(
+def hints_children(lab):
+    lab.live(
+        nb.task_hints,
+        "controller",
         "`find_runtime`: of the four runtimes above the table, which may be chosen by format, and which by its name alone? In which cases does the table say InvalidSpec?",
         "`children`: a red line names one field. Correct it, and the next fault shows. The examples above the functions have every field that you need.",
         "Both children need the same owner: `apiVersion` and `kind` of the service, its name, its uid, and `controller` as True. Labels that all InferenceServices share select the pods of all of them.",
@@ -1617,8 +1619,10 @@ def why_status():
 
 
 @app.cell(hide_code=True)
-def hints_status():
-    nb.hints(
+def hints_status(lab):
+    lab.live(
+        nb.task_hints,
+        "controller",
         "`step`: `found` may be what you want, may have been edited, or may belong to somebody else. Its `metadata.ownerReferences` say by uid whose it is.",
         "`wakes`: looking once too often costs a few reads. What happens if it looks once too seldom?",
         "`status`: `observedGeneration` is the InferenceService's own `metadata.generation`, and a problem brings its `reason` and `message`.",
