@@ -83,7 +83,7 @@ def _held(right: bool, said: str) -> Markup:
 
 def examples() -> Any:
     """An InferenceService and a ServingRuntime as the functions get them, to be opened."""
-    asked = {"args": ["--max-model-len=64"], "resources": {"limits": {"memory": "2Gi"}}}
+    asked: dict[str, Any] = {"args": ["--max-model-len=64"], "resources": {"limits": {"memory": "2Gi"}}}
     shown = {"An InferenceService": example_service(**asked), "A ServingRuntime": example_runtime()}
     return mo.accordion(
         {title: mo.md(f"```yaml\n{kubeyaml.dump(found)}\n```") for title, found in shown.items()}

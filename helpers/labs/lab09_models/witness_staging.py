@@ -300,7 +300,7 @@ def _place_in(sidecar: Mapping[str, Any], spec: Mapping[str, Any]) -> str:
     """Where the sidecar has the link that the server sees at /mnt/models: it may mount their volume elsewhere."""
     server = models.mount_of(spec)
     mounts = sidecar.get("volumeMounts") or []
-    shared = next((item for item in mounts if item.get("name") == server.get("name")), {})
+    shared: Mapping[str, Any] = next((item for item in mounts if item.get("name") == server.get("name")), {})
     if not server or not shared:
         return models.PATH
     inside = models.PATH.removeprefix(str(server["mountPath"]).rstrip("/"))
