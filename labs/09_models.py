@@ -158,7 +158,7 @@ def _():
                 httpGet: {path: /health, port: http}
                 periodSeconds: 2
               resources:
-                requests: {cpu: 50m, memory: 512Mi}
+                requests: {cpu: 10m, memory: 512Mi}
                 limits: {cpu: "2", memory: 2Gi}
               securityContext:
                 runAsNonRoot: true
@@ -319,7 +319,7 @@ def _():
                 httpGet: {path: /health, port: http}
                 periodSeconds: 2
               resources:
-                requests: {cpu: 50m, memory: 512Mi}
+                requests: {cpu: 10m, memory: 512Mi}
                 limits: {cpu: "2", memory: 2Gi}
               securityContext:
                 runAsNonRoot: true
@@ -463,7 +463,7 @@ def _():
                 httpGet: {path: /health, port: http}
                 periodSeconds: 2
               resources:
-                requests: {cpu: 50m, memory: 512Mi}
+                requests: {cpu: 10m, memory: 512Mi}
                 limits: {cpu: "2", memory: 2Gi}
               securityContext:
                 runAsNonRoot: true
@@ -588,7 +588,7 @@ def _():
                 httpGet: {path: /health, port: http}
                 periodSeconds: 2
               resources:
-                requests: {cpu: 50m, memory: 512Mi}
+                requests: {cpu: 10m, memory: 512Mi}
                 limits: {cpu: "2", memory: 2Gi}
               securityContext:
                 runAsNonRoot: true
@@ -1036,7 +1036,7 @@ def _():
                 httpGet: {path: /health, port: http}
                 periodSeconds: 2
               resources:
-                requests: {cpu: 50m, memory: 512Mi}
+                requests: {cpu: 10m, memory: 512Mi}
                 limits: {cpu: "2", memory: 2Gi}
               securityContext:
                 runAsNonRoot: true
@@ -1079,7 +1079,7 @@ def _():
                 httpGet: {path: /health, port: http}
                 periodSeconds: 2
               resources:
-                requests: {cpu: 50m, memory: 512Mi}
+                requests: {cpu: 10m, memory: 512Mi}
                 limits: {cpu: "2", memory: 2Gi}
               securityContext:
                 runAsNonRoot: true

@@ -166,7 +166,7 @@ def copy_yaml():
                 httpGet: {path: /health, port: http}
                 periodSeconds: 2
               resources:
-                requests: {cpu: 50m, memory: 512Mi}
+                requests: {cpu: 10m, memory: 512Mi}
                 limits: {cpu: "2", memory: 2Gi}
               securityContext:
                 runAsNonRoot: true
@@ -337,7 +337,7 @@ def claim_yaml():
                 httpGet: {path: /health, port: http}
                 periodSeconds: 2
               resources:
-                requests: {cpu: 50m, memory: 512Mi}
+                requests: {cpu: 10m, memory: 512Mi}
                 limits: {cpu: "2", memory: 2Gi}
               securityContext:
                 runAsNonRoot: true
@@ -496,7 +496,7 @@ def car_yaml():
                 httpGet: {path: /health, port: http}
                 periodSeconds: 2
               resources:
-                requests: {cpu: 50m, memory: 512Mi}
+                requests: {cpu: 10m, memory: 512Mi}
                 limits: {cpu: "2", memory: 2Gi}
               securityContext:
                 runAsNonRoot: true
@@ -632,7 +632,7 @@ def image_yaml():
                 httpGet: {path: /health, port: http}
                 periodSeconds: 2
               resources:
-                requests: {cpu: 50m, memory: 512Mi}
+                requests: {cpu: 10m, memory: 512Mi}
                 limits: {cpu: "2", memory: 2Gi}
               securityContext:
                 runAsNonRoot: true
@@ -1114,7 +1114,7 @@ def versions_yaml():
                 preStop:
                   sleep: {seconds: 5}
               resources:
-                requests: {cpu: 50m, memory: 512Mi}
+                requests: {cpu: 10m, memory: 512Mi}
                 limits: {cpu: "2", memory: 2Gi}
               securityContext:
                 runAsNonRoot: true
@@ -1160,7 +1160,7 @@ def versions_yaml():
                 preStop:
                   sleep: {seconds: 5}
               resources:
-                requests: {cpu: 50m, memory: 512Mi}
+                requests: {cpu: 10m, memory: 512Mi}
                 limits: {cpu: "2", memory: 2Gi}
               securityContext:
                 runAsNonRoot: true
