@@ -149,7 +149,14 @@ def kubeconfig_path(name: str) -> Path:
 
 
 # Of what runs in clusters: the decisions that learners write, and how the eval runner reads their files.
-_SHARED_WITH_CHECKS = ("__init__.py", "orchestrator/__init__.py", "orchestrator/decisions.py", "evals")
+_SHARED_WITH_CHECKS = (
+    "__init__.py",
+    "orchestrator/__init__.py",
+    "orchestrator/decisions.py",
+    "evals",
+    "isvc/__init__.py",
+    "isvc/decisions.py",
+)
 
 
 def graded_files() -> list[Path]:

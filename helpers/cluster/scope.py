@@ -19,6 +19,7 @@ COURSE_NAMESPACES = (
     "llm-gateway",
     "llm-observability",
     "llm-batch",
+    "llm-models",
     "llm-workshop",
     "llm-outside",
     "llm-monitoring",

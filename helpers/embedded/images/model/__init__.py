@@ -32,6 +32,7 @@ NAME = "SmolLM2-135M-Instruct"
 REQUIREMENTS = SOURCES / "model" / "requirements.txt"
 CONVERT = SOURCES / "model" / "convert.py"
 CHECKSUMS = "SHA256SUMS"
+LABELS = {"org.opencontainers.image.title": NAME, "org.opencontainers.image.licenses": "Apache-2.0"}
 RECIPE = "1"  # raise it when a step below changes what it makes
 NEEDED = ("config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json")
 
@@ -59,8 +60,7 @@ def files(progress: Progress) -> Path:
 
 def _write(target: Path, progress: Progress) -> str:
     layer = oci.Layer.of_tree(converted(progress), "/model")
-    labels = {"org.opencontainers.image.title": NAME, "org.opencontainers.image.licenses": "Apache-2.0"}
-    return oci.write_image(target, image("model").reference, [layer], labels=labels)
+    return oci.write_image(target, image("model").reference, [layer], labels=LABELS)
 
 
 def converted(progress: Progress) -> Path:

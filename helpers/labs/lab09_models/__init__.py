@@ -1,0 +1,1 @@
+"""Lab 09: models as data, and the controller that serves them."""
