@@ -14,7 +14,6 @@ import binascii
 import math
 import re
 import struct
-from collections.abc import Mapping
 from typing import Any
 
 import yaml
@@ -45,13 +44,6 @@ _DEEPEST = 100
 
 class NotYaml(ValueError):
     """The text is not YAML, or none that Kubernetes takes; the message is one line."""
-
-
-def filled(text: str, names: Mapping[str, str]) -> str:
-    """A text with each `$NAME` of these names replaced; every other `$` stays, for containers have their own."""
-    known = sorted(names, key=len, reverse=True)
-    pattern = re.compile(rf"\$(?:({'|'.join(known)})(?![A-Za-z0-9_])|\{{({'|'.join(known)})\}})")
-    return pattern.sub(lambda found: names[found[1] or found[2]], text) if known else text
 
 
 def load_all(text: str) -> list[Any]:

@@ -149,14 +149,7 @@ def kubeconfig_path(name: str) -> Path:
 
 
 # Of what runs in clusters: the decisions that learners write, and how the eval runner reads their files.
-_SHARED_WITH_CHECKS = (
-    "__init__.py",
-    "orchestrator/__init__.py",
-    "orchestrator/decisions.py",
-    "evals",
-    "isvc/__init__.py",
-    "isvc/decisions.py",
-)
+_SHARED_WITH_CHECKS = ("__init__.py", "orchestrator/__init__.py", "orchestrator/decisions.py", "evals")
 
 
 def graded_files() -> list[Path]:

@@ -192,7 +192,7 @@ def _objects_of_operators() -> list[dict[str, Any]]:
     from helpers.stack.bring_up import MANIFESTS
     from helpers.stack.operators import OPERATORS
 
-    folders = ("rollouts", "kserve-api", *(operator.folder for operator in OPERATORS))
+    folders = ("rollouts", *(operator.folder for operator in OPERATORS))
     return [item for name in folders for item in kustomize(MANIFESTS / name / "overlays" / "embedded")]
 
 

@@ -37,8 +37,6 @@ PATHS = {"vllm": "/v1/c", "qdrant": "/collections"}  # /v1/chat/completions, /v1
 STALL_S = 600
 # Longer than httpx and uvicorn keep a connection that nobody uses, and kube-proxy takes to follow.
 KEPT_S = 7.0
-# What kube-proxy takes to follow and a refusal to be told: a proxy that went at once would reset who is still asking it.
-ANSWERED_S = 1.0
 IN_FLIGHT = "llm_orchestrator_inflight_requests"
 UID = 1000
 _TYPES = "type.googleapis.com/envoy.extensions.filters"
@@ -91,10 +89,9 @@ def diverted(backend: Backend, fault: dict[str, Any]) -> Callable[[ClusterView],
         undo = [Step("delete", *where) for where in about]
         wait = Step("wait_ready", "Pod", name, SYSTEM, {"timeout_s": 60, "labels": f"app={name}"})
         turned = Step("wait_turned", "Service", backend.name, SYSTEM, {"pod": name, "settle_s": KEPT_S})
-        left = Step("wait_left", "Service", backend.name, SYSTEM, {"pod": name, "settle_s": ANSWERED_S})
         return Plan(
             (*inject, wait, _turned(backend, {"app": name}), turned),
-            (_turned(backend, before), left, *reversed(undo), backend.wait),
+            (_turned(backend, before), *reversed(undo), backend.wait),
         )
 
     return plan

@@ -32,7 +32,6 @@ SCHEMA = "course.experiment/v1"
 NAMESPACE = "llm-probes"
 KEY_SECRET = "course-journal-key"
 LABEL = "course.llm-stack/experiment"
-LAB_LABEL = "course.llm-stack/lab"
 _MAC_CHARS = 32
 
 
@@ -175,11 +174,6 @@ def read_key(view: ClusterView) -> bytes | None:
     return base64.b64decode(secret.path("data.key", "")) if secret else None
 
 
-def name_of(experiment: str) -> str:
-    """The ConfigMap in which the cluster keeps this experiment's journal."""
-    return f"journal-{experiment}"
-
-
 def publish(cluster: Cluster, record_text: str, name: str, lab: str = "05") -> None:
     """Keep a finished journal in the cluster, in place of an earlier run of the same experiment."""
     packed = base64.b64encode(gzip.compress(record_text.encode(), mtime=0)).decode()
@@ -187,9 +181,9 @@ def publish(cluster: Cluster, record_text: str, name: str, lab: str = "05") -> N
         "apiVersion": "v1",
         "kind": "ConfigMap",
         "metadata": {
-            "name": name_of(name),
+            "name": f"journal-{name}",
             "namespace": NAMESPACE,
-            "labels": {LABEL: name, LAB_LABEL: lab},
+            "labels": {LABEL: name, "course.llm-stack/lab": lab},
         },
         "binaryData": {"journal.gz": packed},
     }
@@ -203,7 +197,7 @@ def published(view: ClusterView, name: str) -> Record:
         ObjectMissing: the experiment was not run on this cluster.
         JournalBroken: it does not verify.
     """
-    config_map = view.get("ConfigMap", name_of(name), NAMESPACE)
+    config_map = view.get("ConfigMap", f"journal-{name}", NAMESPACE)
     key = read_key(view)
     if key is None:
         raise ObjectMissing("Secret", KEY_SECRET, NAMESPACE)

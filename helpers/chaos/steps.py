@@ -51,7 +51,6 @@ Verb = Literal[
     "gpu",
     "kill",
     "wait_turned",
-    "wait_left",
 ]
 
 
@@ -276,22 +275,6 @@ def _wait_turned(cluster: Cluster, step: Step) -> None:
     time.sleep(float(step.body["settle_s"]))
 
 
-def _wait_left(cluster: Cluster, step: Step) -> None:
-    """Until a Service no longer leads to this pod, which may be gone, and what it was asked is answered."""
-    try:
-        pod = cluster.view().pod(step.body["pod"], str(step.namespace))
-    except ObjectMissing:
-        return
-
-    def left(view: ClusterView) -> bool:
-        if pod.ip in view.endpoint_slices(step.name, str(step.namespace)):
-            raise NotYet(f"Service {step.name} still leads to {pod.name}")
-        return True
-
-    cluster.wait_until(f"Service {step.name} turned back", left, timeout_s=30)
-    time.sleep(float(step.body["settle_s"]))
-
-
 def gauge(view: ClusterView, namespace: str, pod: str, port: int, name: str) -> float:
     """The sum of one metric over its labels, from a pod's own metrics; 0 where they cannot be read."""
     with view.forward(namespace, pod, port) as way:
@@ -311,7 +294,6 @@ _DO = {
     "gpu": _gpu,
     "kill": _kill,
     "wait_turned": _wait_turned,
-    "wait_left": _wait_left,
     "delete": _delete,
     "patch": _patch,
     "apply": _apply,

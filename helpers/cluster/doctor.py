@@ -32,10 +32,7 @@ _METRICS = (
 _OWN_IMAGES = (
     ("orchestrator", "orchestrator", "lab 06, orchestration"),
     ("eval-runner", "evals", "lab 07, gates"),
-    ("isvc-controller", "isvc", "lab 09, the controller"),
 )
-# A kind of KServe's that the course does not bring: where it is served, KServe reconciles and no image of ours is needed.
-_OF_KSERVE = ("ClusterServingRuntime", "serving.kserve.io")
 # What scales, and what brings it figures: title, one of its kinds, their group.
 _SCALING = (
     ("KEDA", "ScaledObject", "keda.sh"),
@@ -155,20 +152,16 @@ def _offers(cluster: Cluster) -> Iterator[Finding]:
         shape = "" if profile.gpu_shape == "full" else f", {profile.gpu_shape}"
         yield Finding(True, f"{amount} {profile.gpu_resource} ({profile.gpu}{shape})")
     yield _metrics(view)
-    yield from _own_images(cluster, profile, view)
+    yield from _own_images(profile, view)
     yield _gateway_api(cluster)
     yield _rollouts(cluster)
     yield from _scaling(cluster)
 
 
-def _own_images(cluster: Cluster, profile: Profile, view: ClusterView) -> Iterator[Finding]:
+def _own_images(profile: Profile, view: ClusterView) -> Iterator[Finding]:
     """The images of the course's own: a cluster that is not embedded pulls them from where somebody put them."""
-    served = {(kind.kind, kind.group) for kind in cluster.api.discover(Deadline(10))}
     for name, folder, labs in _OWN_IMAGES:
         what = name.replace("-", " ")
-        if name == "isvc-controller" and _OF_KSERVE in served:
-            yield Finding(True, "KServe is served: lab 09 applies its objects to it")
-            continue
         if name in profile.images:
             yield Finding(True, f"the {what}'s image: {profile.images[name]}")
             continue

@@ -115,7 +115,7 @@ class Resource:
                 item.get("reason") or "",
                 item.get("message") or "",
             )
-            for item in self.path("status.conditions") or ()  # a CRD that was just made has `null`
+            for item in self.path("status.conditions", [])
         ]
 
     def evidence(self, observation: str | None = None) -> Evidence:

@@ -19,7 +19,6 @@ COURSE_NAMESPACES = (
     "llm-gateway",
     "llm-observability",
     "llm-batch",
-    "llm-models",
     "llm-workshop",
     "llm-outside",
     "llm-monitoring",

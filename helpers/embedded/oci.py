@@ -18,7 +18,6 @@ import stat
 import tarfile
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
@@ -103,63 +102,10 @@ def write_image(
     `reference` is the full name kubelets ask for, such as `registry.k8s.io/pause:3.10.2`. The archive
     appears at once and whole: it is written beside its final place and renamed.
     """
-    with bundle(archive) as images:
-        return images.add(
-            (reference,),
-            layers,
-            entrypoint=entrypoint,
-            cmd=cmd,
-            env=env,
-            user=user,
-            workdir=workdir,
-            labels=labels,
-        )
-
-
-@contextmanager
-def bundle(archive: Path) -> Iterator[Bundle]:
-    """Several images in one archive, which is written when the block ends without an error.
-
-    A layer that two of them share is in it once.
-    """
     archive.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=archive.parent, prefix=".image-") as folder:
-        images = Bundle(Path(folder))
-        yield images
-        images.write(Path(folder) / "archive")
-        (Path(folder) / "archive").replace(archive)
-
-
-class Bundle:
-    """The images of one archive; made by `bundle`."""
-
-    def __init__(self, work: Path) -> None:
-        self._work = work
-        self._layers: dict[Layer, _Blob] = {}
-        self._blobs: list[_Blob] = []
-        self._manifests: list[dict[str, object]] = []
-
-    def add(
-        self,
-        references: Sequence[str],
-        layers: Sequence[Layer],
-        *,
-        by_digest: bool = False,
-        first: bool = False,
-        entrypoint: Sequence[str] = (),
-        cmd: Sequence[str] = (),
-        env: Mapping[str, str] | None = None,
-        user: str = "",
-        workdir: str = "",
-        labels: Mapping[str, str] | None = None,
-    ) -> str:
-        """One image under these full names; its digest.
-
-        Args:
-            by_digest: also under `REPOSITORY@DIGEST`, as a node has it that pulled it from a registry.
-            first: this is the image that the archive is for: a node that has it is taken to have them all.
-        """
-        blobs = [self._layer(layer) for layer in layers]
+        work = Path(folder)
+        blobs = [_write_layer(layer, work / f"layer-{number}") for number, layer in enumerate(layers)]
         options = {
             "Entrypoint": list(entrypoint) or None,
             "Cmd": list(cmd) or None,
@@ -168,25 +114,12 @@ class Bundle:
             "WorkingDir": workdir or None,
             "Labels": dict(labels or {}) or None,
         }
-        number = len(self._manifests)
-        config = _json_blob(self._work / f"config-{number}", CONFIG_TYPE, _config(blobs, options))
-        manifest = _json_blob(self._work / f"manifest-{number}", MANIFEST_TYPE, _manifest(config, blobs))
-        self._blobs += [*blobs, config, manifest]
-        repository = references[0].rpartition(":")[0]
-        names = [*references, *([f"{repository}@{manifest.digest}"] if by_digest else [])]
-        at = 0 if first else len(self._manifests)
-        self._manifests[at:at] = [_named(manifest, name) for name in names]
-        return manifest.digest
-
-    def _layer(self, layer: Layer) -> _Blob:
-        if layer not in self._layers:
-            self._layers[layer] = _write_layer(layer, self._work / f"layer-{len(self._layers)}")
-        return self._layers[layer]
-
-    def write(self, target: Path) -> None:
-        """The archive of all images that were added."""
-        index = {"schemaVersion": 2, "mediaType": INDEX_TYPE, "manifests": self._manifests}
-        _write_archive(target, index, self._blobs)
+        config = _json_blob(work / "config", CONFIG_TYPE, _config(blobs, options))
+        manifest = _json_blob(work / "manifest", MANIFEST_TYPE, _manifest(config, blobs))
+        index = _index(manifest, reference)
+        _write_archive(work / "archive", index, [*blobs, config, manifest])
+        (work / "archive").replace(archive)
+    return manifest.digest
 
 
 def _walk(root: Path, prefix: str, keep: Callable[[Path], bool] | None) -> Iterator[Entry]:
@@ -269,9 +202,10 @@ def _manifest(config: _Blob, layers: Sequence[_Blob]) -> dict[str, object]:
     }
 
 
-def _named(manifest: _Blob, reference: str) -> dict[str, object]:
+def _index(manifest: _Blob, reference: str) -> dict[str, object]:
     names = {"io.containerd.image.name": reference, "org.opencontainers.image.ref.name": reference}
-    return {**manifest.descriptor(), "annotations": names}
+    described = {**manifest.descriptor(), "annotations": names}
+    return {"schemaVersion": 2, "mediaType": INDEX_TYPE, "manifests": [described]}
 
 
 def _json_blob(path: Path, media_type: str, document: object) -> _Blob:

@@ -17,6 +17,7 @@ from collections.abc import Callable, Mapping, Sequence
 from copy import deepcopy
 from datetime import UTC, datetime, timedelta
 from functools import cache
+from string import Template
 from textwrap import dedent
 from typing import Any
 
@@ -70,7 +71,7 @@ def solved(lab: str, *cells: str, **values: str) -> list[Manifest]:
     names = {
         name.upper().replace("-", "_"): image for name, image in default_profile().images.items()
     } | values
-    texts = (kubeyaml.filled(yaml_cells(lab)[cell], names) for cell in cells)
+    texts = (Template(yaml_cells(lab)[cell]).safe_substitute(names) for cell in cells)
     return [item for text in texts for item in kubeyaml.load_all(text) if item]
 
 
@@ -268,8 +269,7 @@ def rolled_out(
     """
 
     def change(cluster: Any) -> None:
-        if others := [item for item in objects if item["kind"] not in _PODS]:
-            cluster.put(others)
+        cluster.put([item for item in objects if item["kind"] not in _PODS])
         for workload in objects:
             if workload["kind"] in _PODS:
                 _roll_out(cluster, workload, made, claimed, state)

@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import Any
 
 RECORD = Path("/dev/termination-log")
-TMP = Path("/tmp")
 KEYS = Path("/etc/keys/api-keys.yaml")
 Record = dict[str, Any]
 
@@ -65,30 +64,6 @@ def call(
         return Answer(0, f"{type(error).__name__}: {error}", {}, time.monotonic() - began)
     finally:
         connection.close()
-
-
-def ask_runner(word: str, about: str = "", *, timeout_s: float) -> Record:
-    """What whoever started this says to a word of the log: the answer is a file of that name.
-
-    Raises:
-        TimeoutError: nobody answers.
-        RuntimeError: it could not be done.
-    """
-    file, until = TMP / word, time.monotonic() + timeout_s
-    print(f"WITNESS {word} {about}".strip(), flush=True)
-    while not file.exists():
-        if time.monotonic() > until:
-            raise TimeoutError(f"nobody answered {word!r}: run it with `course witness`")
-        time.sleep(0.2)
-    while True:
-        try:
-            found: Record = json.loads(file.read_text())
-        except ValueError:  # it is being written
-            time.sleep(0.1)
-            continue
-        if found.get("error"):
-            raise RuntimeError(str(found["error"]))
-        return found
 
 
 def last_event(stream: str) -> Record:

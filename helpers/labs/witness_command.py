@@ -19,7 +19,6 @@ RUNS = (
     "helpers.labs.lab06_orchestration.run",
     "helpers.labs.lab07_gates.run",
     "helpers.labs.lab08_scale.run",
-    "helpers.labs.lab09_models.run",
 )
 
 

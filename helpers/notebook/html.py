@@ -29,7 +29,6 @@ _BUTTONS = {
     "course start 06": "Put what this lab needs in place",
     "course start 07": "Put what this lab needs in place",
     "course start 08": "Put what this lab needs in place",
-    "course start 09": "Put what this lab needs in place",
 }
 
 

@@ -9,12 +9,13 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import wraps
+from string import Template
 from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec
 
 import marimo as mo
 from markupsafe import Markup
 
-from helpers import building, kubeyaml, settings
+from helpers import building, settings
 from helpers.errors import (
     EnvironmentFault,
     InvalidInput,
@@ -122,7 +123,7 @@ class LabSession:
         if not isinstance(manifest, str):
             raise InvalidManifest(f"the manifest is {manifest!r:.60}, not a text between quotes")
         names = {name.upper().replace("-", "_"): reference for name, reference in self.images.items()}
-        return kubeyaml.filled(manifest, names)
+        return Template(manifest).safe_substitute(names)
 
 
 def open_page(lab: str, *_again: object, pressed: bool = False) -> tuple[LabSession, Callable[[], int]]:

@@ -127,14 +127,6 @@ def test_lab_08_the_front_asks_who_calls_and_the_queue_answers_nobody(cluster: C
     assert monitored and all(item.returncode == 0 for item in monitored), [item.stderr for item in monitored]
 
 
-def test_lab_09_a_reader_reads_and_may_not_write_and_version_1_answers(cluster: Cluster) -> None:
-    listed, described, written, versions, chat = answers("09", cluster)
-    assert listed.returncode == described.returncode == versions.returncode == 0, listed.stderr
-    assert "config.json" in written.stdout and "Read-only file system" in written.stderr
-    assert "model-v1-" in versions.stdout and "model-v2-" not in versions.stdout
-    assert isinstance(body(chat)["usage"], dict)
-
-
 def test_lab_01_the_holder_sleeps_and_the_next_in_line_is_placed_when_it_is_gone(cluster: Cluster) -> None:
     lent_card.lend(cluster)
     try:

@@ -28,9 +28,8 @@ pytestmark = [pytest.mark.live, pytest.mark.gpu_engine]
 
 # What stands side by side is solved at the same time; the next begins when all of it is done. Labs 01 and 02
 # want the same card, 04 stands on 02 and 03, 05 measures, 06 ends pods and Redis, and 07 asks vLLM all the time:
-# beside these nothing may run, nor beside 08, which watches what scales, and 09, three of whose model servers run at once.
-# A lab that is not named here comes last, alone.
-TOGETHER = [["01 02", "03"], ["04"], ["05"], ["06"], ["07"], ["08"], ["09"]]
+# beside these nothing may run, nor beside 08, which watches what scales. A lab that is not named here comes last, alone.
+TOGETHER = [["01 02", "03"], ["04"], ["05"], ["06"], ["07"], ["08"]]
 
 SETTLED_S = 180.0
 FOREIGN = bool(os.environ.get("COURSE_TEST_KUBECONFIG"))

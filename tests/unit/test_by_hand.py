@@ -44,7 +44,7 @@ sys.path.insert(0, str(REPOSITORY / "helpers" / "embedded" / "images" / "qdrant"
 from qdrant_server.app import create_app
 from qdrant_server.settings import Settings
 
-LABS = ("01", "02", "03", "04", "05", "06", "07", "08", "09")
+LABS = ("01", "02", "03", "04", "05", "06", "07", "08")
 Manifest = dict[str, Any]
 # What a package of the toolbox puts on its PATH; busybox lists its own tools, and these are the ones of them in use.
 TOOLS = {
@@ -57,7 +57,7 @@ TOOLS = {
 MADE = {"endpointslices": ("Service", "kubernetes.io/service-name")}
 KINDS = {
     **{"pod": "Pod", "pods": "Pod", "service": "Service", "deployment": "Deployment"},
-    **{"configmap": "ConfigMap", "rollout": "Rollout", "deploy": "Deployment"},
+    **{"configmap": "ConfigMap", "rollout": "Rollout"},
 }
 # The flags in use, and whether a word follows.
 KUBECTL = {
@@ -106,7 +106,7 @@ def kubectl(command: Typed) -> Kubectl:
 
 def named_by(said: Kubectl) -> Iterator[tuple[str, str]]:
     """Kind and name of what a command is about; an empty name where labels choose."""
-    if said.verb == "exec" and "/" not in said.names[0]:
+    if said.verb == "exec":
         yield "Pod", said.names[0]
     elif "/" in said.names[0]:
         for word in said.names:
@@ -240,7 +240,7 @@ def test_a_command_names_what_is_there(command: Typed) -> None:
 def test_what_runs_in_a_pod_is_in_its_image(command: Typed) -> None:
     said = kubectl(command)
     (pod,) = named_by(said)
-    (container,) = pods_of(find(command.lab, *pod, said.namespace))["spec"]["containers"]
+    (container,) = find(command.lab, *pod, said.namespace)["spec"]["containers"]
     assert container["image"] == default_profile().images["toolbox"]
     tools = set(chain.from_iterable(TOOLS[package] for package in PACKAGES))
     assert said.inside[0] in tools

@@ -24,14 +24,11 @@ from helpers.chaos.incident import (
 )
 from helpers.chaos.incident_faults import APPS, BATCH, INCIDENTS, TOO_LITTLE
 from helpers.chaos.incident_figures import BY_NAME, FIGURES, SIGNS, told_apart, typical
-from helpers.chaos.journal import NAMESPACE as JOURNALS
-from helpers.chaos.journal import Record, name_of, parse, published
+from helpers.chaos.journal import Record, parse, published
 from helpers.chaos.steps import Step, carry_out, guard
 from helpers.chaos.undo import pending
 from helpers.cluster.fake import FakeCluster, default_profile
-from helpers.grading.lifecycle import reset
-from helpers.labs.lab08_scale import mutants_review, proof_review, proof_state
-from helpers.labs.registry import load_lab
+from helpers.labs.lab08_scale import proof_review, proof_state
 
 CALM: dict[str, float | None] = {
     "arriving": 0.8,
@@ -400,17 +397,3 @@ def test_the_command_says_how_to_commit_and_names_it_at_the_end(monkeypatch: pyt
     assert f"--from-literal=seed={seed}" in done.output and "jobs that nobody has taken" in done.output
     assert "It was worker-killed" in done.output and "Your diagnosis is right" in done.output
     assert "All is undone" in done.output
-
-
-@pytest.mark.parametrize(("lab", "is_kept"), [("08", False), ("05", True)])
-def test_the_reset_of_its_own_lab_takes_an_incident_and_its_diagnosis_away(
-    lab: str, *, is_kept: bool
-) -> None:
-    cluster = FakeCluster()
-    cluster.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": APPS}})
-    mutants_review.records(cluster)
-    cluster.apply([answer_manifest(7, "cache-cold", "cached")])
-    reset(load_lab(lab), cluster, print)
-    view = cluster.view()
-    assert bool(view.find("ConfigMap", name_of(NAME), JOURNALS)) is is_kept
-    assert bool(view.find("ConfigMap", ANSWER, APPS)) is is_kept

@@ -19,7 +19,6 @@ from helpers.labs.lab06_orchestration import draw as draw_orchestration
 from helpers.labs.lab06_orchestration.mutants import SEEN
 from helpers.labs.lab07_gates import draw_pictures
 from helpers.labs.lab08_scale import draw_pictures as of_scale
-from helpers.labs.lab09_models import draw_staging, mutants_versions
 from helpers.notebook.charts import LEAST_WIDTH, WORDS, look
 from helpers.notebook.session import LabSession
 from helpers.settings import REPOSITORY
@@ -76,11 +75,7 @@ CLOCK = [
         "s to first token", (of_scale.Line("95th percentile", ((0, 0.5),)),), is_count=False, bound=2
     ),
 ]
-MODULES = (
-    *(draw_gpu, draw_inference, draw_memory, draw_chaos, draw_orchestration, draw_pictures, of_scale),
-    draw_staging,
-)
-COSTS = {"by-copy": (0.0, 260.0), "by-claim": (260.0, 0.0), "by-car": (0.0, 0.0), "by-image": (0.0, 0.0)}
+MODULES = (draw_gpu, draw_inference, draw_memory, draw_chaos, draw_orchestration, draw_pictures, of_scale)
 DRAWN = {
     "lab 01: what idle cards cost": lambda: draw_gpu.idle_cost_chart(2.5, 4),
     "lab 02: a start": lambda: draw_inference.timeline_chart(START),
@@ -105,8 +100,6 @@ DRAWN = {
     "lab 08: who waits at the knee": lambda: of_scale.knee_charts(LEVELS)[2],
     "lab 08: one clock": lambda: of_scale.clock_charts(CLOCK, 60),
     "lab 08: outcomes": lambda: of_scale.outcome_bars({"done": 60, "dead": 2}, title="jobs", good=("done",)),
-    "lab 09: copies": lambda: draw_staging.copies_chart(COSTS),
-    "lab 09: versions": lambda: draw_staging.versions_chart(mutants_versions.SEEN),
     "lab 07: a trace": lambda: draw_pictures.span_chart(SPANS),
 }
 

@@ -236,9 +236,8 @@ def test_the_grader_s_image_has_the_checks_of_all_labs_and_the_files_that_its_di
     assert not [name for name in names if name.startswith(("helpers/embedded/", "helpers/notebook/"))]
     # Of what runs in clusters, only what checks read learners' files with; and the Jobs of witnesses.
     of_apps = {Path(name).parent.name for name in names if name.startswith("helpers/apps/")}
-    assert of_apps == {"apps", "orchestrator", "evals", "data", "isvc"}
+    assert of_apps == {"apps", "orchestrator", "evals", "data"}
     assert "helpers/apps/orchestrator/service.py" not in names
-    assert "helpers/apps/isvc/operator.py" not in names
     assert {"manifests/labs/02/queue-witness.yaml", "manifests/labs/07/witness-gate.yaml"} < names
     image, digest = grader.key(), shard.sources_digest()
     for module in (grader, shard):

@@ -143,17 +143,6 @@ def test_another_image_of_the_course_is_told_beside_what_was_told_before() -> No
     }
 
 
-def test_where_kserve_is_served_no_controller_of_the_course_s_is_asked_for() -> None:
-    cluster = Foreign(enforces=True)
-    lacking = next(item for item in diagnose(cluster, experiment=False) if "isvc controller" in item.text)
-    assert (lacking.fine, lacking.labs) == (False, "lab 09, the controller")
-    assert "helpers/apps/isvc/Containerfile" in lacking.text
-    cluster.serve_kind(
-        "ClusterServingRuntime", "serving.kserve.io", "v1alpha1", "clusterservingruntimes", namespaced=False
-    )
-    assert "ok: KServe is served" in texts(diagnose(cluster, experiment=False))
-
-
 def test_whether_argo_rollouts_is_served_is_told_and_is_no_problem() -> None:
     cluster = Foreign(enforces=True)
     assert "ok: no Argo Rollouts" in texts(diagnose(cluster, experiment=False))

@@ -8,7 +8,6 @@ import pytest
 
 from helpers.cluster import ClusterView, Deadline, NotYet
 from helpers.cluster.fake import FakeCluster
-from helpers.cluster.waits import readiness_gap
 from helpers.errors import ClusterUnreachable, Forbidden, ProbeInconclusive, WaitRejected, WaitTimeout
 
 
@@ -301,8 +300,3 @@ def test_an_unreachable_cluster_is_reported_outside_of_waits(fake: FakeCluster) 
     fake.go_down()
     with pytest.raises(ClusterUnreachable):
         fake.identity()
-
-
-def test_a_crd_that_was_just_made_has_no_conditions_and_is_not_ready() -> None:
-    raw = {"kind": "CustomResourceDefinition", "metadata": {"name": "x"}, "status": {"conditions": None}}
-    assert readiness_gap("CustomResourceDefinition", raw)

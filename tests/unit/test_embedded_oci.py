@@ -7,7 +7,7 @@ import json
 import tarfile
 from pathlib import Path
 
-from helpers.embedded.oci import Entry, Layer, bundle, write_image
+from helpers.embedded.oci import Entry, Layer, write_image
 
 
 def blobs(archive: Path) -> dict[str, bytes]:
@@ -95,15 +95,3 @@ def _layer_members(archive: Path) -> dict[str, tarfile.TarInfo]:
     blob.write_bytes(blobs(archive)["blobs/" + digest.replace(":", "/")])
     with tarfile.open(blob) as tar:
         return {member.name: member for member in tar}
-
-
-def test_a_bundle_holds_a_shared_layer_once_and_each_image_under_all_its_names(tmp_path: Path) -> None:
-    shared, other = Layer.of_files({"/m/a": b"a"}), Layer.of_files({"/m/b": b"b"})
-    with bundle(tmp_path / "a.tar") as images:
-        one = images.add(("x.test/m:1",), [shared], by_digest=True)
-        images.add(("x.test/car:1",), [shared, other], first=True)
-    stored = blobs(tmp_path / "a.tar")
-    listed = json.loads(stored["index.json"])["manifests"]
-    names = [item["annotations"]["io.containerd.image.name"] for item in listed]
-    assert names == ["x.test/car:1", "x.test/m:1", f"x.test/m@{one}"]
-    assert sum(name.startswith("blobs/") for name in stored) == 6  # two layers, two of each other kind

@@ -21,7 +21,6 @@ from helpers.cluster.backend import ExecResult
 from helpers.cluster.fake import FakeCluster
 from helpers.errors import EnvironmentFault, StepMissing
 from helpers.grading.changes import manifest
-from helpers.labs import witness_base
 from helpers.labs.lab08_scale import proof_scale, witness_scale
 from helpers.labs.lab08_scale import witness_scale_program as program
 from helpers.stack import prometheus, scaling
@@ -78,7 +77,7 @@ def pool(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Pool]:
     threading.Thread(target=found.server.serve_forever, daemon=True).start()
     monkeypatch.setenv("POOL_URL", found.url)
     monkeypatch.setenv("JOBS_URL", found.url)
-    monkeypatch.setattr(witness_base, "TMP", tmp_path)
+    monkeypatch.setattr(program, "TMP", tmp_path)
     for name in ("CALM_S", "DIP_S", "AGAIN_S"):
         monkeypatch.setattr(program, name, 0.05)
     yield found
@@ -88,7 +87,7 @@ def pool(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Pool]:
 
 def answered(**answers: Any) -> None:
     for word, said in answers.items():
-        (witness_base.TMP / word).write_text(json.dumps(said))
+        (program.TMP / word).write_text(json.dumps(said))
 
 
 def test_a_wave_has_a_step_a_dip_and_a_calm_and_counts_every_answer(

@@ -19,9 +19,7 @@ from typing import Any
 from helpers.classroom.folder import Member
 from helpers.classroom.seats.variables import Variables, variables
 from helpers.cluster.leftovers import CLASS_LABEL
-from helpers.cluster.manifests import load
 from helpers.cluster.scope import COURSE_NAMESPACES, Scope
-from helpers.settings import REPOSITORY
 
 Manifest = dict[str, Any]
 
@@ -37,12 +35,7 @@ BATCH_QUOTA = "llm-batch-quota"
 
 SYSTEM, APPS, WORKSHOP, PROBES = "llm-system", "llm-apps", "llm-workshop", "llm-probes"
 GATEWAY, OBSERVABILITY, BATCH = "llm-gateway", "llm-observability", "llm-batch"
-MODELS = "llm-models"
-CONTROLLER, CONTROLLER_RBAC = (
-    "isvc-controller",
-    REPOSITORY / "manifests" / "stack" / "isvc" / "base" / "rbac.yaml",
-)
-WORK_NAMESPACES = (SYSTEM, APPS, GATEWAY, OBSERVABILITY, BATCH, MODELS, WORKSHOP)
+WORK_NAMESPACES = (SYSTEM, APPS, GATEWAY, OBSERVABILITY, BATCH, WORKSHOP)
 CALLER_NAMESPACES = ("llm-outside", "llm-monitoring", "llm-impostor")
 ROLE_LABEL = {"kubedojo.dev/role": "llm-apps"}
 # What the labs expect to find on the namespaces that the instructor makes for them.
@@ -104,8 +97,6 @@ def _roles(class_name: str) -> list[Manifest]:
             *_scaling_rules(),
         ],
         "workshop": [*_work_rules(), _rule("", ["configmaps"], _ALL)],
-        "models": [*_work_rules(), _rule("", ["configmaps"], _ALL), *_models_rules()],
-        CONTROLLER: _controller_rules(),
         "apps": [*_work_rules(), *_apps_config_rules(), *_scaling_rules()],
         "callers": _caller_rules(),
         "probes": _probe_rules(),
@@ -118,7 +109,7 @@ def _roles(class_name: str) -> list[Manifest]:
 
 
 def _role_in(namespace: str) -> str:
-    named = {SYSTEM: "system", APPS: "apps", BATCH: "batch", MODELS: "models", PROBES: "probes"}
+    named = {SYSTEM: "system", APPS: "apps", BATCH: "batch", PROBES: "probes"}
     named |= dict.fromkeys((WORKSHOP, GATEWAY, OBSERVABILITY), "workshop")
     return named.get(namespace, "callers")
 
@@ -161,29 +152,6 @@ def _scaling_rules() -> list[Manifest]:
         _rule("monitoring.coreos.com", ["servicemonitors", "podmonitors", "prometheusrules"], _ALL),
         _rule("keda.sh", ["scaledobjects"], _ALL),
         _rule("metrics.k8s.io", ["pods"], ["get", "list"]),
-    ]
-
-
-def _models_rules() -> list[Manifest]:
-    """The kinds are the instructor's, and so is what their controller may do; whoever works here writes objects of them."""
-    return [_rule("serving.kserve.io", ["inferenceservices", "servingruntimes"], _ALL)]
-
-
-def _controller_rules() -> list[Manifest]:
-    """What lab 09's controller may do in its namespace, as the lab's own manifests say it."""
-    role = next(item for item in load(CONTROLLER_RBAC.read_text()) if item["kind"] == "Role")
-    rules: list[Manifest] = role["rules"]
-    return rules
-
-
-def _controller_account(class_name: str, member: Member) -> list[Manifest]:
-    """The account of the learner's controller, bound in their namespace alone: rights are not theirs to give."""
-    namespace = Scope(member.suffix).namespace(MODELS)
-    subject = {"kind": "ServiceAccount", "name": CONTROLLER, "namespace": namespace}
-    return [
-        _object("v1", "ServiceAccount", CONTROLLER, class_name, namespace),
-        _object("rbac.authorization.k8s.io/v1", "RoleBinding", CONTROLLER, class_name, namespace)
-        | _binding("ClusterRole", f"{prefix(class_name)}-{CONTROLLER}", subject),
     ]
 
 
@@ -331,12 +299,7 @@ def member_objects(class_name: str, member: Member) -> list[Manifest]:
             _object("rbac.authorization.k8s.io/v1", "RoleBinding", "course-learner", class_name, real)
             | _binding("ClusterRole", f"{prefix(class_name)}-{_role_in(name)}", _subject(class_name, member)),
         ]
-    return [
-        *objects,
-        *_controller_account(class_name, member),
-        *_identity(class_name, member),
-        seat(class_name, member),
-    ]
+    return [*objects, *_identity(class_name, member), seat(class_name, member)]
 
 
 def _identity(class_name: str, member: Member) -> list[Manifest]:
@@ -413,7 +376,7 @@ def _limits(name: str, real: str, class_name: str) -> list[Manifest]:
     bounds = {
         SYSTEM: _SYSTEM_HARD,
         BATCH: _SYSTEM_HARD,
-        **dict.fromkeys((APPS, GATEWAY, OBSERVABILITY, MODELS, WORKSHOP), _WORK_HARD),
+        **dict.fromkeys((APPS, GATEWAY, OBSERVABILITY, WORKSHOP), _WORK_HARD),
     }
     hard = bounds.get(name, _CALLER_HARD)
     quota = _object("v1", "ResourceQuota", LIMITS, class_name, real)

@@ -32,13 +32,6 @@ IMAGES: list[ImageSpec] = [
         about="the files of SmolLM2-135M-Instruct",
     ),
     ImageSpec(
-        "modelcar",
-        "course.local/smollm2-135m-modelcar:1",
-        "helpers.embedded.images.modelcar",
-        at_up=False,
-        about="two versions of SmolLM2 by digest, and one with a shell",
-    ),
-    ImageSpec(
         "qdrant",
         "course.local/qdrant-edge:1.20.0",
         "helpers.embedded.images.qdrant",
@@ -156,13 +149,6 @@ IMAGES: list[ImageSpec] = [
         "helpers.embedded.images.kafka",
         at_up=False,
         about="Kafka 4.4, for the queue of whoever wants it",
-    ),
-    ImageSpec(
-        "isvc-controller",
-        "course.local/isvc-controller:1",
-        "helpers.embedded.images.isvc_controller",
-        at_up=False,
-        about="the course's controller for InferenceServices, on kopf",
     ),
     ImageSpec(
         "grader",

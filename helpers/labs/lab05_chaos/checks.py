@@ -575,16 +575,15 @@ def start(cluster: Cluster, progress: Progress = quiet) -> list[str]:
 
 @lab.reset
 def reset(cluster: Cluster, progress: Progress = quiet) -> list[str]:
-    """The lab's journals and findings go; a fault that was left is undone. Another lab's journals stay."""
+    """The journals and findings go; a fault that was left is undone."""
     from helpers.chaos.experiment import recover
     from helpers.chaos.gameday import ANSWER, ANSWER_NAMESPACE
-    from helpers.chaos.journal import LAB_LABEL, LABEL
+    from helpers.chaos.journal import LABEL
 
     done = [f"undone: {name}" for name in recover(cluster)]
     objects = [
         ("ConfigMap", item.name, NAMESPACE)
         for item in cluster.view().list("ConfigMap", NAMESPACE, labels=LABEL)
-        if item.labels.get(LAB_LABEL, "05") == "05"
     ]
     objects += [("ConfigMap", FINDINGS, FINDINGS_NAMESPACE), ("ConfigMap", ANSWER, ANSWER_NAMESPACE)]
     for kind, name, namespace in objects:

@@ -29,7 +29,7 @@ QUESTION = "Does an idle pod still use up the GPU quota?"
 ASK_PATH = "/assistant/v1/chat"
 TENANT = "docs"
 # A sampler decides seconds after a trace has ended, and batches are sent some seconds later.
-STORED_S = 40.0
+STORED_S = 20.0
 OLD_PODS_S = 90.0
 _COUNTED, _SHOWN = 100, 12
 # Whose questions are the course's own: no user's answer goes wrong in them.
@@ -81,8 +81,7 @@ def _stored(view: ClusterView, trace_id: str) -> Tree | None:
 def _not_stored(status: int) -> mo.Html:
     why = (
         "The service may not go on with the caller's trace (`OTEL_PROPAGATORS`), its sampler may have dropped it, "
-        "or the Collector did. Where you have just applied the Collector, ask once more: a service whose spans it did "
-        "not take sends them again later, or not at all."
+        "or the Collector did."
     )
     said = f"The answer was {status}, and the store has no trace of it after {STORED_S:.0f} s. {why}"
     return course(Markup("{} {}").format(word("open", "not stored"), inline(said)), live=True)

@@ -5,10 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
-from helpers.chaos import incident
-from helpers.chaos.experiment import recover
-from helpers.chaos.journal import NAMESPACE as JOURNALS
-from helpers.chaos.journal import name_of
 from helpers.cluster.manifests import load
 from helpers.errors import Forbidden, InvalidManifest
 from helpers.labs.lab07_gates import ground as ground_of_lab_07
@@ -37,8 +33,6 @@ LAB_OBJECTS = (
     ("ServiceMonitor", "vllm", "llm-system"),
     ("PodMonitor", "llm-jobs", APPS),
     ("ConfigMap", jobs.DECISIONS, APPS),
-    ("ConfigMap", incident.ANSWER, APPS),
-    ("ConfigMap", name_of(incident.NAME), JOURNALS),
 )
 # Deployments whose size scalers change, and what the start gives each.
 SIZES = ((scaling.POOL, BATCH, 1), (scaling.WORKER, APPS, 1))
@@ -48,7 +42,8 @@ def prepare(cluster: Cluster, progress: Progress) -> list[str]:
     """What lab 07 starts with where it is missing, the second card, pool, queue, jobs and operators, all Ready."""
     from helpers.stack.operators import ensure_scaling
 
-    done = [*ground_of_lab_07.prepare(cluster, progress), *(f"undone: {name}" for name in recover(cluster))]
+    done = ground_of_lab_07.prepare(cluster, progress)
+    scaling.prometheus_back(cluster)
     done += _durable_redis(cluster, progress)
     done += _bounded(cluster)
     if cluster.profile().overlay == "embedded" and not cluster.scope.suffix:
@@ -113,11 +108,9 @@ def _monitor_of_lab_03(cluster: Cluster) -> list[str]:
 
 
 def clear(cluster: Cluster, progress: Progress, made: Iterable[tuple[str, str]]) -> list[str]:
-    """What the lab made goes, and pool, queue and jobs are as the start has them; a second time finds nothing to do.
-
-    The incident's journal and its diagnosis go too, and what an interrupted incident or witness left is undone.
-    """
-    done = [f"undone: {name}" for name in recover(cluster)]
+    """What the lab made goes, and pool, queue and jobs are as the start has them; a second time finds nothing to do."""
+    scaling.prometheus_back(cluster)
+    done = []
     witnesses = [("Job", name, namespace) for name, namespace in made]
     for kind, name, namespace in (*witnesses, *LAB_OBJECTS):
         try:

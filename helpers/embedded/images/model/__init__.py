@@ -32,7 +32,6 @@ NAME = "SmolLM2-135M-Instruct"
 REQUIREMENTS = SOURCES / "model" / "requirements.txt"
 CONVERT = SOURCES / "model" / "convert.py"
 CHECKSUMS = "SHA256SUMS"
-LABELS = {"org.opencontainers.image.title": NAME, "org.opencontainers.image.licenses": "Apache-2.0"}
 RECIPE = "1"  # raise it when a step below changes what it makes
 NEEDED = ("config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json")
 
@@ -60,7 +59,8 @@ def files(progress: Progress) -> Path:
 
 def _write(target: Path, progress: Progress) -> str:
     layer = oci.Layer.of_tree(converted(progress), "/model")
-    return oci.write_image(target, image("model").reference, [layer], labels=LABELS)
+    labels = {"org.opencontainers.image.title": NAME, "org.opencontainers.image.licenses": "Apache-2.0"}
+    return oci.write_image(target, image("model").reference, [layer], labels=labels)
 
 
 def converted(progress: Progress) -> Path:
